@@ -1,0 +1,188 @@
+//! The control plane: accounts and what is launched in them.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use async_trait::async_trait;
+use domain::{
+    account::{ListedAccount, Reach},
+    ids::AccountId,
+    launch::{BootMode, LaunchDisposition},
+};
+use serde::{Deserialize, Serialize};
+
+/// What a caller can do about a refusal decides which one it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CloudError {
+    /// Try again later; nothing is wrong with the request.
+    #[error("{call} in account {account} was throttled")]
+    Throttled { call: &'static str, account: String },
+    /// It is not there, or not yet.
+    #[error("{call} in account {account}: {what} does not exist")]
+    NotFound {
+        call: &'static str,
+        account: String,
+        what: String,
+    },
+    /// Somebody must change a permission; `remedy` says who and which.
+    #[error("{call} in account {account} was denied: {remedy}")]
+    Denied {
+        call: &'static str,
+        account: String,
+        remedy: String,
+    },
+    /// The request itself is wrong, and repeating it cannot help.
+    #[error("{call} in account {account} was rejected: {reason}")]
+    Rejected {
+        call: &'static str,
+        account: String,
+        reason: String,
+    },
+    /// A fault on the way: it may or may not have happened. Repeat with the same token.
+    #[error("{call} in account {account}: the outcome is unknown: {detail}")]
+    Unknown {
+        call: &'static str,
+        account: String,
+        detail: String,
+    },
+}
+
+impl CloudError {
+    /// Whether the same call may succeed later without anybody's doing.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Throttled { .. } | Self::Unknown { .. })
+    }
+}
+
+/// Where a call goes: the account and the region.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    pub account: AccountId,
+    pub region: String,
+}
+
+/// Names one wish, made of (job, server, step): asking twice with the same token makes one thing.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ClientToken(pub String);
+
+pub type Tags = BTreeMap<String, String>;
+
+/// The tag that every resource of ours carries, with the token that asked for it.
+pub const TOKEN_TAG: &str = "orglift:token";
+/// The tag that says for which source server a resource was made.
+pub const SERVER_TAG: &str = "orglift:source-server";
+
+/// A machine image made of snapshots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageSpec {
+    pub token: ClientToken,
+    pub name: String,
+    pub boot_mode: BootMode,
+    pub disks: Vec<ImageDisk>,
+    pub tags: Tags,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageDisk {
+    /// The source's name of the disk, which the target keeps as a tag.
+    pub source_device: String,
+    pub snapshot: String,
+    pub bytes: u64,
+    pub is_boot: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceSpec {
+    pub token: ClientToken,
+    pub image: String,
+    pub instance_type: String,
+    pub subnet: String,
+    /// Asked for, not guessed: `None` lets the subnet choose.
+    pub private_ip: Option<IpAddr>,
+    pub disposition: LaunchDisposition,
+    pub tags: Tags,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    pub id: String,
+    pub state: InstanceState,
+    /// Whether the cloud's own checks of the instance have passed.
+    pub checks_passed: bool,
+    pub private_ip: Option<IpAddr>,
+    pub subnet: String,
+    pub volumes: Vec<Volume>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    pub id: String,
+    pub source_device: String,
+    pub bytes: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InstanceState {
+    Pending,
+    Running,
+    Stopped,
+    ShuttingDown,
+    Terminated,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResourceKind {
+    Snapshot,
+    Image,
+    Instance,
+    Volume,
+}
+
+impl ResourceKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Snapshot => "snapshot",
+            Self::Image => "image",
+            Self::Instance => "instance",
+            Self::Volume => "volume",
+        }
+    }
+}
+
+/// Something of ours that exists in an account, and costs money.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resource {
+    pub kind: ResourceKind,
+    pub id: String,
+    pub tags: Tags,
+}
+
+/// What the hub does in accounts. Every method may be repeated.
+#[async_trait]
+pub trait Cloud: Send + Sync + std::fmt::Debug {
+    /// The accounts of the hub's organization, as `reach` lets it see them. Not for rosters.
+    async fn organization_accounts(&self, reach: Reach) -> Result<Vec<ListedAccount>, CloudError>;
+
+    /// Assumes the member role and asks who it is: the cheapest proof that the account can be reached.
+    async fn check_access(&self, place: &Place) -> Result<(), CloudError>;
+
+    async fn register_image(&self, place: &Place, spec: &ImageSpec) -> Result<String, CloudError>;
+
+    async fn deregister_image(&self, place: &Place, image: &str) -> Result<(), CloudError>;
+
+    async fn launch_instance(&self, place: &Place, spec: &InstanceSpec) -> Result<String, CloudError>;
+
+    async fn instance(&self, place: &Place, instance: &str) -> Result<Instance, CloudError>;
+
+    /// Ends the instance and deletes its volumes. One that is gone already is no error.
+    async fn terminate_instance(&self, place: &Place, instance: &str) -> Result<(), CloudError>;
+
+    /// What a token made, if it made anything: how a crashed caller finds its resource again.
+    async fn find_by_token(&self, place: &Place, token: &ClientToken)
+    -> Result<Option<Resource>, CloudError>;
+
+    /// Everything of ours that exists in the account. Terminated instances do not count.
+    async fn inventory(&self, place: &Place) -> Result<Vec<Resource>, CloudError>;
+}

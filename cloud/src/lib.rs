@@ -1,0 +1,17 @@
+//! The one seam to a cloud, in our words.
+//!
+//! - [`Cloud`]: what the hub does in accounts: list them, reach them, launch instances there.
+//! - [`SnapshotStore`]: what a runner does in its own account: keep the blocks of disks.
+//! - [`folder`]: a cloud made of folders, for the lab, for trying Orglift out, and for tests.
+//! - [`layers`]: the snapshot store that belongs to it.
+//!
+//! Every call that makes something carries a [`ClientToken`]. Making it again with the same token
+//! returns what the first call made, so that a caller that crashed may simply repeat itself.
+
+pub mod control;
+pub mod folder;
+pub mod layers;
+pub mod snapshots;
+
+pub use control::{Cloud, CloudError};
+pub use snapshots::{SnapshotStore, StoreError};

@@ -1,0 +1,96 @@
+//! The data plane: snapshots of disks, made block by block.
+//!
+//! ```text
+//! start(parent) ─▶ open ── put(block) … ──▶ commit ─▶ committed: read, be a parent, be merged, delete
+//!                   └───── abandon, or a crash ─▶ gone
+//! ```
+//!
+//! A committed snapshot never changes. A block that it was not given is its parent's; without a
+//! parent, zeros. What was not committed is nothing: after a crash, callers abandon and start anew.
+
+use async_trait::async_trait;
+use domain::disk::DiskId;
+
+use crate::control::Tags;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct SnapshotId(pub String);
+
+impl std::fmt::Display for SnapshotId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotSpec {
+    pub parent: Option<SnapshotId>,
+    /// Size of the disk in bytes; may differ from the parent's.
+    pub bytes: u64,
+    pub disk: DiskId,
+    pub tags: Tags,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotInfo {
+    pub id: SnapshotId,
+    pub parent: Option<SnapshotId>,
+    pub bytes: u64,
+    pub committed: bool,
+    pub tags: Tags,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("the snapshot store has no room left")]
+    Full,
+    #[error("snapshot {0} does not exist")]
+    NotFound(SnapshotId),
+    #[error("snapshot {id} is {state}, which does not allow to {operation} it")]
+    State {
+        id: SnapshotId,
+        state: &'static str,
+        operation: &'static str,
+    },
+    #[error("block {block} is not within snapshot {id}")]
+    OutOfRange { id: SnapshotId, block: u64 },
+    #[error("snapshot {id} is damaged: {detail}")]
+    Damaged { id: SnapshotId, detail: String },
+    #[error("cannot {operation} snapshot {id}")]
+    Io {
+        operation: &'static str,
+        id: SnapshotId,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// What a runner does in its own account.
+#[async_trait]
+pub trait SnapshotStore: Send + Sync + std::fmt::Debug {
+    async fn start(&self, spec: &SnapshotSpec) -> Result<SnapshotId, StoreError>;
+
+    /// Writes one whole block; the last of a disk may be shorter. Zeros are data like any other: with a
+    /// parent, leaving them out would show the parent's block.
+    async fn put(&self, id: &SnapshotId, block: u64, data: Vec<u8>) -> Result<(), StoreError>;
+
+    /// Makes everything put so far durable and the snapshot immutable. Repeating it is no error.
+    async fn commit(&self, id: &SnapshotId) -> Result<(), StoreError>;
+
+    /// Reads one whole block as the snapshot shows it. Open snapshots can be read, too.
+    async fn read(&self, id: &SnapshotId, block: u64) -> Result<Vec<u8>, StoreError>;
+
+    /// Folds `id` into its only child, which then has `id`'s parent; `id` is gone. Both must be
+    /// committed. A crash in between leaves either both or the child alone.
+    async fn merge_into_child(&self, id: &SnapshotId, child: &SnapshotId) -> Result<(), StoreError>;
+
+    /// Deletes a snapshot that nothing is based on, open or committed. One that is gone is no error.
+    async fn delete(&self, id: &SnapshotId) -> Result<(), StoreError>;
+
+    /// Every snapshot of ours in the store, open ones included.
+    async fn list(&self) -> Result<Vec<SnapshotInfo>, StoreError>;
+
+    /// Bytes that can still be written, where the store is bounded.
+    async fn free_bytes(&self) -> Result<Option<u64>, StoreError>;
+}

@@ -1,0 +1,110 @@
+//! The certificate authority of one hub.
+
+use std::time::{Duration, SystemTime};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+};
+
+use crate::{IdentityError, Role};
+
+/// A migration takes months; a machine that is away for longer enrols anew.
+pub const MACHINE_VALIDITY: Duration = Duration::from_secs(2 * 365 * 24 * 3600);
+const AUTHORITY_VALIDITY: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// Clocks of sources are often a little behind.
+const BACKDATED: Duration = Duration::from_secs(3600);
+
+pub struct Authority {
+    certificate_pem: String,
+    key: KeyPair,
+}
+
+/// A certificate as signed.
+#[derive(Debug, Clone)]
+pub struct Signed {
+    pub certificate_pem: String,
+    /// In lower-case hexadecimal.
+    pub serial: String,
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authority")
+            .field("certificate_pem", &self.certificate_pem)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Authority {
+    /// Makes a new authority, called `name` in certificates.
+    pub fn generate(name: &str) -> Result<Self, IdentityError> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = distinguished_name(name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        set_validity(&mut params, AUTHORITY_VALIDITY);
+        let certificate_pem = params.self_signed(&key)?.pem();
+        Ok(Self { certificate_pem, key })
+    }
+
+    pub fn from_pem(certificate_pem: String, key_pem: &str) -> Result<Self, IdentityError> {
+        let key = KeyPair::from_pem(key_pem)?;
+        Issuer::from_ca_cert_pem(&certificate_pem, &key)?;
+        Ok(Self { certificate_pem, key })
+    }
+
+    pub fn certificate_pem(&self) -> &str {
+        &self.certificate_pem
+    }
+
+    /// The authority's secret. It belongs in one file that only the hub can read.
+    pub fn key_pem(&self) -> String {
+        self.key.serialize_pem()
+    }
+
+    /// Signs the key of a certificate signing request for `role`. Of the request, nothing but the key is
+    /// believed.
+    pub fn sign(&self, csr_pem: &str, role: &Role) -> Result<Signed, IdentityError> {
+        let request = CertificateSigningRequestParams::from_pem(csr_pem)?;
+        let mut params = CertificateParams::new(vec![role.dns_name().into()])?;
+        params
+            .subject_alt_names
+            .push(SanType::URI(role.uri().try_into()?));
+        params.distinguished_name = distinguished_name(&role.uri());
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ClientAuth,
+            ExtendedKeyUsagePurpose::ServerAuth,
+        ];
+        set_validity(&mut params, MACHINE_VALIDITY);
+        let serial = new_serial();
+        params.serial_number = Some(SerialNumber::from_slice(&serial));
+        let issuer = Issuer::from_ca_cert_pem(&self.certificate_pem, &self.key)?;
+        let certificate_pem = params.signed_by(&request.public_key, &issuer)?.pem();
+        Ok(Signed {
+            certificate_pem,
+            serial: serial.iter().map(|byte| format!("{byte:02x}")).collect(),
+        })
+    }
+}
+
+fn distinguished_name(common_name: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, common_name);
+    name
+}
+
+fn set_validity(params: &mut CertificateParams, validity: Duration) {
+    let now = SystemTime::now();
+    params.not_before = (now - BACKDATED).into();
+    params.not_after = (now + validity).into();
+}
+
+/// Sixteen random bytes that read as a positive number without padding (RFC 5280, section 4.1.2.2).
+fn new_serial() -> [u8; 16] {
+    let mut serial: [u8; 16] = rand::random();
+    serial[0] = serial[0] & 0x7f | 0x40;
+    serial
+}

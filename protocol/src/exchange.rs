@@ -1,0 +1,109 @@
+//! The exchange between a runner and the hub: `POST /v1/observed` says what is, and
+//! `GET /v1/desired?after=N` waits for what is wanted. Both carry everything each time, so that a lost
+//! message or a restart of either side needs no replay. The runner's certificate says who it is.
+
+use domain::{
+    checkpoint::{CheckpointKind, CheckpointNumber, Consistency},
+    digest::Digest,
+    disk::{DiskId, DiskProgress},
+    ids::SourceServerId,
+    replication::Replication,
+    source_server::{ReplicationIntent, SourceProperties},
+};
+use serde::{Deserialize, Serialize};
+
+/// How long the hub holds a `GET /v1/desired` open while nothing changes.
+pub const LONG_POLL: std::time::Duration = std::time::Duration::from_secs(20);
+
+/// A runner reports at least this often, and sooner when something changed.
+pub const OBSERVED_EVERY: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Everything the hub wants of one runner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Desired {
+    /// Grows whenever anything in here changes; the runner waits for one greater than it has.
+    pub generation: u64,
+    pub servers: Vec<DesiredServer>,
+    /// Serial numbers, in hexadecimal, of certificates that were revoked before their time.
+    pub revoked_serials: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DesiredServer {
+    pub id: SourceServerId,
+    pub replication: ReplicationIntent,
+    /// Grows with each launch that asks for a fresh checkpoint.
+    pub checkpoint_request: u64,
+    pub checkpoint_interval_s: u32,
+    /// Grows with each order to retry a stalled replication at once.
+    pub retry_request: u64,
+    /// Checkpoints that a job uses and that must not be merged.
+    pub pinned: Vec<CheckpointNumber>,
+}
+
+/// Everything one runner knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observed {
+    /// The generation of the Desired that the runner has taken up.
+    pub generation: u64,
+    pub runner_version: String,
+    /// Room left in the staging area, where it is bounded.
+    pub staging_free_bytes: Option<u64>,
+    pub servers: Vec<ObservedServer>,
+    /// Agents that were turned away since the last report, and why: the console names them.
+    pub turned_away: Vec<TurnedAway>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedServer {
+    pub id: SourceServerId,
+    pub replication: Replication,
+    pub agent: Option<ObservedAgent>,
+    pub disks: Vec<DiskProgress>,
+    /// Committed checkpoints, oldest first.
+    pub checkpoints: Vec<ObservedCheckpoint>,
+    /// Set once a server that was to be disconnected is: nothing of it is left with the runner.
+    pub forgotten: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedAgent {
+    pub address: String,
+    pub agent_version: String,
+    pub properties: SourceProperties,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedCheckpoint {
+    pub number: CheckpointNumber,
+    pub kind: CheckpointKind,
+    pub consistency: Consistency,
+    /// By the source's clock, milliseconds since 1970.
+    pub taken_at_ms: i64,
+    /// The greatest checkpoint request that it answers.
+    pub request: u64,
+    pub disks: Vec<ObservedSnapshot>,
+}
+
+/// One disk's part of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedSnapshot {
+    pub disk: DiskId,
+    /// What the source called the disk.
+    pub device_name: String,
+    pub is_boot: bool,
+    pub bytes: u64,
+    /// The snapshot's id in the account's snapshot store.
+    pub snapshot: String,
+    /// BLAKE3 over the digests of all blocks.
+    pub root: Digest,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TurnedAway {
+    pub address: String,
+    /// The server that the agent claimed to be, as far as it got.
+    pub server: Option<SourceServerId>,
+    pub reason: String,
+    pub at_ms: i64,
+}

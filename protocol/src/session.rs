@@ -1,0 +1,250 @@
+//! The messages of the data session on TCP 1500, between an agent and its runner.
+//!
+//! ```text
+//! agent                                   runner
+//!   │ Hello ─────────────────────────────────▶ │  who I am, which disks, what I remember
+//!   │ ◀───────────────────── Welcome | Refused │  disk indexes, session, orders
+//!   │ SessionKept ───────────────────────────▶ │  the session is on my disk (see `SessionId`)
+//!   │ DigestsWanted ─────────────────────────▶ │  ┐
+//!   │ ◀─────────────────────────────── Digests │  │ any number of times,
+//!   │ Extent, Zeros ─────────────────────────▶ │  │ many in flight
+//!   │ Status ────────────────────────────────▶ │  ┘
+//!   │ Checkpoint ────────────────────────────▶ │  all of the above is one point of all disks
+//!   │ ◀──────────────────── Committed | Fault  │  durable, or why not
+//!   │ ◀───────────────────────────────  Orders │  whenever they change, and every few seconds
+//! ```
+//!
+//! Orders are level-triggered: each carries everything that is wanted, so a lost one needs no replay.
+//! Either side takes a peer that is silent for [`SILENCE_MAX`] for dead.
+
+use std::time::Duration;
+
+use domain::{
+    checkpoint::{CheckpointKind, CheckpointNumber, Consistency},
+    digest::Digest,
+    disk::{Disk, DiskId, DiskProgress},
+    ids::SourceServerId,
+    source_server::{ReplicationIntent, SourceProperties},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::frame::{Codec, Frame, Kind};
+
+/// Each side sends at least one frame in this time.
+pub const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// A peer silent for this long is taken for dead.
+pub const SILENCE_MAX: Duration = Duration::from_secs(20);
+
+/// The longest control message. The largest, a Hello of sixty disks, is about 20 KiB.
+pub const CONTROL_LEN_MAX: usize = 256 << 10;
+
+/// A nonce that the runner deals out with each Welcome. The agent writes it to disk before it confirms,
+/// and shows the one it kept in its next Hello. Two machines with one identity, a cloned disk or a
+/// restored backup, cannot both show the last one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SessionId(pub String);
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum AgentMessage {
+    Hello(Hello),
+    /// The session of the Welcome is on the agent's disk.
+    SessionKept,
+    DigestsWanted {
+        disk: u16,
+        first_block: u64,
+        count: u64,
+    },
+    Status(AgentStatus),
+    Checkpoint(CheckpointOffer),
+    /// The agent leaves on purpose.
+    Goodbye {
+        reason: Goodbye,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum RunnerMessage {
+    Welcome(Welcome),
+    Refused(Refusal),
+    Orders(Orders),
+    Committed {
+        number: CheckpointNumber,
+        roots: Vec<Digest>,
+    },
+    /// The open checkpoint is lost; the session ends. The agent comes again and is told where to go on.
+    Fault {
+        fault: Fault,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Lowest and highest version of the session that the agent speaks.
+    pub versions: (u16, u16),
+    pub agent_version: String,
+    pub server: SourceServerId,
+    /// `/proc/sys/kernel/random/boot_id`: tells a restart of the agent from one of the machine.
+    pub boot_id: String,
+    /// The session of the last Welcome that the agent kept.
+    pub kept_session: Option<SessionId>,
+    /// In full each time: addresses and sizes change.
+    pub properties: SourceProperties,
+    /// The disks to replicate, in the order that numbers them in this session.
+    pub disks: Vec<Disk>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    pub version: u16,
+    pub session: SessionId,
+    /// One per disk of the Hello, in its order.
+    pub disks: Vec<DiskPlan>,
+    pub orders: Orders,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskPlan {
+    pub id: DiskId,
+    pub start: DiskStart,
+}
+
+/// Where replication of a disk starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "start", rename_all = "snake_case")]
+pub enum DiskStart {
+    /// The runner holds nothing: every block is zeros to it.
+    Full,
+    /// The runner holds checkpoint `since`, and a tracker that has run since then may send its changes only.
+    Delta { since: CheckpointNumber },
+    /// The runner holds blocks, and what changed is unknown: compare digests.
+    Rescan,
+}
+
+/// What the runner wants of the agent, all of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Orders {
+    pub replication: ReplicationIntent,
+    /// A launch waits for a checkpoint taken after this order was first seen. The number grows with
+    /// each request; the agent repeats it in the checkpoint that answers it.
+    pub checkpoint_request: u64,
+    /// Seconds between scheduled checkpoints.
+    pub checkpoint_interval_s: u32,
+}
+
+/// What the agent does, for the console.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    pub phase: Phase,
+    pub disks: Vec<DiskProgress>,
+    /// Why nothing flows, if so: a disk that vanished or shrank, a read error.
+    pub trouble: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    FirstCopy,
+    Rescan,
+    Backlog,
+    Continuous,
+    Paused,
+    Stopped,
+}
+
+/// "All that I sent since the last checkpoint makes one point of all disks."
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointOffer {
+    pub kind: CheckpointKind,
+    pub consistency: Consistency,
+    /// The instant that the disks show, in milliseconds since 1970, by the source's clock.
+    pub taken_at_ms: i64,
+    /// The greatest [`Orders::checkpoint_request`] that this checkpoint answers.
+    pub request: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Goodbye {
+    Stopping,
+    Uninstalled,
+    /// A disk changed size, appeared or vanished: a new Hello follows.
+    DisksChanged,
+}
+
+/// Why the runner does not take the agent. The agent keeps trying in every case; the remedy is with
+/// people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "refusal", rename_all = "snake_case")]
+pub enum Refusal {
+    #[error("the runner speaks session versions {lowest} to {highest}; upgrade the older of the two")]
+    Version { lowest: u16, highest: u16 },
+    #[error(
+        "the runner does not know source server {server}; it was disconnected, or belongs to another account"
+    )]
+    UnknownServer { server: SourceServerId },
+    #[error("the certificate was issued to another source server than {server}")]
+    NotYourIdentity { server: SourceServerId },
+    #[error(
+        "source server {server} is replicated by another machine with the same identity, {other}; \
+         this one is a clone of it: install the agent anew here, or retire the other machine"
+    )]
+    ClonedIdentity { server: SourceServerId, other: String },
+    #[error(
+        "the runner's staging area has {free_bytes} bytes left and needs {needed_bytes}; make room there"
+    )]
+    StagingFull { free_bytes: u64, needed_bytes: u64 },
+    #[error("the list of disks cannot be replicated: {reason}")]
+    Disks { reason: String },
+    #[error("replication of this server is switched off")]
+    NotWanted,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "fault", rename_all = "snake_case")]
+pub enum Fault {
+    #[error("the runner's staging area is full")]
+    StagingFull,
+    #[error("the runner cannot write its snapshot store: {detail}")]
+    Store { detail: String },
+    #[error("the agent broke the protocol: {detail}")]
+    Protocol { detail: String },
+    #[error("the runner is shutting down")]
+    Stopping,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    #[error("a frame of kind {0:?} came where a control message was expected")]
+    NotControl(Kind),
+    #[error("a control message of {0} bytes is too long")]
+    TooLong(usize),
+    #[error("a control message could not be read")]
+    Json(#[source] serde_json::Error),
+}
+
+/// Wraps a message of either side in a frame.
+pub fn control<M: Serialize>(message: &M) -> Frame {
+    let payload = serde_json::to_vec(message).expect("messages have no maps with keys that are not text");
+    Frame {
+        kind: Kind::Control,
+        codec: Codec::Raw,
+        disk: 0,
+        at: 0,
+        payload,
+    }
+}
+
+/// Reads a message of either side. Unknown members are ignored, so that a newer peer may add some.
+pub fn read_control<M: for<'de> Deserialize<'de>>(frame: &Frame) -> Result<M, ControlError> {
+    if frame.kind != Kind::Control {
+        return Err(ControlError::NotControl(frame.kind));
+    }
+    if frame.payload.len() > CONTROL_LEN_MAX {
+        return Err(ControlError::TooLong(frame.payload.len()));
+    }
+    serde_json::from_slice(&frame.payload).map_err(ControlError::Json)
+}
