@@ -10,10 +10,10 @@ use rcgen::{
 use crate::{IdentityError, Role};
 
 /// A migration takes months; a machine that is away for longer enrols anew.
-pub const MACHINE_VALIDITY: Duration = Duration::from_secs(2 * 365 * 24 * 3600);
-const AUTHORITY_VALIDITY: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+pub const MACHINE_VALIDITY: Duration = Duration::from_hours(2 * 365 * 24);
+const AUTHORITY_VALIDITY: Duration = Duration::from_hours(10 * 365 * 24);
 /// Clocks of sources are often a little behind.
-const BACKDATED: Duration = Duration::from_secs(3600);
+const BACKDATED: Duration = Duration::from_hours(1);
 
 pub struct Authority {
     certificate_pem: String,
@@ -85,7 +85,7 @@ impl Authority {
         let certificate_pem = params.signed_by(&request.public_key, &issuer)?.pem();
         Ok(Signed {
             certificate_pem,
-            serial: serial.iter().map(|byte| format!("{byte:02x}")).collect(),
+            serial: domain::digest::hex(&serial),
         })
     }
 }

@@ -31,9 +31,9 @@ impl NewKey {
 
     pub fn certified(self, certificate_pem: String, ca_pem: String) -> Credentials {
         Credentials {
-            key_pem: self.0.serialize_pem(),
-            certificate_pem,
-            ca_pem,
+            key: self.0.serialize_pem(),
+            certificate: certificate_pem,
+            authority: ca_pem,
         }
     }
 }
@@ -44,17 +44,18 @@ impl std::fmt::Debug for NewKey {
     }
 }
 
+/// All of it in PEM.
 #[derive(Clone)]
 pub struct Credentials {
-    key_pem: String,
-    certificate_pem: String,
-    ca_pem: String,
+    key: String,
+    certificate: String,
+    authority: String,
 }
 
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Credentials")
-            .field("certificate_pem", &self.certificate_pem)
+            .field("certificate", &self.certificate)
             .finish_non_exhaustive()
     }
 }
@@ -75,9 +76,9 @@ impl Credentials {
             return Ok(None);
         }
         Ok(Some(Self {
-            key_pem: read(KEY_FILE)?,
-            certificate_pem: read(CERTIFICATE_FILE)?,
-            ca_pem: read(AUTHORITY_FILE)?,
+            key: read(KEY_FILE)?,
+            certificate: read(CERTIFICATE_FILE)?,
+            authority: read(AUTHORITY_FILE)?,
         }))
     }
 
@@ -93,9 +94,9 @@ impl Credentials {
             .create(folder)
             .map_err(wrap("create", folder))?;
         let files = [
-            (KEY_FILE, &self.key_pem),
-            (AUTHORITY_FILE, &self.ca_pem),
-            (CERTIFICATE_FILE, &self.certificate_pem),
+            (KEY_FILE, &self.key),
+            (AUTHORITY_FILE, &self.authority),
+            (CERTIFICATE_FILE, &self.certificate),
         ];
         for (name, text) in files {
             let (path, draft) = (folder.join(name), folder.join(format!(".{name}.new")));
@@ -122,19 +123,19 @@ impl Credentials {
     }
 
     pub fn ca_pem(&self) -> &str {
-        &self.ca_pem
+        &self.authority
     }
 
     pub(crate) fn leaf(&self) -> Result<CertificateDer<'static>, IdentityError> {
-        certificate(&self.certificate_pem)
+        certificate(&self.certificate)
     }
 
     pub(crate) fn authority(&self) -> Result<CertificateDer<'static>, IdentityError> {
-        certificate(&self.ca_pem)
+        certificate(&self.authority)
     }
 
     pub(crate) fn key(&self) -> Result<PrivateKeyDer<'static>, IdentityError> {
-        PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes())
+        PrivateKeyDer::from_pem_slice(self.key.as_bytes())
             .map_err(|_| IdentityError::Parse("its key is damaged"))
     }
 }

@@ -75,11 +75,7 @@ impl Peer {
                 _ => None,
             })
             .ok_or(IdentityError::NoRole)?;
-        let serial = certificate
-            .raw_serial()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let serial = domain::digest::hex(certificate.raw_serial());
         Ok(Self { role, serial })
     }
 }

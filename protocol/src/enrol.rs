@@ -120,3 +120,29 @@ impl std::fmt::Debug for Token {
         f.write_str("Token(hidden)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_reads_back_and_hides_its_secret() {
+        let token = Token {
+            secret: "s".repeat(43),
+            ca_sha256: [0xca; 32],
+        };
+        let text = token.reveal();
+        assert_eq!(text.parse::<Token>().unwrap(), token);
+        assert_eq!(format!(" {text}\n").parse::<Token>().unwrap(), token);
+        assert!(!format!("{token:?}").contains("sss"));
+        for bad in [
+            "",
+            "olt1",
+            &text[..text.len() - 1],
+            &text.replace("olt1", "olt2"),
+            &format!("{text}.x"),
+        ] {
+            assert_eq!(bad.parse::<Token>(), Err(InvalidToken), "{bad}");
+        }
+    }
+}

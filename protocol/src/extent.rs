@@ -92,7 +92,11 @@ impl Extent {
             return Err(ExtentError::AcrossBlocks { at, raw_len });
         }
         let data = match frame.codec {
-            Codec::Raw => packed.to_vec(),
+            Codec::Raw => {
+                let mut payload = frame.payload;
+                payload.drain(..EXTENT_HEADER_LEN);
+                payload
+            }
             Codec::Lz4 => lz4_flex::block::decompress(packed, raw_len)
                 .map_err(|_| ExtentError::Compression { at, raw_len })?,
         };
@@ -127,8 +131,7 @@ mod tests {
         let frame = encode(2, 4096, digest_of(data), data, false);
         let mut bytes = Vec::new();
         frame.encode_to(&mut bytes);
-        let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        insta::assert_snapshot!("extent_v1", hex);
+        insta::assert_snapshot!("extent_v1", domain::digest::hex(&bytes));
     }
 
     #[test]

@@ -182,3 +182,83 @@ impl RunnerMessage {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(name: &str) -> SessionId {
+        SessionId(name.into())
+    }
+
+    #[test]
+    fn an_agent_that_died_at_any_moment_is_recognised() {
+        let mut memory = SessionMemory::default();
+        assert!(memory.recognises(None), "a first agent");
+
+        memory.issue(None, session("a"), "web-1".into());
+        assert!(
+            memory.recognises(None),
+            "it died before the session was on its disk"
+        );
+        assert!(
+            memory.recognises(Some(&session("a"))),
+            "it died before it could confirm"
+        );
+
+        memory.confirm();
+        assert!(memory.recognises(Some(&session("a"))));
+        assert!(!memory.recognises(None), "it cannot have forgotten");
+
+        memory.issue(Some(&session("a")), session("b"), "web-1".into());
+        assert!(memory.recognises(Some(&session("a"))));
+        assert!(memory.recognises(Some(&session("b"))));
+    }
+
+    #[test]
+    fn a_clone_is_not_recognised_once_either_machine_went_on() {
+        let mut memory = SessionMemory::default();
+        memory.issue(None, session("a"), "web-1".into());
+        memory.confirm();
+        // Both machines hold "a" now; the first of them to come goes on.
+        memory.issue(Some(&session("a")), session("b"), "web-1".into());
+        memory.confirm();
+        assert!(!memory.recognises(Some(&session("a"))));
+        assert!(!memory.recognises(Some(&session("never issued"))));
+    }
+
+    #[test]
+    fn a_welcome_is_expected_once_and_must_match() {
+        let sent = || HelloSent {
+            versions: (1, 1),
+            disks: 0,
+        };
+        let orders = crate::session::Orders {
+            replication: domain::source_server::ReplicationIntent::Run,
+            checkpoint_request: 0,
+            checkpoint_interval_s: 600,
+        };
+        let welcome = |version| Welcome {
+            version,
+            session: session("a"),
+            disks: vec![],
+            orders: orders.clone(),
+        };
+        assert!(sent().on(RunnerMessage::Welcome(welcome(1))).is_ok());
+        assert!(matches!(
+            sent().on(RunnerMessage::Welcome(welcome(2))),
+            Err(HandshakeError::VersionNotOffered(2))
+        ));
+        assert!(matches!(
+            sent().on(RunnerMessage::Orders(orders.clone())),
+            Err(HandshakeError::OutOfTurn {
+                wanted: "Welcome",
+                got: "Orders"
+            })
+        ));
+        assert!(matches!(
+            sent().on(RunnerMessage::Refused(Refusal::NotWanted)),
+            Err(HandshakeError::Refused(Refusal::NotWanted))
+        ));
+    }
+}

@@ -48,6 +48,8 @@ pub struct SessionId(pub String);
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
+// Messages are moved once and never kept in numbers.
+#[allow(clippy::large_enum_variant)]
 pub enum AgentMessage {
     Hello(Hello),
     /// The session of the Welcome is on the agent's disk.
@@ -247,4 +249,36 @@ pub fn read_control<M: for<'de> Deserialize<'de>>(frame: &Frame) -> Result<M, Co
         return Err(ControlError::TooLong(frame.payload.len()));
     }
     serde_json::from_slice(&frame.payload).map_err(ControlError::Json)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn arbitrary_control_payloads_never_panic(payload in prop::collection::vec(any::<u8>(), 0..500)) {
+            let frame = Frame { kind: Kind::Control, codec: Codec::Raw, disk: 0, at: 0, payload };
+            let _ = read_control::<AgentMessage>(&frame);
+            let _ = read_control::<RunnerMessage>(&frame);
+        }
+    }
+
+    #[test]
+    fn a_control_message_beyond_the_limit_is_not_parsed() {
+        let payload = vec![b' '; CONTROL_LEN_MAX + 1];
+        let frame = Frame {
+            kind: Kind::Control,
+            codec: Codec::Raw,
+            disk: 0,
+            at: 0,
+            payload,
+        };
+        assert!(matches!(
+            read_control::<AgentMessage>(&frame),
+            Err(ControlError::TooLong(_))
+        ));
+    }
 }
