@@ -57,6 +57,13 @@ pub enum StoreError {
     OutOfRange { id: SnapshotId, block: u64 },
     #[error("snapshot {id} is damaged: {detail}")]
     Damaged { id: SnapshotId, detail: String },
+    #[error("cannot {operation} the snapshot store {path}")]
+    Store {
+        operation: &'static str,
+        path: std::path::PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("cannot {operation} snapshot {id}")]
     Io {
         operation: &'static str,
