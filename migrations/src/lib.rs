@@ -1,1 +1,20 @@
-//! migrations
+//! The database schema, step by step.
+//!
+//! A step that has been released never changes: what comes later expands the schema first, and
+//! contracts it once no running hub needs the old shape. Times are milliseconds since 1970 in `i64`
+//! columns, so that they compare and sort alike everywhere; states are stored whole as JSON, with their
+//! name beside them for queries.
+
+use sea_orm_migration::prelude::*;
+
+mod m0001_first_light;
+
+#[derive(Debug)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m0001_first_light::Migration)]
+    }
+}

@@ -1,0 +1,41 @@
+//! A committed checkpoint, as the runner last reported it.
+
+use domain::{
+    checkpoint::{CheckpointKind, CheckpointNumber, Consistency},
+    ids::{JobId, SourceServerId},
+};
+use protocol::exchange::ObservedSnapshot;
+use sea_orm::entity::prelude::*;
+
+use super::columns::{Doc, Word};
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "checkpoints")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub server: Word<SourceServerId>,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub number: i64,
+    pub kind: Word<CheckpointKind>,
+    pub consistency: Word<Consistency>,
+    pub taken_at: i64,
+    /// The greatest checkpoint request that it answers.
+    pub request: i64,
+    pub disks: Doc<Vec<ObservedSnapshot>>,
+    pub pinned_by: Option<Word<JobId>>,
+}
+
+impl Model {
+    pub fn checkpoint_number(&self) -> CheckpointNumber {
+        CheckpointNumber(self.number.cast_unsigned())
+    }
+
+    pub fn is_launchable(&self) -> bool {
+        self.kind.0 == CheckpointKind::Launchable
+    }
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

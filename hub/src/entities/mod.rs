@@ -1,0 +1,23 @@
+//! The rows of the database, one table per file.
+
+pub mod columns;
+
+pub mod account;
+pub mod api_key;
+pub mod audit;
+pub mod certificate;
+pub mod checkpoint;
+pub mod job;
+pub mod job_event;
+pub mod job_server;
+pub mod ledger;
+pub mod organization;
+pub mod runner;
+pub mod saga;
+pub mod session;
+pub mod source_server;
+pub mod token;
+pub mod turned_away;
+pub mod user;
+
+pub use columns::{Doc, Word};

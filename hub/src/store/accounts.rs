@@ -1,0 +1,245 @@
+//! Organizations, their accounts and the runners there.
+
+use std::collections::BTreeMap;
+
+use domain::{
+    account::{Access, ListedAccount},
+    ids::{AccountId, OrganizationId, RunnerId},
+};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult,
+    IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
+};
+
+use super::{Reader, StoreError, Write, not_found};
+use crate::{
+    changes::Change,
+    clock::now_ms,
+    entities::{Doc, Word, account, organization, runner, source_server},
+};
+
+/// One row of the global view.
+#[derive(Debug, Clone)]
+pub struct AccountOverview {
+    pub account: account::Model,
+    /// Servers by the name of their life cycle's state; archived ones are not counted.
+    pub servers: BTreeMap<String, u64>,
+    /// Servers by the name of their replication state, those that are over left out.
+    pub replication: BTreeMap<String, u64>,
+    /// When the newest launchable checkpoint of the server that lags most was taken.
+    pub oldest_lag_basis: Option<i64>,
+    /// Servers that a job works on.
+    pub in_jobs: u64,
+    pub runners: Vec<runner::Model>,
+}
+
+#[derive(Debug, FromQueryResult)]
+struct ServerCount {
+    account: Word<AccountId>,
+    lifecycle_name: String,
+    replication_name: String,
+    servers: i64,
+    in_jobs: i64,
+    lag_basis: Option<i64>,
+}
+
+impl<C: ConnectionTrait> Reader<C> {
+    pub async fn organization_list(&self) -> Result<Vec<organization::Model>, StoreError> {
+        Ok(organization::Entity::find()
+            .order_by_asc(organization::Column::Name)
+            .all(&self.0)
+            .await?)
+    }
+
+    pub async fn organization(&self, id: &OrganizationId) -> Result<organization::Model, StoreError> {
+        organization::Entity::find_by_id(Word(id.clone()))
+            .one(&self.0)
+            .await?
+            .ok_or_else(|| not_found(format_args!("organization {id}")))
+    }
+
+    pub async fn account_list(&self) -> Result<Vec<account::Model>, StoreError> {
+        Ok(account::Entity::find()
+            .order_by_asc(account::Column::Name)
+            .order_by_asc(account::Column::Id)
+            .all(&self.0)
+            .await?)
+    }
+
+    pub async fn account(&self, id: &AccountId) -> Result<account::Model, StoreError> {
+        account::Entity::find_by_id(Word(id.clone()))
+            .one(&self.0)
+            .await?
+            .ok_or_else(|| not_found(format_args!("account {id}")))
+    }
+
+    pub async fn runner_list(&self) -> Result<Vec<runner::Model>, StoreError> {
+        Ok(runner::Entity::find()
+            .order_by_asc(runner::Column::CreatedAt)
+            .all(&self.0)
+            .await?)
+    }
+
+    pub async fn runner(&self, id: &RunnerId) -> Result<runner::Model, StoreError> {
+        runner::Entity::find_by_id(Word(id.clone()))
+            .one(&self.0)
+            .await?
+            .ok_or_else(|| not_found(format_args!("runner {id}")))
+    }
+
+    /// The global view: every account with what goes on in it, by three queries whatever their number.
+    pub async fn account_overview(&self) -> Result<Vec<AccountOverview>, StoreError> {
+        use source_server::Column as C;
+        let counts: Vec<ServerCount> = source_server::Entity::find()
+            .select_only()
+            .columns([C::Account, C::LifecycleName, C::ReplicationName])
+            .column_as(C::Id.count(), "servers")
+            .column_as(C::RunningJob.count(), "in_jobs")
+            .column_as(C::LagBasis.min(), "lag_basis")
+            // An archived server's state says so in its JSON; its name is the same.
+            .filter(C::Lifecycle.not_like("%\"archived\":true%"))
+            .group_by(C::Account)
+            .group_by(C::LifecycleName)
+            .group_by(C::ReplicationName)
+            .into_model()
+            .all(&self.0)
+            .await?;
+        let mut overviews: BTreeMap<AccountId, AccountOverview> = BTreeMap::new();
+        for account in self.account_list().await? {
+            let overview = AccountOverview {
+                account: account.clone(),
+                servers: BTreeMap::new(),
+                replication: BTreeMap::new(),
+                oldest_lag_basis: None,
+                in_jobs: 0,
+                runners: Vec::new(),
+            };
+            overviews.insert(account.id.0, overview);
+        }
+        for count in counts {
+            let Some(overview) = overviews.get_mut(&count.account.0) else {
+                continue;
+            };
+            *overview.servers.entry(count.lifecycle_name.clone()).or_default() +=
+                count.servers.cast_unsigned();
+            overview.in_jobs += count.in_jobs.cast_unsigned();
+            if matches!(count.lifecycle_name.as_str(), "CUTOVER" | "DISCONNECTED") {
+                continue;
+            }
+            *overview.replication.entry(count.replication_name).or_default() += count.servers.cast_unsigned();
+            overview.oldest_lag_basis = [overview.oldest_lag_basis, count.lag_basis]
+                .into_iter()
+                .flatten()
+                .min();
+        }
+        for runner in self.runner_list().await? {
+            if let Some(overview) = overviews.get_mut(&runner.account.0) {
+                overview.runners.push(runner);
+            }
+        }
+        Ok(overviews.into_values().collect())
+    }
+}
+
+impl Write {
+    pub async fn organization_insert(&mut self, row: organization::Model) -> Result<(), StoreError> {
+        let id = row.id.0.clone();
+        organization::Entity::insert(row.into_active_model())
+            .exec_without_returning(&self.tx.0)
+            .await?;
+        self.changed(Change::Organization(id));
+        Ok(())
+    }
+
+    /// Notes what came of listing the organization's accounts.
+    pub async fn organization_listed(
+        &mut self,
+        id: &OrganizationId,
+        listing: Access,
+    ) -> Result<(), StoreError> {
+        let row = organization::ActiveModel {
+            id: Set(Word(id.clone())),
+            listing: Set(Doc(listing)),
+            listed_at: Set(Some(now_ms())),
+            ..Default::default()
+        };
+        row.update_without_returning(&self.tx.0).await?;
+        self.changed(Change::Organization(id.clone()));
+        Ok(())
+    }
+
+    /// Adds the account, or brings its name and whether it is suspended up to date.
+    pub async fn account_listed(
+        &mut self,
+        organization: &organization::Model,
+        listed: ListedAccount,
+        region: &str,
+    ) -> Result<(), StoreError> {
+        let known = account::Entity::find_by_id(Word(listed.id.clone()))
+            .one(&self.tx.0)
+            .await?;
+        match known {
+            Some(known) if known.name == listed.name && known.suspended == listed.suspended => return Ok(()),
+            Some(known) => {
+                let mut row = known.into_active_model();
+                row.name = Set(listed.name);
+                row.suspended = Set(listed.suspended);
+                row.update_without_returning(&self.tx.0).await?;
+            }
+            None => {
+                let row = account::Model {
+                    id: Word(listed.id.clone()),
+                    organization: organization.id.clone(),
+                    name: listed.name,
+                    region: region.to_owned(),
+                    access: Doc(Access::NotAttempted),
+                    checked_at: None,
+                    suspended: listed.suspended,
+                    created_at: now_ms(),
+                };
+                account::Entity::insert(row.into_active_model())
+                    .exec_without_returning(&self.tx.0)
+                    .await?;
+            }
+        }
+        self.changed(Change::Account(listed.id));
+        Ok(())
+    }
+
+    pub async fn account_checked(&mut self, id: &AccountId, access: Access) -> Result<(), StoreError> {
+        let before = self.account(id).await?.access.0;
+        if before != access {
+            self.changed(Change::Account(id.clone()));
+        }
+        let row = account::ActiveModel {
+            id: Set(Word(id.clone())),
+            access: Set(Doc(access)),
+            checked_at: Set(Some(now_ms())),
+            ..Default::default()
+        };
+        row.update_without_returning(&self.tx.0).await?;
+        Ok(())
+    }
+
+    pub async fn runner_insert(&mut self, row: runner::Model) -> Result<(), StoreError> {
+        let change = Change::Runner {
+            runner: row.id.0.clone(),
+            account: row.account.0.clone(),
+        };
+        runner::Entity::insert(row.into_active_model())
+            .exec_without_returning(&self.tx.0)
+            .await?;
+        self.changed(change);
+        Ok(())
+    }
+
+    pub async fn runner_update(
+        &mut self,
+        row: runner::ActiveModel,
+        change: Change,
+    ) -> Result<(), StoreError> {
+        row.update_without_returning(&self.tx.0).await?;
+        self.changed(change);
+        Ok(())
+    }
+}

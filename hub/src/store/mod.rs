@@ -1,0 +1,173 @@
+//! The store: everything the hub must not forget.
+//!
+//! SQLite in WAL mode with two pools: one writer, whose transactions begin IMMEDIATE and are on disk
+//! when they commit, since sagas and the ledger must survive a power cut, and several readers.
+//!
+//! - [`Reader`]: typed reads, on the store itself or within a transaction.
+//! - [`Write`]: a transaction. What it changed is published when it commits, and only then.
+//!
+//! Methods are named noun first: `server_list`, `server_transition`.
+
+use std::{ops::Deref, path::Path, time::Duration};
+
+use domain::{IllegalTransition, ids::RunnerId};
+use migrations::Migrator;
+use sea_orm::{
+    ColumnTrait, ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait,
+    ExprTrait, QueryFilter, SqliteTransactionMode, TransactionOptions, TransactionTrait, sea_query::Expr,
+};
+use sea_orm_migration::MigratorTrait;
+
+use crate::{
+    changes::{Change, Changes},
+    entities::runner,
+};
+
+pub mod accounts;
+pub mod checkpoints;
+pub mod enrolment;
+pub mod jobs;
+pub mod ledger;
+pub mod people;
+pub mod sagas;
+pub mod servers;
+
+/// How many connections read at once. Reads are short; more would only fight over the page cache.
+const READERS: u32 = 4;
+
+/// How long a statement waits for another process, such as `orglift-hub user add`, to finish writing.
+const BUSY: Duration = Duration::from_secs(10);
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("the hub's database failed")]
+    Database(#[from] DbErr),
+    #[error("{what} does not exist")]
+    NotFound { what: String },
+    #[error(transparent)]
+    Illegal(#[from] IllegalTransition),
+}
+
+/// Typed reads over a connection or a transaction.
+#[derive(Debug)]
+pub struct Reader<C>(pub(crate) C);
+
+#[derive(Debug)]
+pub struct Store {
+    writer: DatabaseConnection,
+    readers: Reader<DatabaseConnection>,
+    changes: Changes,
+}
+
+/// A transaction. Dropping it undoes everything.
+#[derive(Debug)]
+pub struct Write {
+    tx: Reader<DatabaseTransaction>,
+    changes: Changes,
+    pending: Vec<Change>,
+}
+
+impl Store {
+    /// Opens the database at `path`, makes it if it is not there, and brings its schema up to date.
+    pub async fn open(path: &Path, changes: Changes) -> Result<Self, StoreError> {
+        let writer = connect(path, 1).await?;
+        Migrator::up(&writer, None).await?;
+        let readers = Reader(connect(path, READERS).await?);
+        Ok(Self {
+            writer,
+            readers,
+            changes,
+        })
+    }
+
+    pub async fn begin(&self) -> Result<Write, StoreError> {
+        let options = TransactionOptions {
+            // A deferred one that turns from reading to writing fails at once when another writes.
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        Ok(Write {
+            tx: Reader(self.writer.begin_with_options(options).await?),
+            changes: self.changes.clone(),
+            pending: Vec::new(),
+        })
+    }
+
+    pub fn changes(&self) -> &Changes {
+        &self.changes
+    }
+}
+
+async fn connect(path: &Path, connections: u32) -> Result<DatabaseConnection, StoreError> {
+    let mut options = ConnectOptions::new(format!("sqlite://{}?mode=rwc", path.display()));
+    options
+        .max_connections(connections)
+        .sqlx_logging(false)
+        .test_before_acquire(false)
+        .map_sqlx_sqlite_opts(|sqlite| {
+            sqlite
+                .pragma("journal_mode", "WAL")
+                .pragma("synchronous", "FULL")
+                .busy_timeout(BUSY)
+                .foreign_keys(true)
+        });
+    Ok(Database::connect(options).await?)
+}
+
+impl Deref for Store {
+    type Target = Reader<DatabaseConnection>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.readers
+    }
+}
+
+impl Deref for Write {
+    type Target = Reader<DatabaseTransaction>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.tx
+    }
+}
+
+impl Write {
+    /// Makes everything durable, then tells whoever watches.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        self.tx.0.commit().await?;
+        for change in self.pending {
+            self.changes.publish(change);
+        }
+        Ok(())
+    }
+
+    fn changed(&mut self, change: Change) {
+        if !self.pending.contains(&change) {
+            self.pending.push(change);
+        }
+    }
+
+    /// Something else is wanted of `runner`: its long poll is answered when this commits. Returns the
+    /// generation of what is wanted now.
+    pub async fn runner_touch(&mut self, runner: &RunnerId) -> Result<u64, StoreError> {
+        runner::Entity::update_many()
+            .col_expr(
+                runner::Column::DesiredGeneration,
+                Expr::col(runner::Column::DesiredGeneration).add(1),
+            )
+            .filter(runner::Column::Id.eq(runner.as_str()))
+            .exec(&self.tx.0)
+            .await?;
+        self.changed(Change::Desired(runner.clone()));
+        let row = self.runner(runner).await?;
+        Ok(row.desired_generation.cast_unsigned())
+    }
+}
+
+fn not_found(what: impl std::fmt::Display) -> StoreError {
+    StoreError::NotFound {
+        what: what.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
