@@ -7,7 +7,10 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
 };
 
-use crate::{IdentityError, Role};
+use rustls_pki_types::{CertificateSigningRequestDer, pem::PemObject};
+use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer};
+
+use crate::{IdentityError, Role, credentials::sha256};
 
 /// A migration takes months; a machine that is away for longer enrols anew.
 pub const MACHINE_VALIDITY: Duration = Duration::from_hours(2 * 365 * 24);
@@ -90,6 +93,15 @@ impl Authority {
     }
 }
 
+/// SHA-256 of the public key that a signing request is about. It names the requester for good: signing
+/// requests for one key differ each time, since a signature is randomized.
+pub fn requested_key(csr_pem: &str) -> Result<[u8; 32], IdentityError> {
+    let unreadable = || IdentityError::Parse("the signing request is damaged");
+    let der = CertificateSigningRequestDer::from_pem_slice(csr_pem.as_bytes()).map_err(|_| unreadable())?;
+    let (_, request) = X509CertificationRequest::from_der(&der).map_err(|_| unreadable())?;
+    Ok(sha256(request.certification_request_info.subject_pki.raw))
+}
+
 fn distinguished_name(common_name: &str) -> DistinguishedName {
     let mut name = DistinguishedName::new();
     name.push(DnType::CommonName, common_name);
@@ -107,4 +119,22 @@ fn new_serial() -> [u8; 16] {
     let mut serial: [u8; 16] = rand::random();
     serial[0] = serial[0] & 0x7f | 0x40;
     serial
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::NewKey;
+
+    #[test]
+    fn requests_for_one_key_name_one_requester() {
+        let (one, other) = (NewKey::generate().unwrap(), NewKey::generate().unwrap());
+        let (first, second) = (one.csr_pem().unwrap(), one.csr_pem().unwrap());
+        assert_eq!(requested_key(&first).unwrap(), requested_key(&second).unwrap());
+        assert_ne!(
+            requested_key(&first).unwrap(),
+            requested_key(&other.csr_pem().unwrap()).unwrap()
+        );
+        assert!(requested_key("nonsense").is_err());
+    }
 }
