@@ -1,10 +1,15 @@
-//! Rows that tests start from.
+//! What tests start from: a hub in a folder of its own over a cloud of folders, and rows for its store.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Deref, sync::Arc, time::Duration};
 
+use cloud::folder::{
+    FolderCloud,
+    organization::{Organization, Trust},
+};
 use domain::{
+    account::{Access, ListedAccount, Reach},
     disk::Disk,
-    ids::{AccountId, RunnerId, SourceServerId},
+    ids::{AccountId, OrganizationId, RunnerId, SourceServerId},
     launch::{BootMode, LaunchConfiguration},
     lifecycle::Lifecycle,
     replication::{Initiation, InitiationStep, Replication},
@@ -12,12 +17,98 @@ use domain::{
 };
 
 use crate::{
+    Hub, Settings,
     clock::now_ms,
     entities::{
-        Doc, Word, runner,
+        Doc, Word, organization, runner,
         source_server::{self, Milestones},
     },
 };
+
+pub const MEMBER: &str = "111122223333";
+pub const REGION: &str = "eu-central-1";
+
+/// A hub and the folder that it lives in.
+pub struct TestHub {
+    pub hub: Arc<Hub>,
+    pub cloud: FolderCloud,
+    pub dir: Arc<tempfile::TempDir>,
+}
+
+impl Deref for TestHub {
+    type Target = Arc<Hub>;
+
+    fn deref(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+}
+
+/// Deadlines that a test can wait for.
+pub fn settings() -> Settings {
+    Settings {
+        checkpoint_interval: Duration::from_secs(600),
+        checkpoint_deadline: Duration::from_millis(300),
+        step_deadline: Duration::from_secs(10),
+        settle: Duration::ZERO,
+    }
+}
+
+/// A hub with nothing in it, over a cloud whose organization has the account [`MEMBER`].
+pub async fn hub() -> TestHub {
+    identity::install_crypto_provider();
+    let dir = Arc::new(tempfile::tempdir().unwrap());
+    let cloud = FolderCloud::open(dir.path().join("cloud"));
+    let member = ListedAccount {
+        id: MEMBER.parse().unwrap(),
+        name: "prod".into(),
+        suspended: false,
+    };
+    Organization {
+        accounts: vec![member],
+    }
+    .save(cloud.root())
+    .unwrap();
+    Trust::default().save(cloud.root()).unwrap();
+    reopen(dir, cloud).await
+}
+
+/// The same hub after a restart.
+pub async fn reopen(dir: Arc<tempfile::TempDir>, cloud: FolderCloud) -> TestHub {
+    let hub = Hub::open(&dir.path().join("hub"), Arc::new(cloud.clone()), settings())
+        .await
+        .unwrap();
+    TestHub {
+        hub: Arc::new(hub),
+        cloud,
+        dir,
+    }
+}
+
+/// Adds an organization with the account [`MEMBER`] and a runner there.
+pub async fn with_runner(hub: &Hub) -> runner::Model {
+    let account: AccountId = MEMBER.parse().unwrap();
+    let mut tx = hub.store.begin().await.unwrap();
+    let org = organization::Model {
+        id: Word(OrganizationId::from_entropy(1)),
+        name: "one".into(),
+        reach: Word(Reach::ManagementAccount),
+        region: REGION.into(),
+        listing: Doc(Access::NotAttempted),
+        listed_at: None,
+        created_at: now_ms(),
+    };
+    tx.organization_insert(org.clone()).await.unwrap();
+    let listed = ListedAccount {
+        id: account.clone(),
+        name: "prod".into(),
+        suspended: false,
+    };
+    tx.account_listed(&org, listed, REGION).await.unwrap();
+    let runner = runner(RunnerId::from_entropy(1), &account);
+    tx.runner_insert(runner.clone()).await.unwrap();
+    tx.commit().await.unwrap();
+    runner
+}
 
 pub fn runner(id: RunnerId, account: &AccountId) -> runner::Model {
     runner::Model {

@@ -1,11 +1,16 @@
 //! The state that every part of the hub shares.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use cloud::Cloud;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::{changes::Changes, pki::Pki, store::Store};
+use crate::{
+    changes::Changes,
+    pki::{Pki, PkiError},
+    store::{Store, StoreError},
+};
 
 #[derive(Debug)]
 pub struct Hub {
@@ -14,6 +19,10 @@ pub struct Hub {
     pub cloud: Arc<dyn Cloud>,
     pub pki: Pki,
     pub settings: Settings,
+    /// A saga was added: the engine looks at once.
+    pub sagas_added: Notify,
+    /// An account was added, or somebody wants to know now: the reconciler looks at once.
+    pub accounts_changed: Notify,
     /// Cancelled when the hub is to stop: long polls and event streams end.
     pub stopping: CancellationToken,
 }
@@ -27,6 +36,8 @@ pub struct Settings {
     pub checkpoint_deadline: Duration,
     /// How long a step is retried, or waits, before it fails for good.
     pub step_deadline: Duration,
+    /// How long after a request without an answer the cloud may still show what it made.
+    pub settle: Duration,
 }
 
 impl Default for Settings {
@@ -35,6 +46,45 @@ impl Default for Settings {
             checkpoint_interval: Duration::from_secs(600),
             checkpoint_deadline: Duration::from_secs(900),
             step_deadline: Duration::from_secs(1800),
+            settle: Duration::from_secs(10),
         }
     }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("cannot create {0}")]
+    Folder(std::path::PathBuf, #[source] std::io::Error),
+    #[error("cannot open the hub's database")]
+    Store(#[from] StoreError),
+    #[error("cannot open the hub's certificate authority")]
+    Pki(#[from] PkiError),
+}
+
+impl Hub {
+    /// Opens the hub whose state is in `dir`, or makes a new one there.
+    pub async fn open(dir: &Path, cloud: Arc<dyn Cloud>, settings: Settings) -> Result<Self, OpenError> {
+        let changes = Changes::default();
+        Ok(Self {
+            store: open_store(dir, changes.clone()).await?,
+            changes,
+            cloud,
+            pki: Pki::open(&dir.join("ca"))?,
+            settings,
+            sagas_added: Notify::new(),
+            accounts_changed: Notify::new(),
+            stopping: CancellationToken::new(),
+        })
+    }
+}
+
+/// Opens the database of the hub in `dir`; the hub itself may be running.
+pub async fn open_store(dir: &Path, changes: Changes) -> Result<Store, OpenError> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|source| OpenError::Folder(dir.to_owned(), source))?;
+    Ok(Store::open(&dir.join("hub.db"), changes).await?)
 }

@@ -1,18 +1,28 @@
 //! The hub: one console over many accounts.
 //!
 //! - [`store`]: everything that must not be forgotten; [`entities`] are its rows.
-//! - [`web`]: the pages.
+//! - [`machines`]: what runners ask and report. [`pki`] and [`tokens`] say who may.
+//! - [`tasks`]: reconcilers, which keep true what must stay true.
+//! - [`web`]: the pages. [`auth`] says who looks.
+//! - [`serve`], [`cli`]: the program around them.
 //!
 //! The hub never carries disk data. It tells runners what it wants; they report what is.
 
+pub mod auth;
 pub mod changes;
+pub mod cli;
 pub mod clock;
 pub mod entities;
 #[cfg(test)]
 mod fixtures;
 pub mod hub;
+pub mod machines;
 pub mod pki;
+pub mod secrets;
+pub mod serve;
 pub mod store;
+pub mod tasks;
+pub mod tokens;
 pub mod web;
 
 pub use hub::{Hub, Settings};

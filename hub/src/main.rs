@@ -1,1 +1,5 @@
-fn main() {}
+//! `orglift-hub`
+
+fn main() -> std::process::ExitCode {
+    hub::cli::main_from(std::env::args_os())
+}

@@ -121,8 +121,8 @@ fn machines() -> Vec<TableCreateStatement> {
             .col(big_integer("expires_at"))
             .col(big_integer_null("used_at"))
             .col(text_null("used_by"))
-            // The request that used it: the same machine may ask again when the answer was lost.
-            .col(text_null("used_csr_sha256"))
+            // The key that it was used for: the same machine may ask again when the answer was lost.
+            .col(text_null("used_key_sha256"))
             .foreign_key(
                 ForeignKey::create()
                     .from("tokens", "account")

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::columns::Word;
 
 /// Who may enrol with a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenPurpose {
     Agent,
@@ -28,8 +28,8 @@ pub struct Model {
     pub used_at: Option<i64>,
     /// The runner or source server that it made.
     pub used_by: Option<String>,
-    /// SHA-256 of the request that used it.
-    pub used_csr_sha256: Option<String>,
+    /// SHA-256 of the public key that it was used for.
+    pub used_key_sha256: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -72,13 +72,13 @@ impl Write {
         &mut self,
         sha256: &str,
         by: String,
-        csr_sha256: String,
+        key_sha256: String,
     ) -> Result<(), StoreError> {
         let row = token::ActiveModel {
             sha256: Set(sha256.to_owned()),
             used_at: Set(Some(now_ms())),
             used_by: Set(Some(by)),
-            used_csr_sha256: Set(Some(csr_sha256)),
+            used_key_sha256: Set(Some(key_sha256)),
             ..Default::default()
         };
         row.update_without_returning(&self.tx.0).await?;

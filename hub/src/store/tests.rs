@@ -1,49 +1,18 @@
 //! The store against a real database in a folder of its own.
 
 use domain::{
-    account::{Access, ListedAccount, Reach},
-    ids::{AccountId, JobId, OrganizationId, RunnerId, SourceServerId},
+    ids::{JobId, SourceServerId},
     lifecycle::{Event, Lifecycle},
 };
 
 use super::{servers::Transition, *};
-use crate::{
-    clock::now_ms,
-    entities::{Doc, Word, organization},
-    fixtures,
-};
+use crate::fixtures::{self, TestHub, hub};
 
-async fn store() -> (tempfile::TempDir, Store) {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("hub.db"), Changes::default())
-        .await
-        .unwrap();
-    (dir, store)
-}
-
-async fn with_server(store: &Store) -> SourceServerId {
-    let mut tx = store.begin().await.unwrap();
-    let org = organization::Model {
-        id: Word(OrganizationId::from_entropy(1)),
-        name: "one".into(),
-        reach: Word(Reach::Roster),
-        region: "eu-central-1".into(),
-        listing: Doc(Access::NotAttempted),
-        listed_at: None,
-        created_at: now_ms(),
-    };
-    tx.organization_insert(org.clone()).await.unwrap();
-    let account: AccountId = "111122223333".parse().unwrap();
-    let listed = ListedAccount {
-        id: account.clone(),
-        name: "prod".into(),
-        suspended: false,
-    };
-    tx.account_listed(&org, listed, "eu-central-1").await.unwrap();
-    let runner = fixtures::runner(RunnerId::from_entropy(1), &account);
-    tx.runner_insert(runner.clone()).await.unwrap();
+async fn with_server(hub: &TestHub) -> SourceServerId {
+    let runner = fixtures::with_runner(hub).await;
     let server = fixtures::server(SourceServerId::from_entropy(1), &runner);
     let id = server.id.0.clone();
+    let mut tx = hub.store.begin().await.unwrap();
     tx.server_insert(server).await.unwrap();
     tx.commit().await.unwrap();
     id
@@ -51,8 +20,9 @@ async fn with_server(store: &Store) -> SourceServerId {
 
 #[tokio::test]
 async fn a_life_cycle_moves_once_per_generation() {
-    let (_dir, store) = store().await;
-    let id = with_server(&store).await;
+    let hub = hub().await;
+    let store = &hub.store;
+    let id = with_server(&hub).await;
     let mut tx = store.begin().await.unwrap();
     let moved = tx
         .server_transition(&id, 0, Event::FirstLaunchableCheckpoint)
@@ -74,8 +44,9 @@ async fn a_life_cycle_moves_once_per_generation() {
 
 #[tokio::test]
 async fn what_is_not_committed_is_neither_kept_nor_told() {
-    let (_dir, store) = store().await;
-    let id = with_server(&store).await;
+    let hub = hub().await;
+    let store = &hub.store;
+    let id = with_server(&hub).await;
     let mut changes = store.changes().subscribe();
     let mut tx = store.begin().await.unwrap();
     tx.server_on(&id, Event::FirstLaunchableCheckpoint).await.unwrap();
@@ -91,8 +62,9 @@ async fn what_is_not_committed_is_neither_kept_nor_told() {
 
 #[tokio::test]
 async fn a_server_takes_part_in_one_job_at_a_time() {
-    let (_dir, store) = store().await;
-    let id = with_server(&store).await;
+    let hub = hub().await;
+    let store = &hub.store;
+    let id = with_server(&hub).await;
     let (first, second) = (JobId::from_entropy(1), JobId::from_entropy(2));
     let mut tx = store.begin().await.unwrap();
     let server = tx.server(&id).await.unwrap();
@@ -105,8 +77,9 @@ async fn a_server_takes_part_in_one_job_at_a_time() {
 
 #[tokio::test]
 async fn the_overview_counts_servers_by_state() {
-    let (_dir, store) = store().await;
-    with_server(&store).await;
+    let hub = hub().await;
+    let store = &hub.store;
+    with_server(&hub).await;
     let overview = store.account_overview().await.unwrap();
     assert_eq!(overview.len(), 1);
     assert_eq!(overview[0].servers["NOT_READY"], 1);
@@ -116,8 +89,9 @@ async fn the_overview_counts_servers_by_state() {
 
 #[tokio::test]
 async fn a_wish_makes_the_runner_look_again() {
-    let (_dir, store) = store().await;
-    let id = with_server(&store).await;
+    let hub = hub().await;
+    let store = &hub.store;
+    let id = with_server(&hub).await;
     let mut changes = store.changes().subscribe();
     let mut tx = store.begin().await.unwrap();
     let runner = tx.server(&id).await.unwrap().runner.0;

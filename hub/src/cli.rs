@@ -1,0 +1,219 @@
+//! `orglift-hub`: the command line.
+//!
+//! `user`, `key` and `token` work on the hub's folder directly, whether the hub runs or not.
+
+use std::{
+    ffi::OsString,
+    io::{IsTerminal, Read},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use clap::{Args, Parser, Subcommand};
+use domain::ids::AccountId;
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    Settings, auth,
+    changes::Changes,
+    entities::{token::TokenPurpose, user::UserRole},
+    hub::open_store,
+    pki::Pki,
+    serve::{CloudChoice, Config, serve},
+    tokens,
+};
+
+/// Moves running servers into many accounts, from one console.
+#[derive(Debug, Parser)]
+#[command(name = "orglift-hub", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the hub.
+    Serve(Serve),
+    /// Users who sign in to the console.
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Keys for the API.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// One-time tokens with which machines enrol.
+    #[command(subcommand)]
+    Token(TokenCommand),
+}
+
+#[derive(Debug, Args)]
+struct Dir {
+    /// The folder that holds the hub's state.
+    #[arg(long, default_value = "/var/lib/orglift/hub")]
+    dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    #[command(flatten)]
+    dir: Dir,
+    /// Where the console and the API listen.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    ui: SocketAddr,
+    /// Where runners reach the hub.
+    #[arg(long, default_value = "0.0.0.0:8443")]
+    machines: SocketAddr,
+    /// The cloud to act in: folder:PATH.
+    #[arg(long)]
+    cloud: CloudChoice,
+    /// The console's certificate chain, PEM.
+    #[arg(long, requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// The key of the console's certificate, PEM.
+    #[arg(long, requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
+    /// Seconds between the scheduled checkpoints of a server.
+    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    checkpoint_interval: u32,
+    /// Seconds that a launch waits for a fresh checkpoint before it refuses.
+    #[arg(long, default_value_t = 900, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    checkpoint_deadline: u32,
+}
+
+#[derive(Debug, Subcommand)]
+enum UserCommand {
+    /// Add a user, or give one a new password and role.
+    Add {
+        #[command(flatten)]
+        dir: Dir,
+        #[arg(long)]
+        name: String,
+        #[arg(long, value_enum)]
+        role: UserRole,
+        /// Read the password from standard input.
+        #[arg(long, required = true)]
+        password_stdin: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyCommand {
+    /// Make an API key and print it; it cannot be shown again.
+    Add {
+        #[command(flatten)]
+        dir: Dir,
+        #[arg(long)]
+        user: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum TokenCommand {
+    /// Make a token and print it; it cannot be shown again.
+    Create {
+        #[command(flatten)]
+        dir: Dir,
+        #[arg(long)]
+        account: AccountId,
+        #[arg(long, value_enum, default_value = "agent")]
+        purpose: TokenPurpose,
+        /// Seconds until it expires.
+        #[arg(long, default_value_t = 3600)]
+        ttl: u64,
+    },
+}
+
+/// The whole program, for `main` and for whoever carries it along.
+pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(usage) => {
+            // Help and version come this way, too; a closed pipe is no reason to panic.
+            let _ = usage.print();
+            return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2));
+        }
+    };
+    let filter = EnvFilter::try_from_env("ORGLIFT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    // A program that carries this one along may have set up its own log.
+    let _ = log.try_init();
+    identity::install_crypto_provider();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("orglift-hub: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(cli.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("orglift-hub: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve(options) => {
+            let seconds = |seconds| Duration::from_secs(u64::from(seconds));
+            serve(Config {
+                dir: options.dir.dir,
+                ui: options.ui,
+                machines: options.machines,
+                cloud: options.cloud,
+                tls: options.tls_certificate.zip(options.tls_key),
+                settings: Settings {
+                    checkpoint_interval: seconds(options.checkpoint_interval),
+                    checkpoint_deadline: seconds(options.checkpoint_deadline),
+                    ..Settings::default()
+                },
+            })
+            .await
+        }
+        Command::User(UserCommand::Add {
+            dir,
+            name,
+            role,
+            password_stdin: _,
+        }) => {
+            let mut password = String::new();
+            std::io::stdin()
+                .read_to_string(&mut password)
+                .context("cannot read the password from standard input")?;
+            let password = password.trim_end_matches(['\n', '\r']).to_owned();
+            if password.is_empty() {
+                bail!("there is no password on standard input");
+            }
+            let store = open_store(&dir.dir, Changes::default()).await?;
+            Ok(auth::user_put(&store, &name, role, password).await?)
+        }
+        Command::Key(KeyCommand::Add { dir, user }) => {
+            let store = open_store(&dir.dir, Changes::default()).await?;
+            println!("{}", auth::key_add(&store, &user).await?);
+            Ok(())
+        }
+        Command::Token(TokenCommand::Create {
+            dir,
+            account,
+            purpose,
+            ttl,
+        }) => {
+            let store = open_store(&dir.dir, Changes::default()).await?;
+            let pki = Pki::open(&dir.dir.join("ca"))?;
+            let mut tx = store.begin().await?;
+            let ttl = Duration::from_secs(ttl);
+            let token = tokens::create(&mut tx, &pki, &account, purpose, ttl, "console").await?;
+            tx.commit().await?;
+            println!("{}", token.reveal());
+            Ok(())
+        }
+    }
+}

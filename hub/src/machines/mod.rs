@@ -1,0 +1,162 @@
+//! The machine API: what runners, and through them agents, ask of the hub. TLS 1.3 by the hub's own
+//! authority; a client certificate where one has been issued.
+//!
+//! | request | who | |
+//! |---|---|---|
+//! | `POST /v1/runners` | anybody with a token | [`enrol`] |
+//! | `POST /v1/enrol` | a runner, for an agent with a token | [`enrol`] |
+//! | `POST /v1/observed` | a runner | [`observed`] |
+//! | `GET /v1/desired?after=N` | a runner | [`desired`], a long poll |
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, FromRequestParts, Query, State},
+    http::{StatusCode, request::Parts},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use domain::ids::RunnerId;
+use identity::Role;
+use protocol::{
+    enrol::{AgentEnrolment, EnrolledAgent, EnrolledRunner, Problem, RunnerEnrolment},
+    exchange::{Desired, Observed},
+};
+use serde::Deserialize;
+
+use crate::{Hub, store::StoreError};
+
+pub mod desired;
+pub mod enrol;
+pub mod listener;
+pub mod observed;
+#[cfg(test)]
+mod tests;
+
+pub use listener::Shown;
+
+/// The largest report: a thousand servers of four disks and six checkpoints each.
+const OBSERVED_MAX: usize = 32 << 20;
+const ENROLMENT_MAX: usize = 256 << 10;
+
+pub fn router(hub: Arc<Hub>) -> Router {
+    let enrolment = Router::new()
+        .route("/v1/runners", post(enrol_runner))
+        .route("/v1/enrol", post(enrol_agent))
+        .layer(DefaultBodyLimit::max(ENROLMENT_MAX));
+    Router::new()
+        .route("/v1/observed", post(observed))
+        .layer(DefaultBodyLimit::max(OBSERVED_MAX))
+        .route("/v1/desired", get(desired))
+        .merge(enrolment)
+        .with_state(hub)
+}
+
+/// An answer that is not a success.
+#[derive(Debug)]
+pub struct Refusal(StatusCode, Problem);
+
+impl Refusal {
+    pub fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        let problem = Problem {
+            code: code.to_owned(),
+            message: message.into(),
+        };
+        Self(status, problem)
+    }
+
+    pub fn problem(&self) -> &Problem {
+        &self.1
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.0, Json(self.1)).into_response()
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "a request of a machine failed"
+        );
+        let message = "the hub could not use its database; it is safe to ask again";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+    }
+}
+
+/// The runner that asks: its certificate is ours, says so, and was not revoked.
+#[derive(Debug)]
+pub struct Runner(pub RunnerId);
+
+impl FromRequestParts<Arc<Hub>> for Runner {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, hub: &Arc<Hub>) -> Result<Self, Refusal> {
+        let unauthorized = |code, message: &str| Refusal::new(StatusCode::UNAUTHORIZED, code, message);
+        let peer = match parts.extensions.get::<Shown>() {
+            Some(Shown(Some(peer))) => peer.clone(),
+            _ => {
+                let message = "a runner's certificate is needed; enrol with a token first";
+                return Err(unauthorized("certificate_missing", message));
+            }
+        };
+        let Role::Runner(runner) = peer.role else {
+            let message = "only runners may ask this; the certificate is another machine's";
+            return Err(Refusal::new(StatusCode::FORBIDDEN, "not_a_runner", message));
+        };
+        match hub.store.certificate(&peer.serial).await? {
+            Some(certificate) if certificate.revoked_at.is_none() => Ok(Self(runner)),
+            Some(_) => {
+                let message = "the runner's certificate was revoked; enrol it anew with a new token";
+                Err(unauthorized("certificate_revoked", message))
+            }
+            None => {
+                let message =
+                    "this hub does not know the runner's certificate; enrol it anew with a new token";
+                Err(unauthorized("certificate_unknown", message))
+            }
+        }
+    }
+}
+
+async fn enrol_runner(
+    State(hub): State<Arc<Hub>>,
+    Json(request): Json<RunnerEnrolment>,
+) -> Result<Json<EnrolledRunner>, Refusal> {
+    enrol::runner(&hub, request).await.map(Json)
+}
+
+async fn enrol_agent(
+    Runner(runner): Runner,
+    State(hub): State<Arc<Hub>>,
+    Json(request): Json<AgentEnrolment>,
+) -> Result<Json<EnrolledAgent>, Refusal> {
+    enrol::agent(&hub, &runner, request).await.map(Json)
+}
+
+async fn observed(
+    Runner(runner): Runner,
+    State(hub): State<Arc<Hub>>,
+    Json(report): Json<Observed>,
+) -> Result<StatusCode, Refusal> {
+    observed::take(&hub, &runner, report).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Debug, Deserialize)]
+struct After {
+    #[serde(default)]
+    after: u64,
+}
+
+async fn desired(
+    Runner(runner): Runner,
+    State(hub): State<Arc<Hub>>,
+    Query(After { after }): Query<After>,
+) -> Result<Json<Desired>, Refusal> {
+    Ok(Json(desired::wait(&hub, &runner, after).await?))
+}

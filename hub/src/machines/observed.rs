@@ -1,0 +1,168 @@
+//! What a runner reports, taken into the store: one transaction per report, and only what changed.
+
+use domain::{
+    checkpoint::CheckpointKind,
+    ids::{RunnerId, SourceServerId},
+    lifecycle::{Event, Lifecycle},
+    replication::Replication,
+    source_server::ReplicationIntent,
+};
+use protocol::exchange::{Observed, ObservedServer};
+use sea_orm::ActiveValue::Set;
+
+use crate::{
+    Hub,
+    changes::Change,
+    clock::now_ms,
+    entities::{Doc, Word, checkpoint, runner, source_server},
+    store::{StoreError, Write},
+};
+
+pub async fn take(hub: &Hub, id: &RunnerId, report: Observed) -> Result<(), StoreError> {
+    let now = now_ms();
+    let mut tx = hub.store.begin().await?;
+    let runner = tx.runner(id).await?;
+    let servers = tx.servers_of_runner(id).await?;
+    let ids: Vec<SourceServerId> = servers.iter().map(|server| server.id.0.clone()).collect();
+    let checkpoints = tx.checkpoints_of(&ids).await?;
+    let up_to_date = report.generation == runner.desired_generation.cast_unsigned();
+    let mut seen = Vec::new();
+    for server in &servers {
+        let known: Vec<_> = checkpoints
+            .iter()
+            .filter(|checkpoint| checkpoint.server == server.id)
+            .cloned()
+            .collect();
+        match report.servers.iter().find(|observed| observed.id == server.id.0) {
+            Some(observed) => {
+                if observed.agent.is_some() {
+                    seen.push(server.id.0.clone());
+                }
+                take_server(&mut tx, server, &known, observed, now).await?;
+            }
+            // It has heard of the wish and knows nothing of the server: nothing is left with it.
+            None if up_to_date && server.intent.0 == ReplicationIntent::Disconnected => {
+                forget(&mut tx, server).await?;
+            }
+            None => {}
+        }
+    }
+    for stranger in report
+        .servers
+        .iter()
+        .filter(|observed| !ids.contains(&observed.id))
+    {
+        tracing::warn!(server.id = %stranger.id, runner.id = %id, "runner {id} reports a source server that is not its");
+    }
+    tx.servers_seen(&seen, now).await?;
+    tx.turned_away_add(id, report.turned_away).await?;
+    let row = runner::ActiveModel {
+        id: Set(Word(id.clone())),
+        version: Set(report.runner_version),
+        last_seen: Set(Some(now)),
+        staging_free: Set(report.staging_free_bytes.map(u64::cast_signed)),
+        observed_generation: Set(report.generation.cast_signed()),
+        ..Default::default()
+    };
+    let change = Change::Runner {
+        runner: id.clone(),
+        account: runner.account.0,
+    };
+    tx.runner_update(row, change).await?;
+    tx.commit().await
+}
+
+async fn take_server(
+    tx: &mut Write,
+    server: &source_server::Model,
+    known: &[checkpoint::Model],
+    observed: &ObservedServer,
+    now: i64,
+) -> Result<(), StoreError> {
+    if server.forgotten {
+        return Ok(());
+    }
+    if observed.forgotten {
+        // An older report may cross with an order to take the server up again.
+        if server.intent.0 == ReplicationIntent::Disconnected {
+            forget(tx, server).await?;
+        }
+        return Ok(());
+    }
+    tx.checkpoints_replace(&server.id, known, &observed.checkpoints)
+        .await?;
+    let launchable = observed
+        .checkpoints
+        .iter()
+        .filter(|checkpoint| checkpoint.kind == CheckpointKind::Launchable);
+    let lag_basis = launchable.map(|checkpoint| checkpoint.taken_at_ms).max();
+    let row = changes_of(server, observed, lag_basis, now);
+    if row != source_server::ActiveModel::default() {
+        tx.server_update(server, |update| {
+            *update = source_server::ActiveModel {
+                id: Set(server.id.clone()),
+                ..row
+            };
+        })
+        .await?;
+    }
+    if server.lifecycle.0 == Lifecycle::NotReady && lag_basis.is_some() {
+        tx.server_on(&server.id, Event::FirstLaunchableCheckpoint).await?;
+    }
+    Ok(())
+}
+
+/// The columns that the report changes, and no others.
+fn changes_of(
+    server: &source_server::Model,
+    observed: &ObservedServer,
+    lag_basis: Option<i64>,
+    now: i64,
+) -> source_server::ActiveModel {
+    let mut row = source_server::ActiveModel::default();
+    if server.replication.0 != observed.replication {
+        row.replication_name = Set(observed.replication.name().to_owned());
+        row.replication = Set(Doc(observed.replication.clone()));
+    }
+    if server.disks.0 != observed.disks {
+        row.disks = Set(Doc(observed.disks.clone()));
+    }
+    if server.lag_basis != lag_basis {
+        row.lag_basis = Set(lag_basis);
+    }
+    let some_bytes = observed.disks.iter().any(|disk| disk.replicated_bytes > 0);
+    if server.first_byte_at.is_none() && some_bytes {
+        row.first_byte_at = Set(Some(now));
+    }
+    if let Some(agent) = &observed.agent {
+        if server.agent_address.as_ref() != Some(&agent.address) {
+            row.agent_address = Set(Some(agent.address.clone()));
+        }
+        if server.agent_version.as_ref() != Some(&agent.agent_version) {
+            row.agent_version = Set(Some(agent.agent_version.clone()));
+        }
+        if server.properties.0 != agent.properties {
+            row.hostname = Set(agent.properties.hostname.clone());
+            row.properties = Set(Doc(agent.properties.clone()));
+        }
+    }
+    row
+}
+
+/// Nothing of the server is left with its runner.
+async fn forget(tx: &mut Write, server: &source_server::Model) -> Result<(), StoreError> {
+    if server.forgotten {
+        return Ok(());
+    }
+    tx.checkpoints_forget(&server.id).await?;
+    tx.server_update(server, |row| {
+        row.forgotten = Set(true);
+        row.replication = Set(Doc(Replication::Disconnected));
+        row.replication_name = Set(Replication::Disconnected.name().to_owned());
+        row.lag_basis = Set(None);
+        row.disks = Set(Doc(Vec::new()));
+    })
+    .await?;
+    tx.runner_touch(&server.runner).await?;
+    Ok(())
+}

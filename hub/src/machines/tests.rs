@@ -1,0 +1,304 @@
+//! The machine API over real TLS, asked by machines that make their own keys.
+
+use std::{
+    collections::BTreeMap,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use domain::{
+    checkpoint::{CheckpointKind, CheckpointNumber, Consistency},
+    ids::{AccountId, SourceServerId},
+    replication::Replication,
+};
+use identity::{Credentials, NewKey, Role, tls};
+use protocol::{
+    enrol::{AgentEnrolment, EnrolledAgent, EnrolledRunner, Problem, RunnerEnrolment, Token},
+    exchange::{Desired, Observed, ObservedCheckpoint, ObservedServer},
+};
+use reqwest::{Client, StatusCode};
+use rustls::ClientConfig;
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::listener::MachineAcceptor;
+use crate::{
+    Hub,
+    entities::token::TokenPurpose,
+    fixtures::{self, MEMBER, TestHub},
+    tokens,
+};
+
+struct Api {
+    hub: TestHub,
+    address: SocketAddr,
+}
+
+async fn api() -> Api {
+    let hub = fixtures::hub().await;
+    fixtures::with_runner(&hub).await;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    let acceptor = MachineAcceptor::new(&hub.pki).unwrap();
+    let service = super::router(hub.hub.clone()).into_make_service();
+    // Ends with the test's runtime.
+    tokio::spawn(
+        axum_server::from_tcp(listener)
+            .unwrap()
+            .acceptor(acceptor)
+            .serve(service),
+    );
+    Api { hub, address }
+}
+
+impl Api {
+    fn client(&self, config: ClientConfig) -> Client {
+        Client::builder()
+            .tls_backend_preconfigured(config)
+            .resolve(Role::HUB_NAME, self.address)
+            .build()
+            .unwrap()
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("https://{}:{}{path}", Role::HUB_NAME, self.address.port())
+    }
+
+    async fn post<B: Serialize, A: DeserializeOwned>(
+        &self,
+        client: &Client,
+        path: &str,
+        body: &B,
+    ) -> Result<A, (StatusCode, String)> {
+        let answer = client.post(self.url(path)).json(body).send().await.unwrap();
+        let status = answer.status();
+        let text = answer.text().await.unwrap();
+        if status.is_success() {
+            let text = if text.is_empty() { "null" } else { &text };
+            return Ok(serde_json::from_str(text).unwrap());
+        }
+        let problem: Problem = serde_json::from_str(&text).unwrap();
+        assert!(problem.message.len() > 20, "{problem:?} says what to do");
+        Err((status, problem.code))
+    }
+
+    async fn token(&self, purpose: TokenPurpose, ttl: Duration) -> Token {
+        let account: AccountId = MEMBER.parse().unwrap();
+        let mut tx = self.hub.store.begin().await.unwrap();
+        let token = tokens::create(&mut tx, &self.hub.pki, &account, purpose, ttl, "ada")
+            .await
+            .unwrap();
+        tx.commit().await.unwrap();
+        token
+    }
+
+    async fn runner(&self) -> (EnrolledRunner, Client) {
+        let token = self.token(TokenPurpose::Runner, MINUTE).await;
+        let key = NewKey::generate().unwrap();
+        let client = self.client(tls::enrolling_client(token.ca_sha256).unwrap());
+        let request = runner_request(&token, &key);
+        let enrolled: EnrolledRunner = self.post(&client, "/v1/runners", &request).await.unwrap();
+        let credentials = key.certified(enrolled.certificate_pem.clone(), enrolled.ca_pem.clone());
+        (enrolled, self.client(tls::client(&credentials).unwrap()))
+    }
+
+    async fn agent(&self, runner: &Client) -> (EnrolledAgent, Credentials) {
+        let token = self.token(TokenPurpose::Agent, MINUTE).await;
+        let key = NewKey::generate().unwrap();
+        let request = agent_request(&token, &key);
+        let enrolled: EnrolledAgent = self.post(runner, "/v1/enrol", &request).await.unwrap();
+        let credentials = key.certified(enrolled.certificate_pem.clone(), enrolled.ca_pem.clone());
+        (enrolled, credentials)
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn runner_request(token: &Token, key: &NewKey) -> RunnerEnrolment {
+    RunnerEnrolment {
+        token_secret: token.secret.clone(),
+        csr_pem: key.csr_pem().unwrap(),
+        runner_version: "0.1.0".into(),
+        address: "192.0.2.7".into(),
+        data_port: 1500,
+        enrol_port: 443,
+    }
+}
+
+fn agent_request(token: &Token, key: &NewKey) -> AgentEnrolment {
+    AgentEnrolment {
+        token_secret: token.secret.clone(),
+        csr_pem: key.csr_pem().unwrap(),
+        properties: fixtures::properties("web-1"),
+        user_provided_id: None,
+        tags: BTreeMap::new(),
+        replicate: true,
+    }
+}
+
+fn report(generation: u64, servers: Vec<ObservedServer>) -> Observed {
+    Observed {
+        generation,
+        runner_version: "0.1.0".into(),
+        staging_free_bytes: Some(1 << 30),
+        servers,
+        turned_away: vec![],
+    }
+}
+
+fn observed(id: &SourceServerId, checkpoints: Vec<ObservedCheckpoint>) -> ObservedServer {
+    ObservedServer {
+        id: id.clone(),
+        replication: Replication::Continuous,
+        agent: None,
+        disks: vec![],
+        checkpoints,
+        forgotten: false,
+    }
+}
+
+async fn desired(api: &Api, runner: &Client, after: u64) -> Desired {
+    let url = api.url(&format!("/v1/desired?after={after}"));
+    let answer = runner.get(url).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    answer.json().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_runner_and_an_agent_enrol_and_are_told_what_to_do() {
+    let api = api().await;
+    let (runner, client) = api.runner().await;
+    assert_eq!(runner.account.as_str(), MEMBER);
+    let before = desired(&api, &client, 0).await;
+    assert!(before.servers.is_empty());
+    let (agent, _) = api.agent(&client).await;
+    assert_eq!(agent.active_servers, 1);
+    let after = desired(&api, &client, before.generation).await;
+    assert!(after.generation > before.generation);
+    assert_eq!(after.servers[0].id, agent.server);
+    assert_eq!(after.servers[0].checkpoint_interval_s, 600);
+}
+
+#[tokio::test]
+async fn a_wrong_used_or_expired_token_is_refused_by_name() {
+    let api = api().await;
+    let (_, client) = api.runner().await;
+    let key = NewKey::generate().unwrap();
+    let refused = async |token: &Token, key: &NewKey| {
+        let request = agent_request(token, key);
+        let answer: Result<EnrolledAgent, _> = api.post(&client, "/v1/enrol", &request).await;
+        answer.unwrap_err()
+    };
+
+    let mut wrong = api.token(TokenPurpose::Agent, MINUTE).await;
+    wrong.secret = "A".repeat(43);
+    let unauthorized = |code: &str| (StatusCode::UNAUTHORIZED, code.to_owned());
+    assert_eq!(refused(&wrong, &key).await, unauthorized("token_unknown"));
+
+    let expired = api.token(TokenPurpose::Agent, Duration::from_millis(1)).await;
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    assert_eq!(refused(&expired, &key).await, unauthorized("token_expired"));
+
+    let of_a_runner = api.token(TokenPurpose::Runner, MINUTE).await;
+    assert_eq!(refused(&of_a_runner, &key).await, unauthorized("token_purpose"));
+
+    let used = api.token(TokenPurpose::Agent, MINUTE).await;
+    let first: EnrolledAgent = api
+        .post(&client, "/v1/enrol", &agent_request(&used, &key))
+        .await
+        .unwrap();
+    let other = NewKey::generate().unwrap();
+    assert_eq!(refused(&used, &other).await, unauthorized("token_used"));
+    // The very same machine did not get its answer, and asks again.
+    let second: EnrolledAgent = api
+        .post(&client, "/v1/enrol", &agent_request(&used, &key))
+        .await
+        .unwrap();
+    assert_eq!(first.server, second.server);
+    assert_eq!(second.active_servers, 1);
+}
+
+#[tokio::test]
+async fn only_a_runner_whose_certificate_stands_is_heard() {
+    let api = api().await;
+    let (runner, client) = api.runner().await;
+    let nothing = report(0, vec![]);
+    let answer = |client: Client| {
+        let (api, nothing) = (&api, &nothing);
+        async move { api.post::<_, ()>(&client, "/v1/observed", nothing).await }
+    };
+    answer(client.clone()).await.unwrap();
+
+    let stranger = api.client(tls::enrolling_client(api.hub.pki.ca_sha256().unwrap()).unwrap());
+    let refused = answer(stranger).await.unwrap_err();
+    assert_eq!(refused, (StatusCode::UNAUTHORIZED, "certificate_missing".into()));
+
+    let (_, agent) = api.agent(&client).await;
+    let refused = answer(api.client(tls::client(&agent).unwrap()))
+        .await
+        .unwrap_err();
+    assert_eq!(refused, (StatusCode::FORBIDDEN, "not_a_runner".into()));
+
+    let mut tx = api.hub.store.begin().await.unwrap();
+    let subject = Role::Runner(runner.runner).uri();
+    assert_eq!(tx.certificates_revoke(&subject, "ada").await.unwrap(), 1);
+    tx.commit().await.unwrap();
+    let refused = answer(client).await.unwrap_err();
+    assert_eq!(refused, (StatusCode::UNAUTHORIZED, "certificate_revoked".into()));
+}
+
+#[tokio::test]
+async fn a_report_moves_a_server_to_ready_for_test() {
+    let api = api().await;
+    let (_, client) = api.runner().await;
+    let (agent, _) = api.agent(&client).await;
+    let checkpoint = |number, kind| ObservedCheckpoint {
+        number: CheckpointNumber(number),
+        kind,
+        consistency: Consistency::Crash,
+        taken_at_ms: 1000 * number.cast_signed(),
+        request: 0,
+        disks: vec![],
+    };
+    let partial = vec![checkpoint(1, CheckpointKind::Partial)];
+    let body = report(1, vec![observed(&agent.server, partial.clone())]);
+    api.post::<_, ()>(&client, "/v1/observed", &body).await.unwrap();
+    let server = api.hub.store.server(&agent.server).await.unwrap();
+    assert_eq!(
+        (server.lifecycle_name.as_str(), server.lag_basis),
+        ("NOT_READY", None)
+    );
+
+    let both = vec![
+        checkpoint(2, CheckpointKind::Launchable),
+        checkpoint(3, CheckpointKind::Launchable),
+    ];
+    let body = report(1, vec![observed(&agent.server, both)]);
+    api.post::<_, ()>(&client, "/v1/observed", &body).await.unwrap();
+    let server = api.hub.store.server(&agent.server).await.unwrap();
+    assert_eq!(server.lifecycle_name, "READY_FOR_TEST");
+    assert_eq!(
+        (server.replication_name.as_str(), server.lag_basis),
+        ("CONTINUOUS", Some(3000))
+    );
+    let kept = api.hub.store.checkpoint_list(&agent.server).await.unwrap();
+    assert_eq!(kept.iter().map(|row| row.number).collect::<Vec<_>>(), [2, 3]);
+}
+
+#[tokio::test]
+async fn a_long_poll_wakes_when_something_else_is_wanted() {
+    let api = api().await;
+    let (runner, client) = api.runner().await;
+    let first = desired(&api, &client, 0).await;
+    let hub: Arc<Hub> = api.hub.hub.clone();
+    let began = Instant::now();
+    let (second, ()) = tokio::join!(desired(&api, &client, first.generation), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let mut tx = hub.store.begin().await.unwrap();
+        tx.runner_touch(&runner.runner).await.unwrap();
+        tx.commit().await.unwrap();
+    });
+    assert_eq!(second.generation, first.generation + 1);
+    assert!(began.elapsed() < Duration::from_secs(5));
+}

@@ -1,0 +1,206 @@
+//! A running hub: its listeners, its reconcilers, and how it stops.
+//!
+//! On SIGTERM or Ctrl-C listeners stop accepting, requests in flight get [`DRAIN`], sagas stop between two
+//! steps. Whatever is cut off in spite of that is taken up at the next start: nothing relies on a clean end.
+
+use std::{
+    fs,
+    io::Write as _,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use axum::{Json, Router, routing::get};
+use axum_server::{Handle, tls_rustls::RustlsConfig};
+use cloud::{Cloud, folder::FolderCloud};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
+use tower_http::{catch_panic::CatchPanicLayer, trace::TraceLayer};
+
+use crate::{
+    Hub, Settings,
+    machines::{self, listener::MachineAcceptor},
+    tasks, web,
+};
+
+const DRAIN: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub struct Config {
+    pub dir: PathBuf,
+    pub ui: SocketAddr,
+    pub machines: SocketAddr,
+    pub cloud: CloudChoice,
+    /// Certificate and key of the UI, PEM.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    pub settings: Settings,
+}
+
+/// Which cloud the hub acts in.
+#[derive(Debug, Clone)]
+pub enum CloudChoice {
+    Folder(PathBuf),
+}
+
+impl std::str::FromStr for CloudChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("folder", path)) if !path.is_empty() => Ok(Self::Folder(path.into())),
+            _ => Err("a cloud is given as folder:PATH".into()),
+        }
+    }
+}
+
+impl CloudChoice {
+    fn open(&self) -> Arc<dyn Cloud> {
+        match self {
+            Self::Folder(root) => Arc::new(FolderCloud::open(root)),
+        }
+    }
+}
+
+/// Runs the hub until it is told to stop.
+pub async fn serve(config: Config) -> anyhow::Result<()> {
+    if !config.ui.ip().is_loopback() && config.tls.is_none() {
+        bail!(
+            "--ui {} can be reached from other machines, and sign-ins would cross the network in the clear: give \
+             --tls-certificate and --tls-key, or listen on 127.0.0.1",
+            config.ui
+        );
+    }
+    let hub = Hub::open(&config.dir, config.cloud.open(), config.settings.clone()).await?;
+    let _only = lock(&config.dir)?;
+    let hub = Arc::new(hub);
+
+    let ui = listen(config.ui)?;
+    let machines = listen(config.machines)?;
+    announce(&config.dir, ui.local_addr()?, machines.local_addr()?)?;
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    tracing::info!("the console is at {scheme}://{}", ui.local_addr()?);
+    tracing::info!("runners reach the hub at {}", machines.local_addr()?);
+
+    let (ui_handle, machines_handle) = (Handle::new(), Handle::new());
+    let mut running = JoinSet::new();
+    running.spawn(serve_ui(hub.clone(), ui, config.tls, ui_handle.clone()));
+    running.spawn(serve_machines(hub.clone(), machines, machines_handle.clone()));
+    running.spawn({
+        let hub = hub.clone();
+        async move {
+            tasks::accounts::run(hub).await;
+            Ok(())
+        }
+    });
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let ended_early = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = tokio::signal::ctrl_c() => None,
+        ended = running.join_next() => ended,
+    };
+    tracing::info!("stopping");
+    hub.stopping.cancel();
+    ui_handle.graceful_shutdown(Some(DRAIN));
+    machines_handle.graceful_shutdown(Some(DRAIN));
+    let rest = async { while running.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN + Duration::from_secs(2), rest)
+        .await
+        .is_err()
+    {
+        tracing::warn!("some work did not end in time and is cut off; it goes on at the next start");
+        running.shutdown().await;
+    }
+    match ended_early {
+        Some(result) => result
+            .context("a part of the hub panicked")?
+            .context("a part of the hub failed"),
+        None => Ok(()),
+    }
+}
+
+/// The router of the UI listener: pages, API and health.
+pub fn ui_router(hub: Arc<Hub>) -> Router {
+    let healthz = get(async || Json(serde_json::json!({ "status": "ok" })));
+    Router::new()
+        .route("/healthz", healthz)
+        .merge(web::router(hub))
+        .layer(CatchPanicLayer::new())
+        .layer(TraceLayer::new_for_http())
+}
+
+async fn serve_ui(
+    hub: Arc<Hub>,
+    listener: TcpListener,
+    tls: Option<(PathBuf, PathBuf)>,
+    handle: Handle<SocketAddr>,
+) -> anyhow::Result<()> {
+    let service = ui_router(hub).into_make_service_with_connect_info::<SocketAddr>();
+    match tls {
+        None => {
+            axum_server::from_tcp(listener)?
+                .handle(handle)
+                .serve(service)
+                .await?
+        }
+        Some((certificate, key)) => {
+            let config = RustlsConfig::from_pem_file(&certificate, &key)
+                .await
+                .with_context(|| format!("cannot use {} and {}", certificate.display(), key.display()))?;
+            axum_server::from_tcp_rustls(listener, config)?
+                .handle(handle)
+                .serve(service)
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+async fn serve_machines(
+    hub: Arc<Hub>,
+    listener: TcpListener,
+    handle: Handle<SocketAddr>,
+) -> anyhow::Result<()> {
+    let acceptor = MachineAcceptor::new(&hub.pki)?;
+    let service = machines::router(hub)
+        .layer(CatchPanicLayer::new())
+        .layer(TraceLayer::new_for_http())
+        .into_make_service();
+    axum_server::from_tcp(listener)?
+        .acceptor(acceptor)
+        .handle(handle)
+        .serve(service)
+        .await?;
+    Ok(())
+}
+
+fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Two hubs on one folder would run every saga twice.
+fn lock(dir: &Path) -> anyhow::Result<fs::File> {
+    let path = dir.join("lock");
+    let file = fs::File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    if file.try_lock().is_err() {
+        bail!("another hub runs on {}", dir.display());
+    }
+    Ok(file)
+}
+
+/// Writes down where the hub listens, for those who gave it port 0.
+fn announce(dir: &Path, ui: SocketAddr, machines: SocketAddr) -> anyhow::Result<()> {
+    let (path, draft) = (dir.join("listen.json"), dir.join(".listen.json.new"));
+    let text = serde_json::json!({ "ui": ui, "machines": machines }).to_string();
+    fs::File::create(&draft)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .and_then(|()| fs::rename(&draft, &path))
+        .with_context(|| format!("cannot write {}", path.display()))
+}

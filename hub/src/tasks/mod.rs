@@ -1,0 +1,3 @@
+//! Reconcilers: what must stay true, made true again and again, with no input but the store.
+
+pub mod accounts;
