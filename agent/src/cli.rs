@@ -1,0 +1,239 @@
+//! The command line of `orglift-agent`.
+
+use std::{
+    collections::BTreeMap, error::Error, ffi::OsString, fmt::Write as _, path::PathBuf, process::ExitCode,
+};
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    install,
+    layout::{DEFAULT_DIR, Layout},
+    run, status, uninstall,
+};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "orglift-agent",
+    version,
+    about = "Replicates this server to its Orglift runner, block by block"
+)]
+struct Cli {
+    /// The folder with the agent's identity and state.
+    #[arg(long, global = true, default_value = DEFAULT_DIR)]
+    dir: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Enrols this server with a runner and starts replication.
+    Install(InstallArgs),
+    /// Replicates until it is stopped; the service runs this.
+    Run,
+    /// Shows what the agent is doing.
+    Status {
+        /// As JSON, for programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stops the agent and removes its identity and state. Disconnect the server in the console, too.
+    Uninstall,
+}
+
+#[derive(Debug, Args)]
+struct InstallArgs {
+    /// The runner's address, as the console shows it; its enrolment port if that is not 443.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    runner: String,
+    /// The one-time enrolment token from the console.
+    #[arg(long, value_name = "TOKEN", env = "ORGLIFT_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// A file with the token, so that it shows in no list of processes.
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    token_file: Option<PathBuf>,
+    /// The runner's port for replication.
+    #[arg(long, value_name = "PORT", default_value_t = protocol::DATA_PORT)]
+    data_port: u16,
+    /// The disks to replicate; image files and loop devices are only taken when they are named here.
+    #[arg(long, value_name = "PATH,…", value_delimiter = ',')]
+    devices: Vec<PathBuf>,
+    /// Asks nothing: takes all disks, or those of --devices.
+    #[arg(long)]
+    no_prompt: bool,
+    /// Tags for the source server.
+    #[arg(long, value_name = "KEY=VALUE", num_args = 1..)]
+    tags: Vec<String>,
+    /// A name of your own for this server, such as the one in an import file.
+    #[arg(long, value_name = "ID")]
+    user_provided_id: Option<String>,
+    /// Makes the server known, and leaves replication stopped until it is started in the console.
+    #[arg(long)]
+    no_replication: bool,
+    /// Replaces an installation: this server becomes a new source server, and is copied anew.
+    #[arg(long)]
+    force: bool,
+}
+
+/// Runs the program with `args`, the first of which is its name.
+pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to the standard output, and are no failure.
+            let printed = error.print();
+            return if error.use_stderr() || printed.is_err() {
+                ExitCode::from(2)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    identity::install_crypto_provider();
+    let filter = EnvFilter::try_from_env("ORGLIFT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .finish();
+    // Another program that runs this one inside itself may have set its own.
+    let _set = tracing::subscriber::set_global_default(subscriber);
+    match execute(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", chain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(cli: Cli) -> anyhow::Result<()> {
+    let layout = Layout::new(absolute(&cli.dir)?);
+    match cli.command {
+        Command::Install(args) => runtime()?.block_on(install::install(&layout, wishes(args)?)),
+        Command::Run => runtime()?.block_on(run::run(layout)),
+        Command::Status { json } => {
+            print!("{}", status::show(&layout, json)?);
+            Ok(())
+        }
+        Command::Uninstall => {
+            if uninstall::uninstall(&layout)? {
+                println!("The Orglift agent was removed from this server.");
+            } else {
+                println!("No Orglift agent is installed in {}.", layout.dir().display());
+            }
+            Ok(())
+        }
+    }
+}
+
+fn absolute(dir: &std::path::Path) -> anyhow::Result<PathBuf> {
+    std::path::absolute(dir).with_context(|| format!("cannot use the folder {}", dir.display()))
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+}
+
+fn wishes(args: InstallArgs) -> anyhow::Result<install::Wishes> {
+    let token = match (args.token_file, args.token) {
+        (Some(file), _) => Some(
+            std::fs::read_to_string(&file)
+                .with_context(|| format!("cannot read the token from {}", file.display()))?,
+        ),
+        (None, token) => token,
+    };
+    let (runner_host, enrol_port) = crate::names::split_host_port(&args.runner, protocol::ENROL_PORT)
+        .with_context(|| format!("{:?} is not a host or host:port", args.runner))?;
+    Ok(install::Wishes {
+        runner_host,
+        enrol_port,
+        data_port: args.data_port,
+        token,
+        devices: args.devices,
+        ask: !args.no_prompt,
+        tags: tags(&args.tags)?,
+        user_provided_id: args.user_provided_id,
+        replicate: !args.no_replication,
+        replace: args.force,
+    })
+}
+
+fn tags(given: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
+    given
+        .iter()
+        .map(|tag| match tag.split_once('=') {
+            Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+            _ => anyhow::bail!("{tag:?} is not a tag of the form KEY=VALUE"),
+        })
+        .collect()
+}
+
+/// An error and what caused it, on one line.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let this = error.to_string();
+        // Errors that pass another on often say the same again.
+        if !text.ends_with(&this) {
+            // Writing to a String cannot fail.
+            let _ = write!(text, ": {this}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn installation_flags_are_those_of_the_manual() {
+        let cli = Cli::try_parse_from([
+            "orglift-agent",
+            "install",
+            "--runner",
+            "10.0.0.7:8443",
+            "--token",
+            "t",
+            "--devices",
+            "/dev/sda,/x.raw",
+            "--no-prompt",
+            "--tags",
+            "a=1",
+            "b=2",
+            "--user-provided-id",
+            "web-1",
+            "--no-replication",
+            "--dir",
+            "/d",
+        ])
+        .unwrap();
+        assert_eq!(cli.dir, PathBuf::from("/d"));
+        let Command::Install(args) = cli.command else {
+            panic!()
+        };
+        let wishes = wishes(args).unwrap();
+        assert_eq!(
+            (wishes.runner_host.as_str(), wishes.enrol_port),
+            ("10.0.0.7", 8443)
+        );
+        assert_eq!(wishes.devices.len(), 2);
+        assert_eq!(wishes.tags["b"], "2");
+        assert!(!wishes.ask && !wishes.replicate);
+        assert!(tags(&["novalue".into()]).is_err());
+    }
+}

@@ -1,0 +1,142 @@
+//! `orglift-agent run`: sessions one after the other, until somebody says stop.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use domain::ids::SourceServerId;
+use identity::{Credentials, Role};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    checkpoint::hooks::{self, Hooks},
+    config::Config,
+    disks::Roots,
+    layout::Layout,
+    session::{self, Agent, Pace, SessionEnd, retry::Backoff},
+    status::Board,
+};
+
+/// Runs the agent that is installed in `layout` until a signal or its runner ends it.
+pub async fn run(layout: Layout) -> anyhow::Result<()> {
+    hooks::thaw_on_panic();
+    let stop = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(stop_on_signal(stop.clone())?);
+    let (agent, mut config) = load(layout, Roots::default(), Pace::default())?;
+    let thawing = agent.hooks.clone();
+    tokio::task::spawn_blocking(move || thawing.thaw_left_over()).await?;
+    let outcome = replicate(&agent, &mut config, &stop).await;
+    stop.cancel();
+    while tasks.join_next().await.is_some() {}
+    outcome
+}
+
+/// Reads what `install` left in `layout`.
+pub fn load(layout: Layout, roots: Roots, pace: Pace) -> anyhow::Result<(Arc<Agent>, Config)> {
+    let not_installed = || {
+        format!(
+            "no agent is installed in {}; install one with `orglift-agent install`",
+            layout.dir().display()
+        )
+    };
+    let config = Config::load(&layout)?.with_context(not_installed)?;
+    let credentials = Credentials::load(&layout.credentials())?.with_context(not_installed)?;
+    let Role::Agent(server) = credentials.own()?.role else {
+        anyhow::bail!(
+            "the certificate in {} is not that of an agent",
+            layout.credentials().display()
+        );
+    };
+    let runner = format!("{}:{}", config.runner_host, config.data_port);
+    let agent = Agent {
+        hooks: hooks_of(&layout, &server),
+        board: Board::new(server.clone(), runner),
+        layout,
+        roots,
+        credentials,
+        server,
+        pace,
+    };
+    Ok((Arc::new(agent), config))
+}
+
+fn hooks_of(layout: &Layout, server: &SourceServerId) -> Hooks {
+    Hooks {
+        folder: layout.hooks(),
+        mark: layout.frozen(),
+        server: server.clone(),
+        time_limit: hooks::TIME_LIMIT,
+    }
+}
+
+/// Runs sessions until `stop`, or until the server is disconnected. Never gives up otherwise.
+pub async fn replicate(
+    agent: &Arc<Agent>,
+    config: &mut Config,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let mut tasks = JoinSet::new();
+    let status_stop = CancellationToken::new();
+    tasks.spawn(
+        agent
+            .board
+            .clone()
+            .keep_written(agent.layout.clone(), status_stop.clone()),
+    );
+    let end = sessions(agent, config, stop).await;
+    agent.board.disconnected(None);
+    status_stop.cancel();
+    while tasks.join_next().await.is_some() {}
+    match end {
+        SessionEnd::Disconnected => info!("this server was disconnected; the agent has removed itself"),
+        _ => info!("stopped"),
+    }
+    Ok(())
+}
+
+async fn sessions(agent: &Arc<Agent>, config: &mut Config, stop: &CancellationToken) -> SessionEnd {
+    let mut backoff = Backoff::default();
+    loop {
+        let outcome = session::run(agent, config, stop).await;
+        if outcome.achieved {
+            backoff.succeeded();
+        }
+        let error = match outcome.result {
+            Ok(SessionEnd::DisksChanged) => {
+                agent.board.disconnected(None);
+                continue;
+            }
+            Ok(end) => return end,
+            Err(error) => error,
+        };
+        let reason = crate::cli::chain(&error);
+        let wait = backoff.failed(rand::random());
+        if backoff.is_news(&reason) {
+            warn!("{reason}; trying again until it works");
+        }
+        agent.board.disconnected(Some(reason));
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = stop.cancelled() => return SessionEnd::Stopped,
+        }
+    }
+}
+
+/// Cancels `stop` when systemd or a person wants the program to end.
+fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = stop.cancelled() => {}
+        }
+        stop.cancel();
+    })
+}

@@ -1,0 +1,247 @@
+//! Frames in and out of one connection.
+
+use std::{collections::VecDeque, io, time::Duration};
+
+use domain::{checkpoint::CheckpointNumber, digest::Digest};
+use protocol::{
+    frame::{self, Frame, HEADER_LEN, Header, Kind},
+    session::{
+        AgentMessage, CONTROL_LEN_MAX, ControlError, HEARTBEAT, Orders, RunnerMessage, SILENCE_MAX, control,
+        read_control,
+    },
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::{mpsc, watch},
+    time::timeout,
+};
+
+use super::SessionError;
+use crate::{
+    changes::{progress::Progress, scan::Outgoing},
+    status::Board,
+};
+
+/// Frames that wait for the network: 8 MiB of blocks at most, which fills a link of 1 Gbit/s for 60 ms.
+pub const OUTBOX_FRAMES: usize = 16;
+
+/// Answers that may wait for [`super::drive`]: it asks for two ranges of digests at a time.
+const DIGESTS_WAITING: usize = 4;
+const COMMITS_WAITING: usize = 16;
+
+/// Where the reader puts what the runner says.
+#[derive(Debug)]
+pub struct Inbox {
+    orders: watch::Sender<Orders>,
+    digests: mpsc::Sender<Frame>,
+    commits: mpsc::Sender<CheckpointNumber>,
+}
+
+/// The other end of an [`Inbox`].
+#[derive(Debug)]
+pub struct Incoming {
+    pub orders: watch::Receiver<Orders>,
+    pub digests: DigestAnswers,
+    pub commits: mpsc::Receiver<CheckpointNumber>,
+}
+
+impl Inbox {
+    pub fn new(orders: Orders) -> (Self, Incoming) {
+        let (orders_in, orders) = watch::channel(orders);
+        let (digests_in, digests) = mpsc::channel(DIGESTS_WAITING);
+        let (commits_in, commits) = mpsc::channel(COMMITS_WAITING);
+        let inbox = Self {
+            orders: orders_in,
+            digests: digests_in,
+            commits: commits_in,
+        };
+        let incoming = Incoming {
+            orders,
+            digests: DigestAnswers {
+                answers: digests,
+                asked: VecDeque::new(),
+            },
+            commits,
+        };
+        (inbox, incoming)
+    }
+}
+
+/// Requests for digests and their answers, which come in the order of the requests.
+#[derive(Debug)]
+pub struct DigestAnswers {
+    answers: mpsc::Receiver<Frame>,
+    asked: VecDeque<(u16, std::ops::Range<u64>)>,
+}
+
+impl DigestAnswers {
+    pub async fn ask(&mut self, outbox: &mpsc::Sender<Outgoing>, disk: u16, blocks: std::ops::Range<u64>) {
+        let wanted = AgentMessage::DigestsWanted {
+            disk,
+            first_block: blocks.start,
+            count: blocks.end - blocks.start,
+        };
+        self.asked.push_back((disk, blocks));
+        post(outbox, Outgoing::plain(control(&wanted))).await;
+    }
+
+    /// The answer to the oldest request.
+    pub async fn next(&mut self) -> Result<Vec<Digest>, SessionError> {
+        let Some(frame) = self.answers.recv().await else {
+            return until_the_session_ends().await;
+        };
+        let (disk, blocks) = self
+            .asked
+            .pop_front()
+            .ok_or(SessionError::Protocol("it sent digests that nobody asked for"))?;
+        let digests = frame::read_digests(&frame).ok_or(SessionError::Protocol("its digests are cut off"))?;
+        if frame.disk != disk || frame.at != blocks.start || digests.len() as u64 != blocks.end - blocks.start
+        {
+            return Err(SessionError::Protocol(
+                "it sent other digests than were asked for",
+            ));
+        }
+        Ok(digests)
+    }
+
+    /// Waits for the answers to all requests and drops them: a round was called off.
+    pub async fn drain(&mut self) -> Result<(), SessionError> {
+        while !self.asked.is_empty() {
+            self.next().await?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads frames until the connection ends or the runner falls silent.
+pub async fn read(mut stream: impl AsyncRead + Unpin, inbox: Inbox) -> Result<(), SessionError> {
+    loop {
+        let frame = receive(&mut stream).await?;
+        // A receiver is only gone when the session is over.
+        if frame.kind == Kind::Digests {
+            if inbox.digests.send(frame).await.is_err() {
+                return Ok(());
+            }
+            continue;
+        }
+        match read_control::<RunnerMessage>(&frame)? {
+            RunnerMessage::Orders(orders) => {
+                inbox.orders.send_if_modified(|known| {
+                    let news = *known != orders;
+                    *known = orders;
+                    news
+                });
+            }
+            RunnerMessage::Committed { number, .. } => {
+                if inbox.commits.send(number).await.is_err() {
+                    return Ok(());
+                }
+            }
+            RunnerMessage::Fault { fault } => return Err(fault.into()),
+            RunnerMessage::Refused(refusal) => {
+                return Err(protocol::handshake::HandshakeError::from(refusal).into());
+            }
+            RunnerMessage::Welcome(_) => {
+                return Err(SessionError::Protocol("it sent a second Welcome"));
+            }
+        }
+    }
+}
+
+/// Reads one frame. The runner is silent if no byte comes for [`SILENCE_MAX`].
+pub async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> Result<Frame, SessionError> {
+    let mut header = [0; HEADER_LEN];
+    fill(stream, &mut header).await?;
+    let header = Header::decode(&header)?;
+    if header.kind == Kind::Control && header.payload_len > CONTROL_LEN_MAX {
+        return Err(ControlError::TooLong(header.payload_len).into());
+    }
+    let mut payload = vec![0; header.payload_len];
+    fill(stream, &mut payload).await?;
+    Ok(Frame {
+        kind: header.kind,
+        codec: header.codec,
+        disk: header.disk,
+        at: header.at,
+        payload,
+    })
+}
+
+async fn fill(stream: &mut (impl AsyncRead + Unpin), room: &mut [u8]) -> Result<(), SessionError> {
+    let mut got = 0;
+    while got < room.len() {
+        let read = timeout(SILENCE_MAX, stream.read(&mut room[got..])).await;
+        match read.map_err(|_| SessionError::Silent)? {
+            Ok(0) => return Err(SessionError::Closed),
+            Ok(n) => got += n,
+            // A peer that dies leaves no TLS goodbye.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(SessionError::Closed),
+            Err(error) => return Err(SessionError::Broken(error)),
+        }
+    }
+    Ok(())
+}
+
+/// Writes the outbox to the connection until all senders are gone.
+pub async fn write(
+    mut stream: impl AsyncWrite + Unpin,
+    mut queue: mpsc::Receiver<Outgoing>,
+) -> Result<(), SessionError> {
+    while let Some(outgoing) = queue.recv().await {
+        let header = outgoing.frame.header().encode();
+        stream.write_all(&header).await.map_err(SessionError::Broken)?;
+        stream
+            .write_all(&outgoing.frame.payload)
+            .await
+            .map_err(SessionError::Broken)?;
+        if queue.is_empty() {
+            stream.flush().await.map_err(SessionError::Broken)?;
+        }
+        if let Some((progress, bytes)) = outgoing.payload_of {
+            Progress::sent(&progress, bytes);
+        }
+    }
+    stream.shutdown().await.map_err(SessionError::Broken)
+}
+
+/// Sends one frame at once, before there is an outbox.
+pub async fn send(stream: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> Result<(), SessionError> {
+    let mut bytes = Vec::new();
+    frame.encode_to(&mut bytes);
+    stream.write_all(&bytes).await.map_err(SessionError::Broken)?;
+    stream.flush().await.map_err(SessionError::Broken)
+}
+
+/// Reports the status once a second while it changes, and as a heartbeat while it does not.
+pub async fn report_status(board: Board, outbox: mpsc::Sender<Outgoing>) {
+    // A little early, so that a busy moment does not make it late.
+    let heartbeat = HEARTBEAT * 3 / 4;
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    let mut reported = None;
+    let mut reported_at = tokio::time::Instant::now();
+    loop {
+        tick.tick().await;
+        let status = board.report();
+        if reported.as_ref() == Some(&status) && reported_at.elapsed() < heartbeat {
+            continue;
+        }
+        let frame = control(&AgentMessage::Status(status.clone()));
+        if outbox.send(Outgoing::plain(frame)).await.is_err() {
+            return;
+        }
+        reported = Some(status);
+        reported_at = tokio::time::Instant::now();
+    }
+}
+
+/// Puts a frame into the outbox.
+pub async fn post(outbox: &mpsc::Sender<Outgoing>, outgoing: Outgoing) {
+    if outbox.send(outgoing).await.is_err() {
+        until_the_session_ends().await
+    }
+}
+
+/// Reader or writer have ended, and say why to whoever waits for them. Nothing is left to do here.
+pub async fn until_the_session_ends<T>() -> T {
+    std::future::pending().await
+}
