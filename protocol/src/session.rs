@@ -54,6 +54,8 @@ pub enum AgentMessage {
     Hello(Hello),
     /// The session of the Welcome is on the agent's disk.
     SessionKept,
+    /// At most [`crate::frame::DIGESTS_PER_FRAME_MAX`] blocks of one disk. The runner answers in the order of
+    /// the requests, each with one digest per block, as of all that was sent before the request.
     DigestsWanted {
         disk: u16,
         first_block: u64,
