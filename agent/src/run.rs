@@ -92,10 +92,14 @@ pub async fn replicate(
     agent.board.disconnected(None);
     status_stop.cancel();
     while tasks.join_next().await.is_some() {}
-    match end {
-        SessionEnd::Disconnected => info!("this server was disconnected; the agent has removed itself"),
-        _ => info!("stopped"),
-    }
+    info!(
+        "{}",
+        if end == SessionEnd::Disconnected {
+            "this server was disconnected; the agent has removed itself"
+        } else {
+            "stopped"
+        }
+    );
     Ok(())
 }
 

@@ -214,12 +214,12 @@ fn table(status: &LocalStatus, running: bool) -> String {
         let _ = writeln!(out, "{label:<18} {text}");
     };
     line("Source server", status.server.as_str());
-    let link = match (running, status.connected) {
+    let reach = match (running, status.connected) {
         (false, _) => "the agent is not running",
         (true, true) => "connected",
         (true, false) => "not connected",
     };
-    line("Runner", &format!("{} ({link})", status.runner));
+    line("Runner", &format!("{} ({reach})", status.runner));
     line("Phase", phase_label(status.phase));
     match &status.last_checkpoint {
         None => line("Last checkpoint", "none yet"),

@@ -52,7 +52,7 @@ struct Mount<'a> {
 }
 
 impl<'a> Mount<'a> {
-    /// One line of mountinfo, proc_pid_mountinfo(5).
+    /// One line of mountinfo, `proc_pid_mountinfo(5)`.
     fn parse(line: &'a str) -> Option<Self> {
         let mut fields = line.split(' ');
         let number = fields.nth(2)?;

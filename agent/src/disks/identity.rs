@@ -34,19 +34,19 @@ pub fn of_path(path: &Path) -> DiskId {
     let hash = blake3::hash(bytes).to_hex();
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
     let name: String = allowed_only(&name.unwrap_or_default()).chars().take(48).collect();
-    id(format!("path-{name}-{}", &hash[..16]))
+    id(&format!("path-{name}-{}", &hash[..16]))
 }
 
 /// `kind-text`, with a hash in place of what does not fit or is not allowed in a [`DiskId`].
 fn named(kind: &str, text: &str) -> DiskId {
     let plain = allowed_only(text);
     if plain == text && plain.len() <= 100 {
-        return id(format!("{kind}-{plain}"));
+        return id(&format!("{kind}-{plain}"));
     }
     // Two texts that differ only in characters that are dropped here must not become one disk.
     let hash = blake3::hash(text.as_bytes()).to_hex();
     let plain: String = plain.chars().take(80).collect();
-    id(format!("{kind}-{plain}-{}", &hash[..16]))
+    id(&format!("{kind}-{plain}-{}", &hash[..16]))
 }
 
 fn allowed_only(text: &str) -> String {
@@ -62,7 +62,7 @@ fn allowed_only(text: &str) -> String {
     plain
 }
 
-fn id(text: String) -> DiskId {
+fn id(text: &str) -> DiskId {
     text.parse()
         .expect("a prefix and at most 120 allowed characters make a disk identifier")
 }

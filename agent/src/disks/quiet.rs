@@ -135,10 +135,10 @@ fn file_times(path: &Path) -> Witness {
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
-    let (latest_s, latest_ns) = modified.max(changed);
+    let (seconds, nanoseconds) = modified.max(changed);
     let latest = Duration::new(
-        latest_s.try_into().unwrap_or(0),
-        latest_ns.try_into().unwrap_or(0),
+        seconds.try_into().unwrap_or(0),
+        nanoseconds.try_into().unwrap_or(0),
     );
     Witness::File(FileTimes {
         len: metadata.len(),

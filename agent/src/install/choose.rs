@@ -21,7 +21,7 @@ pub fn prompt(question: &str) -> anyhow::Result<String> {
 }
 
 /// Asks until the answer names disks that there are. An empty answer takes all.
-pub fn ask(found: Vec<LocalDisk>) -> anyhow::Result<(Vec<LocalDisk>, DiskChoice)> {
+pub fn ask(found: &[LocalDisk]) -> anyhow::Result<(Vec<LocalDisk>, DiskChoice)> {
     let names: Vec<_> = found.iter().map(|disk| disk.disk.device_name.as_str()).collect();
     println!(
         "Choose the disks you want to replicate. Your disks are: {}",
@@ -32,7 +32,7 @@ pub fn ask(found: Vec<LocalDisk>) -> anyhow::Result<(Vec<LocalDisk>, DiskChoice)
             "To replicate some of the disks, type their paths, separated with a comma (for example, /dev/sda,/dev/sdb). \
              To replicate all disks, press Enter: ",
         )?;
-        match select(&found, &answer) {
+        match select(found, &answer) {
             Ok((indexes, choice)) => {
                 let chosen = indexes.into_iter().map(|index| found[index].clone()).collect();
                 return Ok((chosen, choice));

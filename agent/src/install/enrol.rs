@@ -39,7 +39,7 @@ pub enum EnrolError {
 }
 
 /// The hub may have to wait for its database, and the runner for the hub.
-const TIME_LIMIT: Duration = Duration::from_secs(60);
+const TIME_LIMIT: Duration = Duration::from_mins(1);
 
 pub async fn enrol(
     wishes: &Wishes,

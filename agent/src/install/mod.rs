@@ -148,7 +148,7 @@ fn choose_disks(found: Vec<LocalDisk>, wishes: &Wishes) -> anyhow::Result<(Vec<L
     if !wishes.ask {
         return Ok((found, DiskChoice::All));
     }
-    let (disks, choice) = choose::ask(found)?;
+    let (disks, choice) = choose::ask(&found)?;
     if !disks.iter().any(|disk| disk.disk.is_boot) {
         println!("Note: the disk that this server starts from is not among them; an instance needs one.");
     }

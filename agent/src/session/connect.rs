@@ -29,6 +29,9 @@ pub struct Opened {
 }
 
 pub async fn open(agent: &Arc<Agent>, config: &mut Config) -> Result<Opened, SessionError> {
+    // Before the connection: the runner does not wait long for a Hello.
+    let roster = Roster::examine(&agent.roots, config, &agent.layout)?;
+    let hello = hello(agent, &roster)?;
     let tcp = connect(&config.runner_host, config.data_port).await?;
     let address = tcp
         .peer_addr()
@@ -45,9 +48,6 @@ pub async fn open(agent: &Arc<Agent>, config: &mut Config) -> Result<Opened, Ses
         .await
         .map_err(|_| tls_failed(io::ErrorKind::TimedOut.into()))?
         .map_err(tls_failed)?;
-
-    let roster = Roster::examine(&agent.roots, config, &agent.layout)?;
-    let hello = hello(agent, &roster)?;
     link::send(&mut stream, &control(&AgentMessage::Hello(hello.clone()))).await?;
     let answer = timeout(SILENCE_MAX, link::receive(&mut stream))
         .await

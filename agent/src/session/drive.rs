@@ -209,7 +209,7 @@ impl<'a> Drive<'a> {
         {
             warn!("{text}");
         }
-        self.troubles.disks = trouble.clone();
+        self.troubles.disks.clone_from(&trouble);
         self.show_troubles();
         trouble.map_or(Ok(()), |_told| Err(Interrupt::Trouble))
     }

@@ -237,11 +237,105 @@ pub async fn report_status(board: Board, outbox: mpsc::Sender<Outgoing>) {
 /// Puts a frame into the outbox.
 pub async fn post(outbox: &mpsc::Sender<Outgoing>, outgoing: Outgoing) {
     if outbox.send(outgoing).await.is_err() {
-        until_the_session_ends().await
+        until_the_session_ends::<()>().await;
     }
 }
 
 /// Reader or writer have ended, and say why to whoever waits for them. Nothing is left to do here.
 pub async fn until_the_session_ends<T>() -> T {
     std::future::pending().await
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{ids::SourceServerId, source_server::ReplicationIntent};
+
+    use super::*;
+
+    fn inbox() -> (Inbox, Incoming) {
+        Inbox::new(Orders {
+            replication: ReplicationIntent::Run,
+            checkpoint_request: 0,
+            checkpoint_interval_s: 600,
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_runner_is_taken_for_dead() {
+        let (near, mut far) = tokio::io::duplex(1 << 10);
+        let (inbox, _incoming) = inbox();
+        let started = tokio::time::Instant::now();
+        // Half a header is no sign of life for ever.
+        far.write_all(&[1; 5]).await.unwrap();
+        assert!(matches!(read(near, inbox).await, Err(SessionError::Silent)));
+        assert!(started.elapsed() >= SILENCE_MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_agent_is_never_silent_for_longer_than_a_heartbeat() {
+        let board = Board::new(SourceServerId::from_entropy(1), "runner:1500".into());
+        let (outbox, mut queue) = mpsc::channel(OUTBOX_FRAMES);
+        let mut reports = tokio::task::JoinSet::new();
+        reports.spawn(report_status(board, outbox));
+        for _ in 0..5 {
+            let before = tokio::time::Instant::now();
+            assert!(queue.recv().await.is_some());
+            assert!(before.elapsed() <= HEARTBEAT, "{:?}", before.elapsed());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_fault_ends_the_session_with_its_reason() {
+        use protocol::session::Fault;
+        let (near, mut far) = tokio::io::duplex(1 << 10);
+        let (inbox, _incoming) = inbox();
+        let fault = control(&RunnerMessage::Fault {
+            fault: Fault::StagingFull,
+        });
+        send(&mut far, &fault).await.unwrap();
+        let ended = read(near, inbox).await;
+        assert!(
+            matches!(ended, Err(SessionError::Fault(Fault::StagingFull))),
+            "{ended:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn too_long_a_control_message_is_refused_before_it_is_read() {
+        let (mut near, mut far) = tokio::io::duplex(1 << 10);
+        let header = Header {
+            kind: Kind::Control,
+            codec: frame::Codec::Raw,
+            disk: 0,
+            at: 0,
+            payload_len: CONTROL_LEN_MAX + 1,
+        };
+        far.write_all(&header.encode()).await.unwrap();
+        let refused = receive(&mut near).await;
+        assert!(
+            matches!(refused, Err(SessionError::Control(ControlError::TooLong(_)))),
+            "{refused:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn digests_that_nobody_asked_for_break_the_protocol() {
+        let (inbox, mut incoming) = inbox();
+        let (outbox, _queue) = mpsc::channel(OUTBOX_FRAMES);
+        incoming.digests.ask(&outbox, 1, 0..2).await;
+        let digests = [Digest([7; 32]); 2];
+        inbox.digests.send(frame::digests(1, 0, &digests)).await.unwrap();
+        assert_eq!(incoming.digests.next().await.unwrap(), digests);
+
+        incoming.digests.ask(&outbox, 1, 0..2).await;
+        inbox
+            .digests
+            .send(frame::digests(1, 0, &digests[..1]))
+            .await
+            .unwrap();
+        assert!(matches!(
+            incoming.digests.next().await,
+            Err(SessionError::Protocol(_))
+        ));
+    }
 }

@@ -70,7 +70,7 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             examine_every: Duration::from_secs(3),
-            partial_every: Duration::from_secs(60),
+            partial_every: Duration::from_mins(1),
             partial_bytes: 4 << 30,
             small_round_bytes: 256 << 20,
         }
