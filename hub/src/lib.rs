@@ -2,12 +2,16 @@
 //!
 //! - [`store`]: everything that must not be forgotten; [`entities`] are its rows.
 //! - [`machines`]: what runners ask and report. [`pki`] and [`tokens`] say who may.
+//! - [`sagas`]: work of several steps that survives a crash at any of them.
+//! - [`actions`]: what people order, for the pages and the [`api`] alike.
 //! - [`tasks`]: reconcilers, which keep true what must stay true.
 //! - [`web`]: the pages. [`auth`] says who looks.
 //! - [`serve`], [`cli`]: the program around them.
 //!
 //! The hub never carries disk data. It tells runners what it wants; they report what is.
 
+pub mod actions;
+pub mod api;
 pub mod auth;
 pub mod changes;
 pub mod cli;
@@ -18,6 +22,7 @@ mod fixtures;
 pub mod hub;
 pub mod machines;
 pub mod pki;
+pub mod sagas;
 pub mod secrets;
 pub mod serve;
 pub mod store;

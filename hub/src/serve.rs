@@ -23,8 +23,9 @@ use tokio::{
 use tower_http::{catch_panic::CatchPanicLayer, trace::TraceLayer};
 
 use crate::{
-    Hub, Settings,
+    Hub, Settings, api,
     machines::{self, listener::MachineAcceptor},
+    sagas::engine,
     tasks, web,
 };
 
@@ -97,6 +98,13 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             Ok(())
         }
     });
+    running.spawn({
+        let hub = hub.clone();
+        async move {
+            engine::run(hub).await;
+            Ok(())
+        }
+    });
 
     let mut terminate = signal(SignalKind::terminate())?;
     let ended_early = tokio::select! {
@@ -129,6 +137,7 @@ pub fn ui_router(hub: Arc<Hub>) -> Router {
     let healthz = get(async || Json(serde_json::json!({ "status": "ok" })));
     Router::new()
         .route("/healthz", healthz)
+        .merge(api::router(hub.clone()))
         .merge(web::router(hub))
         .layer(CatchPanicLayer::new())
         .layer(TraceLayer::new_for_http())

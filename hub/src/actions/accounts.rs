@@ -1,0 +1,103 @@
+//! Organizations and rosters.
+
+use domain::{
+    account::{Access, ListedAccount, Reach},
+    ids::{AccountId, OrganizationId},
+};
+
+use super::{ActionError, Order};
+use crate::{
+    Hub,
+    auth::Actor,
+    clock::now_ms,
+    entities::{Doc, Word, organization, user::UserRole},
+};
+
+/// An account of a roster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RosterAccount {
+    pub id: AccountId,
+    pub name: String,
+    /// Where it is worked in, if not in the organization's region.
+    pub region: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct NewOrganization {
+    pub name: String,
+    pub reach: Reach,
+    pub region: String,
+    /// The accounts of a roster; of the other kinds the cloud tells.
+    pub roster: Vec<RosterAccount>,
+}
+
+/// Adds an organization. Its accounts are listed, and tried, by the reconciler at once.
+pub async fn add_organization(
+    hub: &Hub,
+    actor: &Actor,
+    new: NewOrganization,
+) -> Result<OrganizationId, ActionError> {
+    let order = Order::new(actor, "add an organization", &new.name);
+    let mut tx = order.begin(hub, UserRole::Administrator).await?;
+    check(&new)?;
+    let row = organization::Model {
+        id: Word(OrganizationId::from_entropy(rand::random())),
+        name: new.name,
+        reach: Word(new.reach),
+        region: new.region,
+        listing: Doc(Access::NotAttempted),
+        listed_at: None,
+        created_at: now_ms(),
+    };
+    tx.organization_insert(row.clone()).await?;
+    for account in new.roster {
+        if tx.account(&account.id).await.is_ok() {
+            let invalid = format!(
+                "account {} belongs to another organization or roster already",
+                account.id
+            );
+            return Err(ActionError::Invalid(invalid));
+        }
+        let region = account.region.unwrap_or_else(|| row.region.clone());
+        let listed = ListedAccount {
+            id: account.id,
+            name: account.name,
+            suspended: false,
+        };
+        tx.account_listed(&row, listed, &region).await?;
+    }
+    order.done(tx).await?;
+    hub.accounts_changed.notify_one();
+    Ok(row.id.0)
+}
+
+/// Looks at once whether the accounts can be reached, rather than within the minute.
+pub async fn refresh_accounts(hub: &Hub, actor: &Actor) -> Result<(), ActionError> {
+    let order = Order::new(actor, "refresh the accounts", "accounts");
+    let tx = order.begin(hub, UserRole::Operator).await?;
+    order.done(tx).await?;
+    hub.accounts_changed.notify_one();
+    Ok(())
+}
+
+fn check(new: &NewOrganization) -> Result<(), ActionError> {
+    let invalid = |why: &str| Err(ActionError::Invalid(why.to_owned()));
+    if new.name.trim().is_empty() || new.name.len() > 128 {
+        return invalid("an organization's name has 1 to 128 characters");
+    }
+    let regions = new.roster.iter().filter_map(|account| account.region.as_ref());
+    let is_region = |region: &String| {
+        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        (1..=32).contains(&region.len()) && region.bytes().all(allowed)
+    };
+    if !regions.chain([&new.region]).all(is_region) {
+        return invalid("a region reads like eu-central-1");
+    }
+    match (new.reach, new.roster.is_empty()) {
+        (Reach::Roster, true) => invalid("a roster needs at least one account"),
+        (Reach::ManagementAccount | Reach::DelegatedAdministrator, false) => {
+            invalid("only a roster lists its accounts by hand")
+        }
+        _ => Ok(()),
+    }
+}

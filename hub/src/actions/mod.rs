@@ -1,0 +1,144 @@
+//! What people order, for the pages and the API alike.
+//!
+//! Each action takes the [`Actor`] who orders it, checks the role, records the intent, adds to the audit
+//! log, and returns; reconcilers and sagas do the work. A refusal is a sentence, and is in the log too.
+
+use domain::ids::{JobId, SourceServerId};
+
+use crate::{
+    Hub,
+    auth::Actor,
+    entities::user::UserRole,
+    store::{StoreError, Write},
+    tokens::TokenError,
+};
+
+pub mod accounts;
+pub mod jobs;
+pub mod lifecycle;
+pub mod machines;
+pub mod replication;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ActionError {
+    #[error("{actor} is {}, and to {action} one must be {} or more", article(*.role), article(*.needed))]
+    Forbidden {
+        actor: String,
+        role: UserRole,
+        action: &'static str,
+        needed: UserRole,
+    },
+    /// No server could take part.
+    #[error("{}", sentences(.0))]
+    Refused(Vec<Refused>),
+    #[error("{0}")]
+    Invalid(String),
+    #[error("{what} does not exist")]
+    NotFound { what: String },
+    #[error("the hub's database failed; nothing was done")]
+    Store(#[source] StoreError),
+    #[error("the hub's own certificate cannot be read")]
+    Identity(#[from] identity::IdentityError),
+}
+
+/// A server that could not take part, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    pub server: SourceServerId,
+    pub reason: String,
+}
+
+/// A job that was made, and who could not take part in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ordered {
+    pub job: JobId,
+    pub skipped: Vec<Refused>,
+}
+
+impl From<StoreError> for ActionError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound { what } => Self::NotFound { what },
+            StoreError::Illegal(illegal) => Self::Invalid(illegal.to_string()),
+            database @ StoreError::Database(_) => Self::Store(database),
+        }
+    }
+}
+
+impl From<TokenError> for ActionError {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Ttl => Self::Invalid(error.to_string()),
+            TokenError::Identity(source) => Self::Identity(source),
+            TokenError::Store(source) => source.into(),
+        }
+    }
+}
+
+impl ActionError {
+    fn refused(server: &SourceServerId, reason: impl Into<String>) -> Self {
+        let (server, reason) = (server.clone(), reason.into());
+        Self::Refused(vec![Refused { server, reason }])
+    }
+}
+
+fn article(role: UserRole) -> String {
+    let name = role.name();
+    let article = if name.starts_with(['a', 'o']) { "an" } else { "a" };
+    format!("{article} {name}")
+}
+
+fn sentences(refused: &[Refused]) -> String {
+    let each: Vec<_> = refused
+        .iter()
+        .map(|refused| format!("{}: {}", refused.server, refused.reason))
+        .collect();
+    each.join("; ")
+}
+
+/// Something that somebody wants to do: who, what, to what.
+struct Order<'a> {
+    actor: &'a Actor,
+    action: &'static str,
+    subject: String,
+}
+
+impl<'a> Order<'a> {
+    fn new(actor: &'a Actor, action: &'static str, subject: impl ToString) -> Self {
+        Self {
+            actor,
+            action,
+            subject: subject.to_string(),
+        }
+    }
+
+    /// Begins the transaction of an order that `needed` is enough for.
+    async fn begin(&self, hub: &Hub, needed: UserRole) -> Result<Write, ActionError> {
+        if self.actor.role >= needed {
+            return Ok(hub.store.begin().await?);
+        }
+        let refusal = ActionError::Forbidden {
+            actor: self.actor.name.clone(),
+            role: self.actor.role,
+            action: self.action,
+            needed,
+        };
+        self.refuse(hub, refusal).await
+    }
+
+    /// Writes down that it was done, in the transaction that did it.
+    async fn done(&self, mut tx: Write) -> Result<(), ActionError> {
+        tx.audit_add(&self.actor.name, self.action, &self.subject, "done")
+            .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Writes down that it was refused, and why. The order's own transaction must be over.
+    async fn refuse<T>(&self, hub: &Hub, refusal: ActionError) -> Result<T, ActionError> {
+        let mut tx = hub.store.begin().await?;
+        tx.audit_add(&self.actor.name, self.action, &self.subject, &refusal.to_string())
+            .await?;
+        tx.commit().await?;
+        Err(refusal)
+    }
+}

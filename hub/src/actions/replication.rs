@@ -1,0 +1,130 @@
+//! Orders about the replication of one server. They say what is wanted; the runner strives for it.
+
+use domain::{
+    ids::SourceServerId,
+    lifecycle::{Event, Lifecycle},
+    source_server::ReplicationIntent,
+};
+use sea_orm::ActiveValue::Set;
+
+use super::{ActionError, Order};
+use crate::{
+    Hub,
+    auth::Actor,
+    entities::{Word, source_server, user::UserRole},
+    store::Write,
+};
+
+pub async fn pause_replication(hub: &Hub, actor: &Actor, server: &SourceServerId) -> Result<(), ActionError> {
+    let order = Order::new(actor, "pause replication", server);
+    let (mut tx, row) = open(hub, &order, server).await?;
+    if row.intent.0 != ReplicationIntent::Run {
+        drop(tx);
+        return refuse(hub, &order, &row, "can be paused only while it is wanted to run").await;
+    }
+    want(&mut tx, &row, ReplicationIntent::Paused).await?;
+    order.done(tx).await
+}
+
+pub async fn resume_replication(
+    hub: &Hub,
+    actor: &Actor,
+    server: &SourceServerId,
+) -> Result<(), ActionError> {
+    let order = Order::new(actor, "resume replication", server);
+    let (mut tx, row) = open(hub, &order, server).await?;
+    if row.intent.0 != ReplicationIntent::Paused {
+        drop(tx);
+        return refuse(hub, &order, &row, "is not paused").await;
+    }
+    want(&mut tx, &row, ReplicationIntent::Run).await?;
+    order.done(tx).await
+}
+
+/// Stops replication; started again, it compares the disks anew.
+pub async fn stop_replication(hub: &Hub, actor: &Actor, server: &SourceServerId) -> Result<(), ActionError> {
+    let order = Order::new(actor, "stop replication", server);
+    let (mut tx, row) = open(hub, &order, server).await?;
+    if let Err(illegal) = row.lifecycle.0.clone().on(Event::ReplicationStopped) {
+        drop(tx);
+        return order
+            .refuse(hub, ActionError::refused(server, illegal.to_string()))
+            .await;
+    }
+    tx.server_on(server, Event::ReplicationStopped).await?;
+    want(&mut tx, &row, ReplicationIntent::Stopped).await?;
+    order.done(tx).await
+}
+
+/// Starts a replication that was stopped, or never started.
+pub async fn start_replication(hub: &Hub, actor: &Actor, server: &SourceServerId) -> Result<(), ActionError> {
+    let order = Order::new(actor, "start replication", server);
+    let (mut tx, row) = open(hub, &order, server).await?;
+    if let Err(illegal) = row.lifecycle.0.clone().on(Event::ReplicationStarted) {
+        drop(tx);
+        return order
+            .refuse(hub, ActionError::refused(server, illegal.to_string()))
+            .await;
+    }
+    tx.server_on(server, Event::ReplicationStarted).await?;
+    want(&mut tx, &row, ReplicationIntent::Run).await?;
+    order.done(tx).await
+}
+
+/// Tries a stalled replication again at once.
+pub async fn retry_data_replication(
+    hub: &Hub,
+    actor: &Actor,
+    server: &SourceServerId,
+) -> Result<(), ActionError> {
+    let order = Order::new(actor, "retry data replication", server);
+    let (mut tx, row) = open(hub, &order, server).await?;
+    if row.intent.0 != ReplicationIntent::Run {
+        drop(tx);
+        return refuse(hub, &order, &row, "is not wanted to run; start or resume it").await;
+    }
+    tx.server_update(&row, |update| update.retry_request = Set(row.retry_request + 1))
+        .await?;
+    tx.runner_touch(&row.runner).await?;
+    order.done(tx).await
+}
+
+/// A server whose replication is not over, and that no job works on.
+async fn open(
+    hub: &Hub,
+    order: &Order<'_>,
+    server: &SourceServerId,
+) -> Result<(Write, source_server::Model), ActionError> {
+    let tx = order.begin(hub, UserRole::Operator).await?;
+    let row = tx.server(server).await?;
+    let over = row.lifecycle.is_final() || row.intent.0 == ReplicationIntent::Disconnected;
+    let hindrance = match (&row.running_job, &row.lifecycle.0) {
+        (Some(job), _) => format!("job {job} works on it; wait until it ends"),
+        (None, Lifecycle::Discovered | Lifecycle::PendingInstallation) => "it has no agent yet".to_owned(),
+        _ if over => "its replication is over; install the agent anew to replicate it again".to_owned(),
+        _ => return Ok((tx, row)),
+    };
+    drop(tx);
+    order.refuse(hub, ActionError::refused(server, hindrance)).await
+}
+
+async fn refuse(
+    hub: &Hub,
+    order: &Order<'_>,
+    row: &source_server::Model,
+    why: &str,
+) -> Result<(), ActionError> {
+    let reason = format!("replication {why}; it is {}", row.replication_name);
+    order.refuse(hub, ActionError::refused(&row.id, reason)).await
+}
+
+async fn want(
+    tx: &mut Write,
+    row: &source_server::Model,
+    intent: ReplicationIntent,
+) -> Result<(), ActionError> {
+    tx.server_update(row, |update| update.intent = Set(Word(intent)))
+        .await?;
+    tx.runner_touch(&row.runner).await?;
+    Ok(())
+}

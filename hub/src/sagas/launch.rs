@@ -1,0 +1,489 @@
+//! Launching a test or cutover instance from a checkpoint.
+//!
+//! A fresh checkpoint was asked for when the job was made. If it does not come in time, the launch refuses,
+//! unless the operator accepted an older one: never silently stale.
+
+use std::{net::IpAddr, time::Duration};
+
+use async_trait::async_trait;
+use cloud::{
+    CloudError,
+    control::{ImageDisk, ImageSpec, InstanceSpec, InstanceState, ResourceKind, SERVER_TAG, TOKEN_TAG, Tags},
+};
+use domain::{
+    checkpoint::{CheckpointNumber, Consistency},
+    ids::JobId,
+    job::{JobLogEvent, LaunchEvent},
+    launch::{BootMode, LaunchConfiguration, LaunchDisposition, Purpose},
+    lifecycle,
+};
+use protocol::exchange::ObservedSnapshot;
+use sea_orm::ActiveValue::Set;
+use serde::{Deserialize, Serialize};
+
+use super::{Context, Progress, Saga, StepError, resources};
+use crate::{
+    clock::now_ms,
+    entities::{Doc, checkpoint, source_server},
+    store::jobs::LogLine,
+};
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Launch {
+    pub purpose: Purpose,
+    /// As it was when the job was made: a change in between must not make one token ask for two things.
+    pub configuration: LaunchConfiguration,
+    /// A checkpoint that answers this request, or a later one, is fresh.
+    pub request: u64,
+    /// The oldest checkpoint that the operator accepts if none is fresh, in milliseconds.
+    pub accept_older_than_ms: Option<i64>,
+    pub chosen: Option<Chosen>,
+    /// What is wanted of the runner with the pin in it has this generation.
+    pub pin_generation: Option<u64>,
+    pub image: Option<String>,
+    pub instance: Option<String>,
+}
+
+/// The checkpoint that is launched.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Chosen {
+    pub number: CheckpointNumber,
+    pub taken_at: i64,
+    pub consistency: Consistency,
+    pub disks: Vec<ObservedSnapshot>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    RemovePreviousInstance,
+    TakeCheckpoint,
+    PinCheckpoint,
+    RegisterImage,
+    LaunchInstance,
+    AwaitStatusChecks,
+    DeregisterImage,
+    RecordLaunch,
+    UnpinCheckpoint,
+}
+
+impl Launch {
+    pub fn new(
+        purpose: Purpose,
+        server: &source_server::Model,
+        request: u64,
+        accept_older_than: Option<Duration>,
+    ) -> Self {
+        Self {
+            purpose,
+            configuration: server.launch_configuration.0.clone(),
+            request,
+            accept_older_than_ms: accept_older_than
+                .map(|age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX)),
+            chosen: None,
+            pin_generation: None,
+            image: None,
+            instance: None,
+        }
+    }
+
+    fn chosen(&self) -> Result<&Chosen, StepError> {
+        found(self.chosen.as_ref(), "checkpoint")
+    }
+
+    async fn remove_previous_instance(&mut self, cx: &Context) -> Result<Progress, StepError> {
+        let server = cx.server().await?;
+        let mut previous = vec![&server.test_launch];
+        if self.purpose == Purpose::Cutover {
+            previous.push(&server.cutover_launch);
+        }
+        let previous: Vec<_> = previous
+            .into_iter()
+            .filter_map(|launch| launch.as_ref())
+            // Its own, after a crash: the steps that follow find it again.
+            .filter(|launch| launch.job != cx.job)
+            .collect();
+        if previous.is_empty() {
+            return Ok(Progress::Done);
+        }
+        let place = cx.place().await?;
+        let line = |event| LogLine::of_server(event, &cx.server);
+        cx.log(line(JobLogEvent::CleanupStart)).await?;
+        for launch in &previous {
+            match resources::terminate(cx, &place, &launch.instance).await {
+                Ok(Progress::Done) => {}
+                Ok(wait) => return Ok(wait),
+                Err(StepError::Permanent(why)) => {
+                    cx.log(line(JobLogEvent::CleanupFail).with_detail(&why)).await?;
+                    return Err(StepError::Permanent(why));
+                }
+                Err(transient) => return Err(transient),
+            }
+        }
+        let mut tx = cx.hub.store.begin().await?;
+        tx.server_update(&server, |row| {
+            row.test_launch = Set(Doc(None));
+            if self.purpose == Purpose::Cutover {
+                row.cutover_launch = Set(Doc(None));
+            }
+        })
+        .await?;
+        tx.job_log(&cx.job, line(JobLogEvent::CleanupEnd)).await?;
+        tx.commit().await?;
+        Ok(Progress::Done)
+    }
+
+    async fn take_checkpoint(&mut self, cx: &Context) -> Result<Progress, StepError> {
+        let line = |event| LogLine::of_server(event, &cx.server);
+        cx.log(line(JobLogEvent::SnapshotStart)).await?;
+        let mut usable = cx.hub.store.checkpoint_list(&cx.server).await?;
+        usable.retain(|row| self.is_usable(row));
+        let deadline = cx.hub.settings.checkpoint_deadline;
+        let newest = usable.pop();
+        let fresh = newest
+            .as_ref()
+            .is_some_and(|row| row.request.cast_unsigned() >= self.request);
+        match newest {
+            Some(row) if fresh => {
+                self.chosen = Some(choose(&row));
+                cx.log(line(JobLogEvent::SnapshotEnd)).await?;
+                Ok(Progress::Done)
+            }
+            _ if cx.waited < deadline => Ok(Progress::Wait("waiting for a fresh checkpoint".into())),
+            Some(row) if self.accepts(&row) => {
+                self.chosen = Some(choose(&row));
+                let detail = format!(
+                    "no fresh checkpoint came within {} s; checkpoint {}, taken {} s ago, is used as the operator \
+                     allowed",
+                    deadline.as_secs(),
+                    row.number,
+                    age_s(&row)
+                );
+                cx.log(line(JobLogEvent::UsingPreviousSnapshot).with_detail(detail))
+                    .await?;
+                Ok(Progress::Done)
+            }
+            older => {
+                let why = self.refusal(cx, deadline, older.as_ref()).await?;
+                cx.log(line(JobLogEvent::SnapshotFail).with_detail(&why)).await?;
+                Err(StepError::Permanent(why))
+            }
+        }
+    }
+
+    fn is_usable(&self, row: &checkpoint::Model) -> bool {
+        let consistent = self.purpose == Purpose::Test || row.consistency.allows_cutover();
+        row.is_launchable() && consistent && !row.disks.is_empty()
+    }
+
+    fn accepts(&self, row: &checkpoint::Model) -> bool {
+        self.accept_older_than_ms
+            .is_some_and(|oldest| now_ms() - row.taken_at <= oldest)
+    }
+
+    async fn refusal(
+        &self,
+        cx: &Context,
+        deadline: Duration,
+        older: Option<&checkpoint::Model>,
+    ) -> Result<String, StepError> {
+        let server = cx.server().await?;
+        let there_is = match (older, self.accept_older_than_ms) {
+            (None, _) => "there is no older one either".to_owned(),
+            (Some(row), None) => format!(
+                "the newest, number {}, is {} s old and was not accepted",
+                row.number,
+                age_s(row)
+            ),
+            (Some(row), Some(oldest)) => format!(
+                "the newest, number {}, is {} s old and older than the {} s that were accepted",
+                row.number,
+                age_s(row),
+                oldest / 1000
+            ),
+        };
+        Ok(format!(
+            "no fresh checkpoint that allows a {} came within {} s, and {there_is}; replication is {}",
+            self.purpose.name(),
+            deadline.as_secs(),
+            server.replication_name
+        ))
+    }
+
+    /// Done once the runner has heard that this checkpoint must stay, and still has it.
+    async fn pin_checkpoint(&mut self, cx: &Context) -> Result<Progress, StepError> {
+        let number = self.chosen()?.number;
+        let runner = cx.server().await?.runner.0;
+        let heard = cx
+            .hub
+            .store
+            .runner(&runner)
+            .await?
+            .observed_generation
+            .cast_unsigned();
+        let Some(row) = checkpoint(cx, number).await? else {
+            let why = format!("checkpoint {number} was merged into a later one before it could be kept");
+            return Err(StepError::Permanent(why));
+        };
+        let generation = match self.pin_generation {
+            Some(generation) => generation,
+            None => {
+                let mut tx = cx.hub.store.begin().await?;
+                tx.checkpoint_pin(&row, Some(&cx.job)).await?;
+                let generation = tx.runner_touch(&runner).await?;
+                tx.commit().await?;
+                *self.pin_generation.insert(generation)
+            }
+        };
+        if heard >= generation {
+            return Ok(Progress::Done);
+        }
+        Ok(Progress::Wait(format!(
+            "waiting until runner {runner} has heard that checkpoint {number} must stay"
+        )))
+    }
+
+    async fn unpin_checkpoint(&mut self, cx: &Context) -> Result<Progress, StepError> {
+        let Some(chosen) = &self.chosen else {
+            return Ok(Progress::Done);
+        };
+        if let Some(row) = checkpoint(cx, chosen.number).await?
+            && row.pinned_by.as_ref().is_some_and(|job| job.0 == cx.job)
+        {
+            let runner = cx.server().await?.runner.0;
+            let mut tx = cx.hub.store.begin().await?;
+            tx.checkpoint_pin(&row, None).await?;
+            tx.runner_touch(&runner).await?;
+            tx.commit().await?;
+        }
+        Ok(Progress::Done)
+    }
+
+    async fn register_image(&mut self, cx: &Context) -> Result<Progress, StepError> {
+        let (server, place) = (cx.server().await?, cx.place().await?);
+        let chosen = self.chosen()?;
+        let boot_mode = match self.configuration.boot_mode {
+            BootMode::UseSource => server.properties.boot_mode,
+            chosen => chosen,
+        };
+        let token = cx.token(&format!("{:?}", Step::RegisterImage));
+        let spec = ImageSpec {
+            name: format!("{} {} {}", server.hostname, self.purpose.name(), cx.job),
+            boot_mode,
+            disks: chosen
+                .disks
+                .iter()
+                .map(|disk| ImageDisk {
+                    source_device: disk.device_name.clone(),
+                    snapshot: disk.snapshot.clone(),
+                    bytes: disk.bytes,
+                    is_boot: disk.is_boot,
+                })
+                .collect(),
+            tags: own_tags(cx, &token.0),
+            token,
+        };
+        let ask = cx.hub.cloud.register_image(&place, &spec);
+        let image = resources::make(cx, &place, Step::RegisterImage, ResourceKind::Image, ask).await?;
+        self.image = Some(image);
+        Ok(Progress::Done)
+    }
+
+    async fn launch_instance(&mut self, cx: &Context) -> Result<Progress, StepError> {
+        let (server, place) = (cx.server().await?, cx.place().await?);
+        cx.log(LogLine::of_server(JobLogEvent::LaunchStart, &cx.server))
+            .await?;
+        let token = cx.token(&format!("{:?}", Step::LaunchInstance));
+        let mut tags = Tags::from([("Name".to_owned(), server.hostname.clone())]);
+        if self.configuration.copy_tags {
+            tags.extend(server.tags.0.clone());
+        }
+        tags.extend(self.configuration.tags.clone());
+        tags.extend(own_tags(cx, &token.0));
+        let spec = InstanceSpec {
+            image: found(self.image.as_ref(), "image")?.clone(),
+            instance_type: self.configuration.instance_type.clone(),
+            subnet: self.configuration.subnet(self.purpose).to_owned(),
+            private_ip: self.private_ip(&server)?,
+            disposition: self.configuration.disposition,
+            tags,
+            token,
+        };
+        let ask = cx.hub.cloud.launch_instance(&place, &spec);
+        let instance = resources::make(cx, &place, Step::LaunchInstance, ResourceKind::Instance, ask).await?;
+        self.instance = Some(instance);
+        Ok(Progress::Done)
+    }
+
+    fn private_ip(&self, server: &source_server::Model) -> Result<Option<IpAddr>, StepError> {
+        if !self.configuration.copy_private_ip {
+            return Ok(None);
+        }
+        let interfaces = &server.properties.network_interfaces;
+        let primary = interfaces.iter().find(|interface| interface.is_primary);
+        let ip = primary
+            .and_then(|interface| interface.ips.first())
+            .and_then(|ip| ip.parse().ok());
+        match ip {
+            Some(ip) => Ok(Some(ip)),
+            None => Err(StepError::Permanent(
+                "the launch settings keep the private address, and the source reports none; switch the setting off".into(),
+            )),
+        }
+    }
+
+    async fn await_status_checks(&mut self, cx: &Context) -> Result<Progress, StepError> {
+        let place = cx.place().await?;
+        let id = found(self.instance.as_ref(), "instance")?;
+        let instance = match cx.hub.cloud.instance(&place, id).await {
+            Ok(instance) => instance,
+            // A new instance is not visible everywhere at once.
+            Err(CloudError::NotFound { .. }) => {
+                return Ok(Progress::Wait(format!("waiting until instance {id} appears")));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match (instance.state, self.configuration.disposition) {
+            (InstanceState::Running, _) if instance.checks_passed => Ok(Progress::Done),
+            (InstanceState::Stopped, LaunchDisposition::Stopped) => Ok(Progress::Done),
+            (InstanceState::ShuttingDown | InstanceState::Terminated, _) => {
+                Err(StepError::Permanent(format!("instance {id} ended by itself")))
+            }
+            _ => Ok(Progress::Wait(format!(
+                "waiting for the status checks of instance {id}"
+            ))),
+        }
+    }
+
+    async fn record_launch(&mut self, cx: &Context) -> Result<Progress, StepError> {
+        let server = cx.server().await?;
+        let chosen = self.chosen()?;
+        let launch = source_server::Launch {
+            job: cx.job.clone(),
+            instance: found(self.instance.as_ref(), "instance")?.clone(),
+            at: now_ms(),
+            checkpoint: chosen.number,
+            taken_at: chosen.taken_at,
+            consistency: chosen.consistency,
+            roots: chosen
+                .disks
+                .iter()
+                .map(|disk| (disk.disk.clone(), disk.root))
+                .collect(),
+        };
+        self.set_launch(cx, &server, Some(launch)).await
+    }
+
+    async fn unrecord_launch(&mut self, cx: &Context) -> Result<Progress, StepError> {
+        let server = cx.server().await?;
+        let is_own = server
+            .launch(self.purpose)
+            .is_some_and(|launch| launch.job == cx.job);
+        if is_own {
+            self.set_launch(cx, &server, None).await?;
+        }
+        Ok(Progress::Done)
+    }
+
+    async fn set_launch(
+        &self,
+        cx: &Context,
+        server: &source_server::Model,
+        launch: Option<source_server::Launch>,
+    ) -> Result<Progress, StepError> {
+        let mut tx = cx.hub.store.begin().await?;
+        tx.server_update(server, |row| match self.purpose {
+            Purpose::Test => row.test_launch = Set(Doc(launch)),
+            Purpose::Cutover => row.cutover_launch = Set(Doc(launch)),
+        })
+        .await?;
+        tx.commit().await?;
+        Ok(Progress::Done)
+    }
+}
+
+#[async_trait]
+impl Saga for Launch {
+    type Step = Step;
+
+    const STEPS: &'static [Step] = &[
+        Step::RemovePreviousInstance,
+        Step::TakeCheckpoint,
+        Step::PinCheckpoint,
+        Step::RegisterImage,
+        Step::LaunchInstance,
+        Step::AwaitStatusChecks,
+        Step::DeregisterImage,
+        Step::RecordLaunch,
+        Step::UnpinCheckpoint,
+    ];
+
+    async fn run(&mut self, step: Step, cx: &Context) -> Result<Progress, StepError> {
+        match step {
+            Step::RemovePreviousInstance => self.remove_previous_instance(cx).await,
+            Step::TakeCheckpoint => self.take_checkpoint(cx).await,
+            Step::PinCheckpoint => self.pin_checkpoint(cx).await,
+            Step::RegisterImage => self.register_image(cx).await,
+            Step::LaunchInstance => self.launch_instance(cx).await,
+            Step::AwaitStatusChecks => self.await_status_checks(cx).await,
+            // The instance has volumes of its own by now.
+            Step::DeregisterImage => resources::unmake(cx, Step::RegisterImage).await,
+            Step::RecordLaunch => self.record_launch(cx).await,
+            Step::UnpinCheckpoint => self.unpin_checkpoint(cx).await,
+        }
+    }
+
+    async fn undo(&mut self, step: Step, cx: &Context) -> Result<Progress, StepError> {
+        match step {
+            // A previous instance is not brought back; its test was over when this launch was ordered.
+            Step::RemovePreviousInstance | Step::TakeCheckpoint => Ok(Progress::Done),
+            Step::PinCheckpoint => self.unpin_checkpoint(cx).await,
+            Step::RegisterImage | Step::LaunchInstance => resources::unmake(cx, step).await,
+            Step::RecordLaunch => self.unrecord_launch(cx).await,
+            Step::AwaitStatusChecks | Step::DeregisterImage | Step::UnpinCheckpoint => Ok(Progress::Done),
+        }
+    }
+
+    fn succeeded(&self) -> LaunchEvent {
+        LaunchEvent::Launched {
+            instance: self.instance.clone().unwrap_or_default(),
+        }
+    }
+
+    fn failed(&self, job: &JobId) -> Option<lifecycle::Event> {
+        Some(match self.purpose {
+            Purpose::Test => lifecycle::Event::TestFailed(job.clone()),
+            Purpose::Cutover => lifecycle::Event::CutoverFailed(job.clone()),
+        })
+    }
+}
+
+/// What an earlier step left in the state; its absence means that the stored state was tampered with.
+fn found<'a, T>(value: Option<&'a T>, what: &str) -> Result<&'a T, StepError> {
+    value.ok_or_else(|| StepError::Permanent(format!("the stored state of this job lacks its {what}")))
+}
+
+fn choose(row: &checkpoint::Model) -> Chosen {
+    Chosen {
+        number: row.checkpoint_number(),
+        taken_at: row.taken_at,
+        consistency: row.consistency.0,
+        disks: row.disks.0.clone(),
+    }
+}
+
+fn age_s(row: &checkpoint::Model) -> i64 {
+    (now_ms() - row.taken_at).max(0) / 1000
+}
+
+async fn checkpoint(cx: &Context, number: CheckpointNumber) -> Result<Option<checkpoint::Model>, StepError> {
+    let mut rows = cx.hub.store.checkpoint_list(&cx.server).await?;
+    rows.retain(|row| row.checkpoint_number() == number);
+    Ok(rows.pop())
+}
+
+fn own_tags(cx: &Context, token: &str) -> Tags {
+    Tags::from([
+        (SERVER_TAG.to_owned(), cx.server.to_string()),
+        (TOKEN_TAG.to_owned(), token.to_owned()),
+    ])
+}
