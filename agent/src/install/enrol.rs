@@ -91,24 +91,11 @@ pub async fn enrol(
 }
 
 /// Whether TLS refused the server's certificate, anywhere down the chain of causes.
-fn is_other_authority(error: &reqwest::Error) -> bool {
-    let certificate = |error: &(dyn Error + 'static)| {
-        matches!(
-            error.downcast_ref::<rustls::Error>(),
-            Some(rustls::Error::InvalidCertificate(_))
-        )
-    };
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        // An io::Error made of another error does not name it as its source.
-        let inner = error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref)
-            .is_some_and(|inner| certificate(inner));
-        if inner || certificate(error) {
-            return true;
-        }
-        cause = error.source();
+fn is_other_authority(error: &(dyn Error + 'static)) -> bool {
+    if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
+        return true;
     }
-    false
+    // An io::Error made of another error does not name it as its source.
+    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    inner.is_some_and(|inner| is_other_authority(inner)) || error.source().is_some_and(is_other_authority)
 }

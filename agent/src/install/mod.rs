@@ -49,6 +49,7 @@ pub struct Wishes {
 
 pub async fn install(layout: &Layout, wishes: Wishes) -> anyhow::Result<()> {
     let roots = Roots::default();
+    let given = wishes.token.as_deref().map(str::parse::<Token>).transpose()?;
     println!("The installation of the Orglift agent has started.");
     let replaces = check_not_installed(layout, wishes.replace)?;
 
@@ -75,7 +76,10 @@ pub async fn install(layout: &Layout, wishes: Wishes) -> anyhow::Result<()> {
     }
     println!("All disks for replication were successfully identified.");
 
-    let token = token(&wishes)?;
+    let token = match given {
+        Some(token) => token,
+        None => ask_for_token(&wishes)?,
+    };
     step("Making a key for this server")?;
     let key = NewKey::generate()?;
     finished();
@@ -88,7 +92,9 @@ pub async fn install(layout: &Layout, wishes: Wishes) -> anyhow::Result<()> {
         replicate: wishes.replicate,
     };
     step("Enrolling this server with the Orglift console")?;
-    let enrolled = enrol::enrol(&wishes, &token, &enrolment).await?;
+    let enrolled = enrol::enrol(&wishes, &token, &enrolment)
+        .await
+        .inspect_err(|_| println!("Failed."))?;
     finished();
 
     if replaces {
@@ -155,15 +161,12 @@ fn choose_disks(found: Vec<LocalDisk>, wishes: &Wishes) -> anyhow::Result<(Vec<L
     Ok((disks, choice))
 }
 
-fn token(wishes: &Wishes) -> anyhow::Result<Token> {
-    let text = match &wishes.token {
-        Some(text) => text.clone(),
-        None if wishes.ask && std::io::stdin().is_terminal() => {
-            choose::prompt("Paste the enrolment token from the console: ")?
-        }
-        None => anyhow::bail!("a token is needed: --token, --token-file or the variable ORGLIFT_TOKEN"),
-    };
-    Ok(text.trim().parse()?)
+fn ask_for_token(wishes: &Wishes) -> anyhow::Result<Token> {
+    anyhow::ensure!(
+        wishes.ask && std::io::stdin().is_terminal(),
+        "a token is needed: --token, --token-file or the variable ORGLIFT_TOKEN"
+    );
+    Ok(choose::prompt("Paste the enrolment token from the console: ")?.parse()?)
 }
 
 fn properties(roots: &Roots, chosen: &[LocalDisk]) -> SourceProperties {

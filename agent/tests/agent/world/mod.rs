@@ -26,6 +26,8 @@ use protocol::session::CheckpointOffer;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub mod enroller;
+pub mod program;
 pub mod runner;
 
 use runner::{Runner, State};
@@ -39,7 +41,7 @@ pub struct World {
     agent: Option<(CancellationToken, JoinHandle<anyhow::Result<()>>)>,
 }
 
-fn machine(authority: &Authority, role: &Role) -> Credentials {
+pub fn machine(authority: &Authority, role: &Role) -> Credentials {
     let key = NewKey::generate().unwrap();
     let signed = authority.sign(&key.csr_pem().unwrap(), role).unwrap();
     key.certified(signed.certificate_pem, authority.certificate_pem().to_owned())

@@ -22,9 +22,7 @@ use domain::{
 };
 use protocol::session::{Fault, Goodbye, Phase, Refusal};
 
-mod world;
-
-use world::{World, noise, write_at};
+use crate::world::{World, noise, write_at};
 
 /// Two blocks of data, four of zeros, two of data, and an odd end.
 fn content() -> Vec<u8> {
