@@ -28,6 +28,7 @@ pub mod checkpoints;
 pub mod enrolment;
 pub mod jobs;
 pub mod ledger;
+pub mod pages;
 pub mod people;
 pub mod sagas;
 pub mod servers;
