@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use axum::{Json, Router, routing::get};
+use axum::{Extension, Json, Router, routing::get};
 use axum_server::{Handle, tls_rustls::RustlsConfig};
 use cloud::{Cloud, folder::FolderCloud};
 use tokio::{
@@ -149,7 +149,11 @@ async fn serve_ui(
     tls: Option<(PathBuf, PathBuf)>,
     handle: Handle<SocketAddr>,
 ) -> anyhow::Result<()> {
-    let service = ui_router(hub).into_make_service_with_connect_info::<SocketAddr>();
+    let mut router = ui_router(hub);
+    if tls.is_some() {
+        router = router.layer(Extension(web::OverTls));
+    }
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
     match tls {
         None => {
             axum_server::from_tcp(listener)?

@@ -1,16 +1,149 @@
 //! The console's pages.
+//!
+//! ```text
+//! request ─▶ session ─▶ handler ─▶ store (one query per list) ─▶ template with strings ready to print
+//!                          └─ POST: action ─▶ redirect, with a sentence that the next page shows
+//! ```
+//!
+//! Every page works without JavaScript. With it, the part of the page that is marked `live` is asked for
+//! again whenever its event stream says that something changed, and is morphed in place; confirmations
+//! open as dialogs. No page carries a script or a style of its own: the content security policy forbids it.
 
 use std::sync::Arc;
 
-use axum::{Router, response::Html, routing::get};
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, FromRef, Request},
+    http::{HeaderName, HeaderValue, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use tower_http::csrf::CsrfLayer;
 
 use crate::Hub;
 
+pub mod assets;
+
+mod account;
+mod action;
+mod actions;
+mod badge;
+mod enrolment;
+mod events;
+mod job;
+mod jobs;
+mod launch_configuration;
+mod orders;
+mod overview;
+mod server;
+mod servers;
+mod session;
+mod sign_in;
+mod text;
+mod throttle;
+mod visit;
+
+pub use session::OverTls;
+
+#[cfg(test)]
+mod tests;
+
+/// What the handlers share.
+#[derive(Debug, Clone)]
+pub struct Web {
+    hub: Arc<Hub>,
+    throttle: Arc<throttle::Throttle>,
+}
+
+impl FromRef<Web> for Arc<Hub> {
+    fn from_ref(web: &Web) -> Self {
+        web.hub.clone()
+    }
+}
+
+/// Forms are small.
+const BODY_MAX: usize = 64 << 10;
+
 pub fn router(hub: Arc<Hub>) -> Router {
+    let web = Web {
+        hub,
+        throttle: Arc::default(),
+    };
     Router::new()
+        .route("/", get(overview::page))
+        .route("/servers", get(servers::page))
+        .route("/servers/{server}", get(server::page))
         .route(
-            "/",
-            get(async || Html("<!doctype html><title>Orglift</title><h1>Orglift</h1>")),
+            "/servers/{server}/actions/{action}",
+            get(actions::ask).post(actions::carry_out),
         )
-        .with_state(hub)
+        .route(
+            "/servers/{server}/launch-configuration",
+            get(launch_configuration::page).post(launch_configuration::save),
+        )
+        .route("/accounts/{account}", get(account::page))
+        .route(
+            "/accounts/{account}/enrol/{purpose}",
+            get(enrolment::ask).post(enrolment::create),
+        )
+        .route(
+            "/accounts/{account}/revoke/{machine}",
+            get(account::ask_revoke).post(account::revoke),
+        )
+        .route("/jobs", get(jobs::page))
+        .route("/jobs/{job}", get(job::page))
+        .route(
+            "/jobs/{job}/clean-up/{server}",
+            get(job::ask_clean_up).post(job::clean_up),
+        )
+        .route("/events", get(events::stream))
+        .route("/sign-in", get(sign_in::page).post(sign_in::sign_in))
+        .route("/sign-out", post(sign_in::sign_out))
+        .route("/static/{*path}", get(assets::serve))
+        .fallback(async || visit::PageError::NotFound("This address".into()).into_response())
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(CsrfLayer::new())
+        .layer(middleware::from_fn(protect))
+        .with_state(web)
+}
+
+const PROTECTION: [(HeaderName, &str); 6] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "same-origin"),
+    (
+        HeaderName::from_static("cross-origin-opener-policy"),
+        "same-origin",
+    ),
+    (
+        HeaderName::from_static("permissions-policy"),
+        "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    ),
+];
+
+/// Sets the headers that keep a browser from doing for others what it would do for us.
+async fn protect(request: Request, next: Next) -> Response {
+    let secure = session::is_secure(request.extensions(), request.headers());
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in PROTECTION {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if secure {
+        headers.insert(
+            header::STRICT_TRANSPORT_SECURITY,
+            HeaderValue::from_static("max-age=31536000"),
+        );
+    }
+    // Pages hold what only their reader may see.
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    headers.append(header::VARY, HeaderValue::from_static("HX-Request, HX-Target"));
+    response
 }

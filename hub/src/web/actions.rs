@@ -1,0 +1,157 @@
+//! Asking for an action on a source server, and carrying it out.
+
+use std::time::Duration;
+
+use askama::Template;
+use axum::{
+    Form,
+    extract::{Path, State},
+    response::Response,
+};
+use domain::ids::SourceServerId;
+use serde::Deserialize;
+
+use super::{
+    Web,
+    action::Action,
+    orders, server,
+    servers::Choice,
+    session::Session,
+    text,
+    visit::{Flash, PageError, Part, Section, Shell, Visit},
+};
+use crate::{clock::now_ms, entities::source_server::Model};
+
+/// A confirmation, as a page of its own or as a dialog.
+#[derive(Debug, Template)]
+#[template(path = "actions/page.html", blocks = ["ask"])]
+pub struct AskPage {
+    pub shell: Shell,
+    pub action: String,
+    pub title: String,
+    pub summary: String,
+    pub does: Vec<String>,
+    pub keeps: Vec<String>,
+    pub caution: Option<String>,
+    /// For launches that may be of an old checkpoint.
+    pub accept_older: Option<AcceptOlder>,
+    pub back: String,
+    pub confirm: &'static str,
+    pub tone: &'static str,
+}
+
+/// What to do when no fresh checkpoint comes in time.
+#[derive(Debug)]
+pub struct AcceptOlder {
+    pub hint: String,
+    pub choices: Vec<Choice>,
+}
+
+impl AskPage {
+    pub fn answer(&self, visit: &Visit) -> Result<Response, PageError> {
+        visit.answer(match visit.part {
+            Part::Dialog => self.as_ask().render(),
+            _ => self.render(),
+        })
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Choices {
+    /// Seconds; 0 to refuse.
+    #[serde(default)]
+    accept_older_than: u64,
+}
+
+pub async fn ask(
+    State(web): State<Web>,
+    visit: Visit,
+    Path((id, slug)): Path<(SourceServerId, String)>,
+) -> Result<Response, PageError> {
+    let action = known(&slug)?;
+    visit.session.require(action.needs())?;
+    let server = web.hub.store.server(&id).await?;
+    check(action, &server)?;
+    let words = action.words(&server);
+    let page = AskPage {
+        shell: visit.shell(
+            words.title.clone(),
+            Section::Servers,
+            format!("/events?server={id}"),
+        ),
+        action: server::action_href(&id, action),
+        title: words.title,
+        summary: words.summary,
+        does: words.does,
+        keeps: words.keeps,
+        caution: words.caution,
+        accept_older: accept_older(action, &server),
+        back: format!("/servers/{id}"),
+        confirm: action.label(),
+        tone: if action.is_destructive() {
+            "danger"
+        } else {
+            "primary"
+        },
+    };
+    page.answer(&visit)
+}
+
+pub async fn carry_out(
+    State(web): State<Web>,
+    session: Session,
+    Path((id, slug)): Path<(SourceServerId, String)>,
+    Form(choices): Form<Choices>,
+) -> Result<Response, PageError> {
+    let action = known(&slug)?;
+    session.require(action.needs())?;
+    let server = web.hub.store.server(&id).await?;
+    let back = format!("/servers/{id}");
+    let accepted = Some(Duration::from_secs(choices.accept_older_than)).filter(|age| !age.is_zero());
+    let flash = match orders::give(&web, &session, &server, action, accepted).await {
+        Ok(()) => Flash::good(action.done(&server.hostname)),
+        Err(refusal) => Flash::bad(refusal),
+    };
+    Ok(flash.show_at(&back))
+}
+
+fn known(slug: &str) -> Result<Action, PageError> {
+    Action::by_slug(slug).ok_or_else(|| PageError::NotFound(format!("The action “{slug}”")))
+}
+
+fn check(action: Action, server: &Model) -> Result<(), PageError> {
+    if action.is_possible(server) {
+        return Ok(());
+    }
+    Err(PageError::Invalid(format!(
+        "“{}” is not possible for {} now: it may have moved on meanwhile. Its page shows what is possible.",
+        action.label(),
+        server.hostname
+    )))
+}
+
+/// Ages that an operator may accept, in seconds.
+const ACCEPTED: [(u64, &str); 5] = [
+    (0, "Refuse to launch"),
+    (900, "Use one of at most 15 minutes"),
+    (3600, "Use one of at most 1 hour"),
+    (6 * 3600, "Use one of at most 6 hours"),
+    (24 * 3600, "Use one of at most 24 hours"),
+];
+
+fn accept_older(action: Action, server: &Model) -> Option<AcceptOlder> {
+    if action != Action::StartCutover {
+        return None;
+    }
+    let age = server.lag_ms(now_ms())?;
+    Some(AcceptOlder {
+        hint: format!("The last one is {} old.", text::span(age)),
+        choices: ACCEPTED
+            .map(|(seconds, label)| Choice {
+                value: seconds.to_string(),
+                label: label.into(),
+                selected: seconds == 0,
+            })
+            .into(),
+    })
+}

@@ -1,0 +1,233 @@
+//! Adding runners and source servers: a one-time token, shown once with the command that takes it.
+
+use std::time::Duration;
+
+use askama::Template;
+use axum::{
+    extract::{Path, State},
+    http::{HeaderMap, header},
+    response::Response,
+};
+use domain::ids::AccountId;
+
+use super::{
+    Web,
+    actions::AskPage,
+    overview::is_silent,
+    text,
+    visit::{PageError, Section, Shell, Visit},
+};
+use crate::{
+    actions::machines,
+    clock::now_ms,
+    entities::{runner, token::TokenPurpose, user::UserRole},
+};
+
+/// Long enough to walk to the machine.
+const TTL: Duration = Duration::from_hours(24);
+
+#[derive(Debug, Template)]
+#[template(path = "enrolment/page.html")]
+struct TokenPage {
+    shell: Shell,
+    account: String,
+    account_name: String,
+    title: String,
+    summary: &'static str,
+    expires: String,
+    commands: Vec<Command>,
+}
+
+#[derive(Debug)]
+struct Command {
+    title: &'static str,
+    text: String,
+    code: String,
+}
+
+fn purpose(word: &str) -> Result<TokenPurpose, PageError> {
+    match word {
+        "agent" => Ok(TokenPurpose::Agent),
+        "runner" => Ok(TokenPurpose::Runner),
+        other => Err(PageError::NotFound(format!("Enrolment of “{other}”"))),
+    }
+}
+
+pub async fn ask(
+    State(web): State<Web>,
+    visit: Visit,
+    Path((account, word)): Path<(AccountId, String)>,
+) -> Result<Response, PageError> {
+    visit.session.require(UserRole::Administrator)?;
+    let purpose = purpose(&word)?;
+    let row = web.hub.store.account(&account).await?;
+    if purpose == TokenPurpose::Agent {
+        let runners = web.hub.store.runners_in(&account).await?;
+        if runners.is_empty() {
+            return Err(PageError::Invalid(format!(
+                "{} has no runner yet, and an agent enrols through one. Add a runner first.",
+                row.name
+            )));
+        }
+    }
+    let (title, summary, does) = match purpose {
+        TokenPurpose::Agent => (
+            format!("Add a source server to {}", row.name),
+            "Makes a token that one machine can enrol with, and shows the command that takes it.",
+            "Whoever has the token can add one source server to this account.",
+        ),
+        TokenPurpose::Runner => (
+            format!("Add a runner to {}", row.name),
+            "Makes a token that one runner can enrol with, and shows the command that takes it.",
+            "Whoever has the token can become a runner of this account, and receive the disks of its servers.",
+        ),
+    };
+    let page = AskPage {
+        shell: visit.shell(
+            title.clone(),
+            Section::Overview,
+            format!("/events?account={account}"),
+        ),
+        action: format!("/accounts/{account}/enrol/{word}"),
+        title,
+        summary: summary.into(),
+        does: vec![
+            does.into(),
+            format!(
+                "It works once, and expires after {}.",
+                text::span(i64::try_from(TTL.as_millis()).unwrap_or(i64::MAX))
+            ),
+        ],
+        keeps: Vec::new(),
+        caution: None,
+        accept_older: None,
+        back: format!("/accounts/{account}"),
+        confirm: "Create token",
+        tone: "primary",
+    };
+    page.answer(&visit)
+}
+
+pub async fn create(
+    State(web): State<Web>,
+    visit: Visit,
+    headers: HeaderMap,
+    Path((account, word)): Path<(AccountId, String)>,
+) -> Result<Response, PageError> {
+    visit.session.require(UserRole::Administrator)?;
+    let purpose = purpose(&word)?;
+    let hub = &web.hub;
+    let row = hub.store.account(&account).await?;
+    let runners = hub.store.runners_in(&account).await?;
+    let token = machines::create_token(hub, &visit.session.actor, &account, purpose, TTL)
+        .await
+        .map_err(|error| PageError::Invalid(error.to_string()))?;
+    let now = now_ms();
+    let token = token.reveal();
+    let (title, summary, commands) = match purpose {
+        TokenPurpose::Agent => (
+            format!("Add a source server to {}", row.name),
+            "Run this as root on the machine that you want to move. It finds the disks, asks which to replicate, and says each step.",
+            agent_commands(runners, &token, now),
+        ),
+        TokenPurpose::Runner => (
+            format!("Add a runner to {}", row.name),
+            "Run this on the machine in the staging subnet that is to receive the disks.",
+            runner_commands(&headers, &token),
+        ),
+    };
+    let expires = now + i64::try_from(TTL.as_millis()).unwrap_or(i64::MAX);
+    let page = TokenPage {
+        shell: visit.shell(
+            title.clone(),
+            Section::Overview,
+            format!("/events?account={account}"),
+        ),
+        account: account.to_string(),
+        account_name: row.name,
+        title,
+        summary,
+        expires: format!("at {}", text::moment(expires).text),
+        commands,
+    };
+    visit.answer(page.render())
+}
+
+/// One command per runner that is there, any of which will do.
+fn agent_commands(mut runners: Vec<runner::Model>, token: &str, now: i64) -> Vec<Command> {
+    runners.sort_by_key(|runner| is_silent(runner, now));
+    let command = |runner: runner::Model| {
+        let address = match runner.enrol_port {
+            443 => runner.address.clone(),
+            port => authority(&runner.address, port),
+        };
+        Command {
+            title: "Install the agent",
+            text: format!(
+                "The machine reaches the runner at {} on TCP {} to enrol, and on TCP {} to replicate; nothing else must be open.",
+                runner.address, runner.enrol_port, runner.data_port
+            ),
+            code: format!("sudo orglift-agent install --runner {address} --token {token}"),
+        }
+    };
+    runners.into_iter().take(1).map(command).collect()
+}
+
+fn runner_commands(headers: &HeaderMap, token: &str) -> Vec<Command> {
+    // The machine port is this hub's, whose name the reader's browser knows.
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+        .map_or("HUB", host_of);
+    vec![
+        Command {
+            title: "1. Keep the token in a file",
+            text: "So that it is in no list of processes. The runner reads it at its first start only.".into(),
+            code: format!("(umask 077; echo '{token}' > runner.token)"),
+        },
+        Command {
+            title: "2. Start the runner",
+            text: "It reaches the hub on TCP 8443, or the port that the hub was started with. ADDRESS is where agents reach this runner; it must stay the same when the runner is replaced.".into(),
+            code: format!(
+                "orglift-runner run --hub {} --token-file runner.token --store layers:/var/lib/orglift/staging --address ADDRESS",
+                authority(host, 8443)
+            ),
+        },
+    ]
+}
+
+/// The host of a `Host` header.
+fn host_of(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+            name.trim_start_matches('[').trim_end_matches(']')
+        }
+        _ => host.trim_start_matches('[').trim_end_matches(']'),
+    }
+}
+
+fn authority(host: &str, port: i32) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_lose_their_port_and_addresses_of_version_6_their_brackets() {
+        for (given, host) in [
+            ("hub.example:8080", "hub.example"),
+            ("hub.example", "hub.example"),
+            ("[::1]:8080", "::1"),
+            ("[::1]", "::1"),
+        ] {
+            assert_eq!(host_of(given), host, "{given}");
+        }
+        assert_eq!(authority("::1", 8443), "[::1]:8443");
+    }
+}

@@ -1,0 +1,253 @@
+//! The page of a job: each participant with its steps, and the log.
+
+use std::collections::HashMap;
+
+use askama::Template;
+use axum::{
+    extract::{Path, State},
+    response::Response,
+};
+use domain::{
+    ids::{JobId, SourceServerId},
+    job::{InitiatedBy, LaunchStatus},
+    replication::StepStatus,
+};
+
+use super::{
+    Web,
+    actions::AskPage,
+    badge::{self, Badge},
+    jobs::failed,
+    orders,
+    server::Step,
+    session::Session,
+    text::{self, Moment},
+    visit::{Flash, PageError, Part, Section, Shell, Visit},
+};
+use crate::{
+    clock::now_ms,
+    entities::{
+        job_event,
+        saga::{self, Direction, SagaStatus},
+        user::UserRole,
+    },
+    store::pages::Participant,
+};
+
+#[derive(Debug, Template)]
+#[template(path = "job/page.html", blocks = ["live"])]
+struct JobPage {
+    shell: Shell,
+    id: String,
+    title: &'static str,
+    status: Badge,
+    started: String,
+    took: String,
+    participants: Vec<Share>,
+    events: Vec<Line>,
+}
+
+/// A participating server.
+#[derive(Debug)]
+struct Share {
+    server: String,
+    name: String,
+    account: String,
+    status: Badge,
+    error: Option<Failure>,
+    left: Vec<String>,
+    clean_up: Option<String>,
+    instance: Option<String>,
+    steps: Vec<Step>,
+}
+
+#[derive(Debug)]
+struct Failure {
+    title: &'static str,
+    text: String,
+}
+
+/// A line of the log.
+#[derive(Debug)]
+struct Line {
+    sequence: i32,
+    at: Moment,
+    name: &'static str,
+    label: &'static str,
+    class: &'static str,
+    server: String,
+    detail: String,
+    instance: Option<String>,
+}
+
+pub async fn page(
+    State(web): State<Web>,
+    visit: Visit,
+    Path(id): Path<JobId>,
+) -> Result<Response, PageError> {
+    let store = &web.hub.store;
+    let job = store.job(&id).await?;
+    let parts = store.participants(std::slice::from_ref(&id)).await?;
+    let sagas = store.sagas_of_job(&id).await?;
+    let events = store.job_events(&id, 0).await?;
+    let now = now_ms();
+    let title = badge::job_title(job.initiated_by.0);
+    let names: HashMap<&str, &str> = parts
+        .iter()
+        .map(|part| (part.server.as_str(), part.hostname.as_str()))
+        .collect();
+    let page = JobPage {
+        shell: visit.shell(title, Section::Jobs, format!("/events?job={id}")),
+        id: id.to_string(),
+        title,
+        status: badge::job(job.status.0, failed(parts.iter().map(|part| &part.status.0))),
+        started: format!(
+            "started by {} at {}",
+            job.created_by,
+            text::moment(job.created_at).text
+        ),
+        took: match job.ended_at {
+            Some(ended) => format!("took {}", text::span(ended - job.created_at)),
+            None => format!("running for {}", text::span(now - job.created_at)),
+        },
+        participants: parts
+            .iter()
+            .map(|part| {
+                let saga = sagas.iter().find(|saga| saga.server == part.server);
+                participant(part, saga, &visit.session)
+            })
+            .collect(),
+        events: events.iter().map(|event| line(event, &names)).collect(),
+    };
+    visit.answer(match visit.part {
+        Part::Live => page.as_live().render(),
+        _ => page.render(),
+    })
+}
+
+fn participant(part: &Participant, saga: Option<&saga::Model>, session: &Session) -> Share {
+    let (error, left, instance) = match &part.status.0 {
+        LaunchStatus::Failed { error, left } => {
+            let failure = Failure {
+                title: "It failed, and what was begun was undone as far as possible",
+                text: error.clone(),
+            };
+            (Some(failure), left.clone(), None)
+        }
+        LaunchStatus::Launched { instance } => (None, Vec::new(), Some(instance.clone())),
+        _ => (None, Vec::new(), None),
+    };
+    let cleans = !left.is_empty() && session.may(UserRole::Operator);
+    Share {
+        server: part.server.to_string(),
+        name: part.hostname.clone(),
+        account: part.account_name.clone(),
+        status: badge::launch(&part.status),
+        clean_up: cleans.then(|| format!("/jobs/{}/clean-up/{}", part.job, part.server)),
+        error,
+        left,
+        instance,
+        steps: saga
+            .map(|saga| steps(part.initiated_by.0, saga))
+            .unwrap_or_default(),
+    }
+}
+
+/// The saga's steps as a checklist: what is done, what runs, what failed, what is undone.
+fn steps(kind: InitiatedBy, saga: &saga::Model) -> Vec<Step> {
+    let at = usize::try_from(saga.position).unwrap_or(0);
+    let all = orders::steps(kind).into_iter().enumerate();
+    all.map(|(index, label)| {
+        let status = match (saga.status.0, saga.direction.0, index.cmp(&at)) {
+            (SagaStatus::Succeeded, ..) | (_, Direction::Forward, std::cmp::Ordering::Less) => {
+                StepStatus::Succeeded
+            }
+            (SagaStatus::Running, Direction::Forward, std::cmp::Ordering::Equal) => StepStatus::InProgress,
+            (SagaStatus::Failed, Direction::Forward, std::cmp::Ordering::Equal) => StepStatus::Failed,
+            (_, Direction::Forward, std::cmp::Ordering::Greater) => StepStatus::NotStarted,
+            (_, Direction::Back, std::cmp::Ordering::Less) => StepStatus::Succeeded,
+            (_, Direction::Back, _) => StepStatus::NotStarted,
+        };
+        let (class, mark, word) = badge::step_status(status);
+        let runs = status == StepStatus::InProgress;
+        Step {
+            class,
+            mark,
+            label,
+            status: match (saga.direction.0, status) {
+                (Direction::Back, StepStatus::Succeeded) => "To be undone",
+                (Direction::Back, _) => "Undone, or not begun",
+                _ => word,
+            },
+            note: saga
+                .last_error
+                .as_ref()
+                .filter(|_| runs)
+                .map(|error| format!("Attempt {} failed and is repeated: {error}", saga.attempts)),
+        }
+    })
+    .collect()
+}
+
+fn line(event: &job_event::Model, names: &HashMap<&str, &str>) -> Line {
+    Line {
+        sequence: event.sequence,
+        at: text::moment(event.at),
+        name: event.event.name(),
+        label: badge::log_event(event.event.0),
+        class: badge::log_event_class(event.event.0),
+        server: event.server.as_ref().map_or_else(String::new, |server| {
+            names
+                .get(server.as_str())
+                .map_or_else(|| server.to_string(), |name| (*name).to_owned())
+        }),
+        detail: event.detail.clone().unwrap_or_default(),
+        instance: event.instance.clone(),
+    }
+}
+
+pub async fn ask_clean_up(
+    State(web): State<Web>,
+    visit: Visit,
+    Path((job, server)): Path<(JobId, SourceServerId)>,
+) -> Result<Response, PageError> {
+    visit.session.require(UserRole::Operator)?;
+    let server = web.hub.store.server(&server).await?;
+    let title = format!("Clean up after {}", server.hostname);
+    let page = AskPage {
+        shell: visit.shell(title.clone(), Section::Jobs, format!("/events?job={job}")),
+        action: format!("/jobs/{job}/clean-up/{}", server.id),
+        title,
+        summary: "Removes what a failed job could not take away again.".into(),
+        does: vec![
+            "Every resource that the ledger still holds from failed jobs of this server is deleted.".into(),
+        ],
+        keeps: vec![
+            "Instances that a job launched successfully".into(),
+            "The source server, its replication and its checkpoints".into(),
+        ],
+        caution: None,
+        accept_older: None,
+        back: format!("/jobs/{job}"),
+        confirm: "Clean up",
+        tone: "primary",
+    };
+    page.answer(&visit)
+}
+
+pub async fn clean_up(
+    State(web): State<Web>,
+    session: Session,
+    Path((job, server)): Path<(JobId, SourceServerId)>,
+) -> Result<Response, PageError> {
+    session.require(UserRole::Operator)?;
+    let server = web.hub.store.server(&server).await?;
+    let flash = match orders::clean_up(&web, &session, &server).await {
+        Ok(()) => Flash::good(format!(
+            "A job was started to clean up after {}.",
+            server.hostname
+        )),
+        Err(refusal) => Flash::bad(refusal),
+    };
+    Ok(flash.show_at(&format!("/jobs/{job}")))
+}

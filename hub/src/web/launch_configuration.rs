@@ -1,0 +1,322 @@
+//! The launch configuration of a source server: seen, changed, and checked before it is kept.
+
+use std::collections::BTreeMap;
+
+use askama::Template;
+use axum::{
+    Form,
+    extract::{Path, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use domain::{
+    ids::SourceServerId,
+    launch::{BootMode, LaunchConfiguration, LaunchDisposition},
+};
+use serde::Deserialize;
+
+use super::{
+    Web, badge, orders,
+    servers::Choice,
+    visit::{Flash, PageError, Section, Shell, Visit},
+};
+use crate::entities::{source_server::Model, user::UserRole};
+
+#[derive(Debug, Template)]
+#[template(path = "launch_configuration/page.html")]
+struct LaunchPage {
+    shell: Shell,
+    id: String,
+    name: String,
+    has_errors: bool,
+    fields: Vec<Field>,
+    selects: Vec<Select>,
+    checks: Vec<Check>,
+    tags: String,
+    tags_error: Option<String>,
+}
+
+#[derive(Debug)]
+struct Field {
+    name: &'static str,
+    label: &'static str,
+    hint: &'static str,
+    value: String,
+    error: Option<String>,
+}
+
+#[derive(Debug)]
+struct Select {
+    name: &'static str,
+    label: &'static str,
+    hint: &'static str,
+    choices: Vec<Choice>,
+}
+
+#[derive(Debug)]
+struct Check {
+    name: &'static str,
+    label: &'static str,
+    hint: &'static str,
+    checked: bool,
+}
+
+/// What the form sends. A box that is not ticked is not sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Given {
+    instance_type: String,
+    test_subnet: String,
+    target_subnet: String,
+    disposition: String,
+    boot_mode: String,
+    copy_private_ip: Option<String>,
+    copy_tags: Option<String>,
+    tags: String,
+}
+
+/// What is wrong with a field, by its name.
+type Errors = BTreeMap<&'static str, String>;
+
+pub async fn page(
+    State(web): State<Web>,
+    visit: Visit,
+    Path(id): Path<SourceServerId>,
+) -> Result<Response, PageError> {
+    visit.session.require(UserRole::Operator)?;
+    let server = web.hub.store.server(&id).await?;
+    let given = Given::of(&server.launch_configuration);
+    visit.answer(form(&visit, &server, given, &Errors::new()).render())
+}
+
+pub async fn save(
+    State(web): State<Web>,
+    visit: Visit,
+    Path(id): Path<SourceServerId>,
+    Form(given): Form<Given>,
+) -> Result<Response, PageError> {
+    visit.session.require(UserRole::Operator)?;
+    let server = web.hub.store.server(&id).await?;
+    match given.parse() {
+        Ok(configuration) => {
+            let saved = orders::configure_launch(&web, &visit.session, &server, configuration).await;
+            let flash = match saved {
+                Ok(()) => Flash::good(format!(
+                    "The launch configuration of {} is saved.",
+                    server.hostname
+                )),
+                Err(refusal) => Flash::bad(refusal),
+            };
+            Ok(flash.show_at(&format!("/servers/{id}")))
+        }
+        Err(errors) => {
+            let page = visit.answer(form(&visit, &server, given, &errors).render())?;
+            Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
+        }
+    }
+}
+
+impl Given {
+    fn of(kept: &LaunchConfiguration) -> Self {
+        let ticked = |is: bool| is.then(|| "yes".to_owned());
+        let tags = kept.tags.iter().map(|(key, value)| format!("{key}={value}"));
+        Self {
+            instance_type: kept.instance_type.clone(),
+            test_subnet: kept.test_subnet.clone(),
+            target_subnet: kept.target_subnet.clone(),
+            disposition: badge::disposition(kept.disposition).0.into(),
+            boot_mode: badge::boot_mode(kept.boot_mode).0.into(),
+            copy_private_ip: ticked(kept.copy_private_ip),
+            copy_tags: ticked(kept.copy_tags),
+            tags: tags.collect::<Vec<_>>().join("\n"),
+        }
+    }
+
+    fn parse(&self) -> Result<LaunchConfiguration, Errors> {
+        let mut errors = Errors::new();
+        let word = |text: &str, more: &str| {
+            let text = text.trim();
+            let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || more.contains(c);
+            !text.is_empty() && text.len() <= 255 && text.chars().all(allowed)
+        };
+        if !word(&self.instance_type, ".") || !self.instance_type.contains('.') {
+            errors.insert(
+                "instance_type",
+                "An instance type has a family and a size, like m5.large.".into(),
+            );
+        }
+        for (name, subnet) in [
+            ("test_subnet", &self.test_subnet),
+            ("target_subnet", &self.target_subnet),
+        ] {
+            if !word(subnet, "_") {
+                let error = "Give the subnet's id: letters, digits, hyphens and underscores.";
+                errors.insert(name, error.into());
+            }
+        }
+        let disposition = [LaunchDisposition::Started, LaunchDisposition::Stopped]
+            .into_iter()
+            .find(|one| badge::disposition(*one).0 == self.disposition);
+        let boot_mode = BOOT_MODES
+            .into_iter()
+            .find(|one| badge::boot_mode(*one).0 == self.boot_mode);
+        let tags = match parse_tags(&self.tags) {
+            Ok(tags) => tags,
+            Err(error) => {
+                errors.insert("tags", error);
+                BTreeMap::new()
+            }
+        };
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        Ok(LaunchConfiguration {
+            instance_type: self.instance_type.trim().into(),
+            test_subnet: self.test_subnet.trim().into(),
+            target_subnet: self.target_subnet.trim().into(),
+            disposition: disposition.unwrap_or(LaunchDisposition::Started),
+            boot_mode: boot_mode.unwrap_or(BootMode::UseSource),
+            copy_private_ip: self.copy_private_ip.is_some(),
+            copy_tags: self.copy_tags.is_some(),
+            tags,
+        })
+    }
+}
+
+const BOOT_MODES: [BootMode; 3] = [BootMode::UseSource, BootMode::LegacyBios, BootMode::Uefi];
+
+/// Limits of EC2: fifty tags, keys of 128 characters, values of 256, and `aws:` is AWS's own.
+fn parse_tags(text: &str) -> Result<BTreeMap<String, String>, String> {
+    let mut tags = BTreeMap::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let Some((key, value)) = line.split_once('=') else {
+            return Err(format!("“{line}” has no equals sign: write key=value."));
+        };
+        let (key, value) = (key.trim(), value.trim());
+        if key.is_empty() || key.chars().count() > 128 || value.chars().count() > 256 {
+            return Err(format!(
+                "“{line}”: a key has 1 to 128 characters, a value at most 256."
+            ));
+        }
+        if key.to_ascii_lowercase().starts_with("aws:") {
+            return Err(format!("“{key}” begins with aws:, which AWS keeps for itself."));
+        }
+        if tags.insert(key.to_owned(), value.to_owned()).is_some() {
+            return Err(format!("“{key}” is there twice."));
+        }
+    }
+    if tags.len() > 50 {
+        return Err("At most fifty tags are allowed.".into());
+    }
+    Ok(tags)
+}
+
+fn form(visit: &Visit, server: &Model, given: Given, errors: &Errors) -> LaunchPage {
+    let field = |name, label, hint, value| Field {
+        name,
+        label,
+        hint,
+        value,
+        error: errors.get(name).cloned(),
+    };
+    let choice = |(value, label): (&str, &str), chosen: &str| Choice {
+        value: value.into(),
+        label: label.into(),
+        selected: value == chosen,
+    };
+    LaunchPage {
+        shell: visit.shell(
+            format!("Launch configuration of {}", server.hostname),
+            Section::Servers,
+            format!("/events?server={}", server.id),
+        ),
+        id: server.id.to_string(),
+        name: server.hostname.clone(),
+        has_errors: !errors.is_empty(),
+        fields: vec![
+            field(
+                "instance_type",
+                "Instance type",
+                "Family and size, like m5.large.",
+                given.instance_type,
+            ),
+            field(
+                "test_subnet",
+                "Test subnet",
+                "Where test instances start, apart from production.",
+                given.test_subnet,
+            ),
+            field(
+                "target_subnet",
+                "Target subnet",
+                "Where the cutover instance starts.",
+                given.target_subnet,
+            ),
+        ],
+        selects: vec![
+            Select {
+                name: "disposition",
+                label: "After launch",
+                hint: "A stopped instance can be looked at before it first runs.",
+                choices: [LaunchDisposition::Started, LaunchDisposition::Stopped]
+                    .map(|one| choice(badge::disposition(one), &given.disposition))
+                    .into(),
+            },
+            Select {
+                name: "boot_mode",
+                label: "Boot mode",
+                hint: "As the source, unless the instance type cannot.",
+                choices: BOOT_MODES
+                    .map(|one| choice(badge::boot_mode(one), &given.boot_mode))
+                    .into(),
+            },
+        ],
+        checks: vec![
+            Check {
+                name: "copy_private_ip",
+                label: "Keep the private IP address",
+                hint: "The source's primary address; it must lie within the subnet.",
+                checked: given.copy_private_ip.is_some(),
+            },
+            Check {
+                name: "copy_tags",
+                label: "Copy the source server's tags",
+                hint: "In addition to the tags below.",
+                checked: given.copy_tags.is_some(),
+            },
+        ],
+        tags: given.tags,
+        tags_error: errors.get("tags").cloned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_can_be_saved_unchanged() {
+        let kept = LaunchConfiguration {
+            tags: [("Name".to_owned(), "a=b".to_owned())].into(),
+            copy_private_ip: true,
+            ..LaunchConfiguration::default()
+        };
+        assert_eq!(Given::of(&kept).parse(), Ok(kept));
+    }
+
+    #[test]
+    fn every_wrong_field_is_named() {
+        let wrong = Given {
+            instance_type: "large".into(),
+            test_subnet: String::new(),
+            target_subnet: "a b".into(),
+            tags: "aws:x=1".into(),
+            ..Given::default()
+        };
+        let errors = wrong.parse().unwrap_err();
+        let named: Vec<_> = errors.keys().copied().collect();
+        assert_eq!(named, ["instance_type", "tags", "target_subnet", "test_subnet"]);
+        assert!(parse_tags("a").unwrap_err().contains("equals sign"));
+        assert!(parse_tags("a=1\na=2").unwrap_err().contains("twice"));
+    }
+}

@@ -1,0 +1,414 @@
+//! The page of a source server: where it stands, what to do next, and everything that is known of it.
+
+use askama::Template;
+use axum::{
+    extract::{Path, State},
+    response::Response,
+};
+use domain::{
+    checkpoint::CheckpointKind,
+    disk::DiskId,
+    ids::SourceServerId,
+    lifecycle::Lifecycle,
+    replication::{Replication, StepStatus},
+};
+
+use super::{
+    Web,
+    action::Action,
+    badge::{self, Badge},
+    overview::{Fact, fact},
+    servers,
+    session::Session,
+    text::{self, Bar, Moment},
+    visit::{PageError, Part, Section, Shell, Visit},
+};
+use crate::{
+    clock::now_ms,
+    entities::{
+        checkpoint, ledger,
+        source_server::{Launch, Model},
+        user::UserRole,
+    },
+    store::pages::Participant,
+};
+
+mod details;
+mod journey;
+
+pub use details::Pair;
+pub use journey::next_in_short;
+
+const JOBS_MAX: u64 = 20;
+
+#[derive(Debug, Template)]
+#[template(path = "server/page.html", blocks = ["live"])]
+struct ServerPage {
+    shell: Shell,
+    id: String,
+    name: String,
+    os: String,
+    user_provided_id: Option<String>,
+    account_id: String,
+    account_name: String,
+    lifecycle: Badge,
+    replication: Badge,
+    stall: Option<StallNotice>,
+    journey: Vec<journey::Stage>,
+    next: journey::NextStep,
+    menu: Vec<ActionLink>,
+    facts: Vec<Fact>,
+    initiation: Vec<Step>,
+    disks: Vec<DiskRow>,
+    checkpoints: Vec<CheckpointRow>,
+    no_checkpoints_title: &'static str,
+    no_checkpoints_text: &'static str,
+    instances: Vec<InstanceRow>,
+    resources: Vec<ResourceRow>,
+    jobs: Vec<JobRow>,
+    edit_launch: Option<String>,
+    launch: Vec<Pair>,
+    properties: Vec<Pair>,
+    interfaces: Vec<details::Interface>,
+}
+
+#[derive(Debug)]
+struct StallNotice {
+    title: &'static str,
+    error: &'static str,
+    detail: String,
+}
+
+#[derive(Debug)]
+pub struct ActionLink {
+    pub href: String,
+    pub label: &'static str,
+    /// Of the item: whether a line sets it apart.
+    pub class: &'static str,
+    pub tone: &'static str,
+}
+
+/// A line of a checklist.
+#[derive(Debug)]
+pub struct Step {
+    pub class: &'static str,
+    pub mark: &'static str,
+    pub label: String,
+    pub status: &'static str,
+    pub note: Option<String>,
+}
+
+#[derive(Debug)]
+struct DiskRow {
+    id: String,
+    device: String,
+    is_boot: bool,
+    bar: Bar,
+    done: String,
+    size: String,
+    backlog: String,
+    rescanned: String,
+}
+
+#[derive(Debug)]
+struct CheckpointRow {
+    number: i64,
+    kind: Badge,
+    consistency: Badge,
+    taken: Moment,
+    age: String,
+    size: String,
+    pinned_by: Option<String>,
+    disks: Vec<CheckpointDisk>,
+}
+
+#[derive(Debug)]
+struct CheckpointDisk {
+    device: String,
+    size: String,
+    root: String,
+}
+
+#[derive(Debug)]
+struct InstanceRow {
+    id: String,
+    purpose: &'static str,
+    at: Moment,
+    checkpoint: String,
+    consistency: String,
+    checkpoint_age: String,
+    job: String,
+}
+
+/// A line of the ledger.
+#[derive(Debug)]
+pub struct ResourceRow {
+    pub id: String,
+    pub kind: &'static str,
+    pub state: Badge,
+    pub job: String,
+    pub purpose: String,
+    pub since: Moment,
+}
+
+#[derive(Debug)]
+struct JobRow {
+    id: String,
+    title: &'static str,
+    status: Badge,
+    at: Moment,
+    by: String,
+}
+
+pub async fn page(
+    State(web): State<Web>,
+    visit: Visit,
+    Path(id): Path<SourceServerId>,
+) -> Result<Response, PageError> {
+    let store = &web.hub.store;
+    let server = store.server(&id).await?;
+    let account = store.account(&server.account).await?;
+    let checkpoints = store.checkpoint_list(&id).await?;
+    let ledger = store.ledger_of_server(&id).await?;
+    let jobs = store.participations(&id, JOBS_MAX).await?;
+    let now = now_ms();
+    let next = journey::next_step(&server, &visit.session);
+    let (no_checkpoints_title, no_checkpoints_text) = no_checkpoints(&server);
+    let page = ServerPage {
+        shell: visit.shell(&server.hostname, Section::Servers, format!("/events?server={id}")),
+        menu: menu(&server, &visit.session, next.action),
+        next,
+        journey: journey::stages(&server.lifecycle),
+        account_id: account.id.to_string(),
+        account_name: account.name,
+        os: server.properties.os.clone(),
+        user_provided_id: server.user_provided_id.clone(),
+        lifecycle: badge::lifecycle(&server.lifecycle_name),
+        replication: badge::replication(&server.replication_name),
+        stall: match &server.replication.0 {
+            Replication::Stalled(stall) if !server.lifecycle.is_final() => Some(StallNotice {
+                title: badge::replication_error(stall.error),
+                error: stall.error.name(),
+                detail: stall.detail.clone(),
+            }),
+            _ => None,
+        },
+        facts: facts(&server, &checkpoints, now),
+        initiation: initiation(&server.replication),
+        disks: disks(&server),
+        checkpoints: checkpoints
+            .iter()
+            .rev()
+            .map(|row| checkpoint_row(row, now))
+            .collect(),
+        no_checkpoints_title,
+        no_checkpoints_text,
+        instances: instances(&server),
+        resources: ledger.iter().rev().map(resource_row).collect(),
+        jobs: jobs.iter().map(job_row).collect(),
+        edit_launch: (visit.session.may(UserRole::Operator) && !server.lifecycle.is_final())
+            .then(|| format!("/servers/{id}/launch-configuration")),
+        launch: details::launch(&server.launch_configuration),
+        properties: details::properties(&server, now),
+        interfaces: details::interfaces(&server.properties),
+        name: server.hostname,
+        id: id.to_string(),
+    };
+    visit.answer(match visit.part {
+        Part::Live => page.as_live().render(),
+        _ => page.render(),
+    })
+}
+
+/// Where an action on a server is asked for.
+pub fn action_href(server: &SourceServerId, action: Action) -> String {
+    format!("/servers/{server}/actions/{}", action.slug())
+}
+
+/// The actions that are possible beside the next step, those that take something away last and apart.
+fn menu(server: &Model, session: &Session, next: Option<Action>) -> Vec<ActionLink> {
+    let allowed =
+        |action: &Action| Some(*action) != next && session.may(action.needs()) && action.is_possible(server);
+    let (harmless, destructive): (Vec<_>, Vec<_>) = Action::ALL
+        .into_iter()
+        .filter(allowed)
+        .partition(|action| !action.is_destructive());
+    let has_both = !harmless.is_empty();
+    let link = |action: Action, apart: bool| ActionLink {
+        href: action_href(&server.id, action),
+        label: action.label(),
+        class: if apart { "apart" } else { "" },
+        tone: if action.is_destructive() { "danger" } else { "" },
+    };
+    let last = destructive
+        .into_iter()
+        .enumerate()
+        .map(|(index, action)| link(action, index == 0 && has_both));
+    harmless
+        .into_iter()
+        .map(|action| link(action, false))
+        .chain(last)
+        .collect()
+}
+
+fn facts(server: &Model, checkpoints: &[checkpoint::Model], now: i64) -> Vec<Fact> {
+    let (done, whole) = servers::progress(&server.disks);
+    let sum = |of: fn(&domain::disk::DiskProgress) -> u64| server.disks.iter().map(of).sum::<u64>();
+    let lag = server.lag_ms(now);
+    let last = checkpoints
+        .iter()
+        .rev()
+        .find(|row| row.kind.0 == CheckpointKind::Launchable);
+    vec![
+        Fact {
+            class: servers::lag_class(server, lag),
+            ..fact("Lag", lag.map_or_else(|| "–".into(), text::span))
+        },
+        fact("Replicated", text::bar(done, whole, "", "").percent),
+        Fact {
+            note: Some(format!("of {}", text::bytes(whole))),
+            ..fact("Held by the runner", text::bytes(done))
+        },
+        fact("Backlog", text::bytes(sum(|disk| disk.backlogged_bytes))),
+        fact(
+            "Last launchable checkpoint",
+            last.map_or_else(|| "none yet".into(), |row| text::ago(row.taken_at, now)),
+        ),
+    ]
+}
+
+/// The steps of the initiation, while they matter.
+fn initiation(replication: &Replication) -> Vec<Step> {
+    let begins = match replication {
+        Replication::Initiating(_) => true,
+        Replication::Stalled(stall) => stall.step.is_some(),
+        _ => false,
+    };
+    if !begins {
+        return Vec::new();
+    }
+    let steps = replication.initiation().into_iter();
+    steps
+        .filter(|(_, status)| *status != StepStatus::Skipped)
+        .map(|(step, status)| {
+            let (class, mark, status) = badge::step_status(status);
+            Step {
+                class,
+                mark,
+                label: badge::initiation_step(step).into(),
+                status,
+                note: None,
+            }
+        })
+        .collect()
+}
+
+fn disks(server: &Model) -> Vec<DiskRow> {
+    let is_boot = |id: &DiskId| {
+        server
+            .properties
+            .disks
+            .iter()
+            .any(|disk| disk.id == *id && disk.is_boot)
+    };
+    let rescans = matches!(server.replication.0, Replication::Rescan);
+    server
+        .disks
+        .iter()
+        .map(|disk| DiskRow {
+            bar: servers::disk_bar(
+                server,
+                disk.replicated_bytes,
+                disk.total_bytes,
+                &format!("{} replicated", disk.device_name),
+            ),
+            id: disk.id.to_string(),
+            device: disk.device_name.clone(),
+            is_boot: is_boot(&disk.id),
+            done: text::bytes(disk.replicated_bytes),
+            size: text::bytes(disk.total_bytes),
+            backlog: match disk.backlogged_bytes {
+                0 => "–".into(),
+                bytes => text::bytes(bytes),
+            },
+            rescanned: if rescans {
+                text::bytes(disk.rescanned_bytes)
+            } else {
+                "–".into()
+            },
+        })
+        .collect()
+}
+
+fn checkpoint_row(row: &checkpoint::Model, now: i64) -> CheckpointRow {
+    CheckpointRow {
+        number: row.number,
+        kind: badge::kind(row.kind.0),
+        consistency: badge::consistency(row.consistency.0),
+        taken: text::moment(row.taken_at),
+        age: text::ago(row.taken_at, now),
+        size: text::bytes(row.disks.iter().map(|disk| disk.bytes).sum()),
+        pinned_by: row.pinned_by.as_ref().map(ToString::to_string),
+        disks: row
+            .disks
+            .iter()
+            .map(|disk| CheckpointDisk {
+                device: disk.device_name.clone(),
+                size: text::bytes(disk.bytes),
+                root: disk.root.to_string(),
+            })
+            .collect(),
+    }
+}
+
+fn no_checkpoints(server: &Model) -> (&'static str, &'static str) {
+    match server.lifecycle.0 {
+        Lifecycle::Cutover { .. } | Lifecycle::Disconnected { .. } => (
+            "No checkpoints are kept",
+            "Replication is over, and the checkpoints were deleted with everything else that was only needed on the way.",
+        ),
+        _ => (
+            "No checkpoint yet",
+            "The first one is made when all disks are copied. From then on one is made on schedule, and whenever a launch asks for one; the newest six are kept.",
+        ),
+    }
+}
+
+fn instances(server: &Model) -> Vec<InstanceRow> {
+    let row = |purpose, launch: &Launch| InstanceRow {
+        id: launch.instance.clone(),
+        purpose,
+        at: text::moment(launch.at),
+        checkpoint: launch.checkpoint.to_string(),
+        consistency: badge::consistency(launch.consistency).label.to_lowercase(),
+        checkpoint_age: format!(
+            "taken {} before the launch",
+            text::span(launch.at - launch.taken_at)
+        ),
+        job: launch.job.to_string(),
+    };
+    let test = server.test_launch.iter().map(|launch| row("test", launch));
+    let cutover = server.cutover_launch.iter().map(|launch| row("cutover", launch));
+    test.chain(cutover).collect()
+}
+
+pub fn resource_row(row: &ledger::Model) -> ResourceRow {
+    ResourceRow {
+        id: row.resource.clone().unwrap_or_else(|| "not known yet".into()),
+        kind: row.kind.name(),
+        state: badge::ledger(row.state.0),
+        job: row.job.to_string(),
+        purpose: row.step.clone(),
+        since: text::moment(row.ended_at.or(row.present_at).unwrap_or(row.wanted_at)),
+    }
+}
+
+fn job_row(part: &Participant) -> JobRow {
+    JobRow {
+        id: part.job.to_string(),
+        title: badge::job_title(part.initiated_by.0),
+        status: badge::launch(&part.status),
+        at: text::moment(part.created_at),
+        by: part.created_by.clone(),
+    }
+}

@@ -1,0 +1,100 @@
+//! What is known of the source, and how it will be launched.
+
+use domain::{launch::LaunchConfiguration, source_server::SourceProperties};
+
+use crate::{
+    entities::source_server::Model,
+    web::{badge, text},
+};
+
+#[derive(Debug)]
+pub struct Pair {
+    pub label: &'static str,
+    pub value: String,
+}
+
+#[derive(Debug)]
+pub struct Interface {
+    pub label: String,
+    pub value: String,
+    pub mac: String,
+}
+
+fn pair(label: &'static str, value: impl Into<String>) -> Pair {
+    Pair {
+        label,
+        value: value.into(),
+    }
+}
+
+pub fn launch(launch: &LaunchConfiguration) -> Vec<Pair> {
+    let yes = |is: bool| if is { "yes" } else { "no" };
+    let tags = launch.tags.iter().map(|(key, value)| format!("{key}={value}"));
+    vec![
+        pair("Instance type", &launch.instance_type),
+        pair("Test subnet", &launch.test_subnet),
+        pair("Target subnet", &launch.target_subnet),
+        pair("After launch", badge::disposition(launch.disposition).1),
+        pair("Boot mode", badge::boot_mode(launch.boot_mode).1),
+        pair("Keep private IP", yes(launch.copy_private_ip)),
+        pair("Copy tags", yes(launch.copy_tags)),
+        pair(
+            "Tags",
+            if launch.tags.is_empty() {
+                "none".to_owned()
+            } else {
+                tags.collect::<Vec<_>>().join(", ")
+            },
+        ),
+    ]
+}
+
+pub fn properties(server: &Model, now: i64) -> Vec<Pair> {
+    let source = &server.properties;
+    let mut pairs = vec![
+        pair("Host name", &source.hostname),
+        pair("FQDN", &source.fqdn),
+        pair("System", &source.os),
+        pair("Kernel", &source.kernel),
+        pair("Boots by", badge::boot_mode(source.boot_mode).1),
+        pair("CPUs", source.cpus.to_string()),
+        pair("Memory", text::bytes(source.ram_bytes)),
+        pair("Disks", source.disks.len().to_string()),
+        pair("Agent", server.agent_version.as_deref().unwrap_or("not seen yet")),
+        pair("Agent address", server.agent_address.as_deref().unwrap_or("–")),
+        pair(
+            "Last seen",
+            server
+                .last_seen
+                .map_or_else(|| "never".into(), |seen| text::ago(seen, now)),
+        ),
+        pair("Added", text::moment(server.created_at).text),
+    ];
+    for (key, value) in &server.tags.0 {
+        pairs.push(Pair {
+            label: "Tag",
+            value: format!("{key}={value}"),
+        });
+    }
+    pairs
+}
+
+pub fn interfaces(source: &SourceProperties) -> Vec<Interface> {
+    source
+        .network_interfaces
+        .iter()
+        .map(|interface| Interface {
+            label: if interface.is_primary {
+                format!("{} (primary)", interface.name)
+            } else {
+                interface.name.clone()
+            },
+            value: if interface.ips.is_empty() {
+                "no address".into()
+            } else {
+                interface.ips.join(", ")
+            },
+            mac: interface.mac_address.clone(),
+        })
+        .collect()
+}

@@ -1,0 +1,383 @@
+//! The list of source servers, filtered, sorted and paged; and its rows, which account pages show too.
+
+use std::collections::HashMap;
+
+use askama::Template;
+use axum::{
+    extract::{Query, State},
+    response::Response,
+};
+use domain::{
+    disk::DiskProgress,
+    lifecycle::Lifecycle,
+    replication::{Replication, Stall},
+};
+use serde::Deserialize;
+
+use super::{
+    Web,
+    badge::{self, Badge},
+    server,
+    text::{self, Bar},
+    visit::{PageError, Part, Section, Shell, Visit, encode},
+};
+use crate::{
+    clock::now_ms,
+    entities::{account, source_server::Model},
+    store::pages::{ServerSearch, ServerSort},
+};
+
+const PAGE_LEN: u64 = 50;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Filter {
+    q: String,
+    account: String,
+    state: String,
+    replication: String,
+    /// A column's name, after `-` when descending.
+    sort: String,
+    page: u64,
+}
+
+#[derive(Debug, Template)]
+#[template(path = "servers/page.html", blocks = ["live"])]
+struct ServersPage {
+    shell: Shell,
+    query: String,
+    sort: String,
+    accounts: Vec<Choice>,
+    states: Vec<Choice>,
+    replications: Vec<Choice>,
+    columns: Vec<ListColumn>,
+    rows: Vec<ServerRow>,
+    range: String,
+    previous: Option<String>,
+    next: Option<String>,
+    empty_title: &'static str,
+    empty_text: &'static str,
+    empty_href: Option<&'static str>,
+    empty_link: &'static str,
+}
+
+/// An option of a `<select>`.
+#[derive(Debug)]
+pub struct Choice {
+    pub value: String,
+    pub label: String,
+    pub selected: bool,
+}
+
+#[derive(Debug)]
+pub struct ListColumn {
+    pub label: &'static str,
+    pub class: &'static str,
+    pub href: Option<String>,
+    pub current: bool,
+    pub direction: &'static str,
+    pub arrow: &'static str,
+}
+
+#[derive(Debug)]
+pub struct ServerRow {
+    pub id: String,
+    pub name: String,
+    /// `None` on the page of the account itself.
+    pub account: Option<AccountLink>,
+    pub lifecycle: Badge,
+    pub next: String,
+    pub replication: Badge,
+    pub detail: String,
+    /// `None` while there is nothing to copy.
+    pub bar: Option<Bar>,
+    pub size: String,
+    pub lag: String,
+    pub lag_class: &'static str,
+    pub os: String,
+    pub address: String,
+}
+
+#[derive(Debug)]
+pub struct AccountLink {
+    pub id: String,
+    pub name: String,
+}
+
+/// Column, its class, the name it sorts by.
+const COLUMNS: [(&str, &str, &str); 7] = [
+    ("Server", "", "name"),
+    ("Account", "wide", "account"),
+    ("Life cycle", "", "state"),
+    ("Data replication", "", "replication"),
+    ("Progress", "", ""),
+    ("Lag", "num", "lag"),
+    ("System", "wide", ""),
+];
+
+pub async fn page(
+    State(web): State<Web>,
+    visit: Visit,
+    Query(filter): Query<Filter>,
+) -> Result<Response, PageError> {
+    let store = &web.hub.store;
+    let (sort, descending) = sort_of(&filter.sort);
+    let search = ServerSearch {
+        account: filter.account.parse().ok(),
+        lifecycle: if filter.state == ARCHIVED {
+            String::new()
+        } else {
+            filter.state.clone()
+        },
+        replication: filter.replication.clone(),
+        text: filter.q.clone(),
+        archived: filter.state == ARCHIVED,
+        sort,
+        descending,
+    };
+    let at = filter.page.saturating_mul(PAGE_LEN);
+    let found = store.server_search(&search, at, PAGE_LEN).await?;
+    let accounts = store.account_list().await?;
+    let names: HashMap<&str, &str> = accounts
+        .iter()
+        .map(|account| (account.id.as_str(), account.name.as_str()))
+        .collect();
+    let now = now_ms();
+    let shown = at + found.rows.len() as u64;
+    let filtered = [&filter.q, &filter.account, &filter.state, &filter.replication]
+        .iter()
+        .any(|set| !set.is_empty());
+    let page = ServersPage {
+        shell: visit.shell("Source servers", Section::Servers, "/events"),
+        accounts: account_choices(&accounts, &filter.account),
+        states: state_choices(&filter.state),
+        replications: replication_choices(&filter.replication),
+        columns: columns(&filter),
+        rows: found
+            .rows
+            .iter()
+            .map(|server| {
+                let id = server.account.to_string();
+                let name = names.get(id.as_str()).copied().unwrap_or_default().to_owned();
+                row(server, Some(AccountLink { id, name }), now)
+            })
+            .collect(),
+        range: format!(
+            "{}–{} of {}",
+            text::grouped(at + 1),
+            text::grouped(shown),
+            text::count(found.total, "server", "servers")
+        ),
+        previous: (filter.page > 0).then(|| filter.address(filter.page - 1, &filter.sort)),
+        next: (shown < found.total).then(|| filter.address(filter.page + 1, &filter.sort)),
+        empty_title: if filtered {
+            "No server matches"
+        } else {
+            "No source servers yet"
+        },
+        empty_text: if filtered {
+            "Change or clear the filter to see more."
+        } else {
+            "Open an account, choose “Add source server”, and run the command it shows on the machine that you want to move."
+        },
+        empty_href: Some(if filtered { "/servers" } else { "/" }),
+        empty_link: if filtered {
+            "Clear the filter"
+        } else {
+            "See the accounts"
+        },
+        query: filter.q,
+        sort: filter.sort,
+    };
+    visit.answer(match visit.part {
+        Part::Live => page.as_live().render(),
+        _ => page.render(),
+    })
+}
+
+/// Not a state of its own, and yet what people filter by.
+const ARCHIVED: &str = "ARCHIVED";
+
+impl Filter {
+    fn address(&self, page: u64, sort: &str) -> String {
+        let fields = [
+            ("q", self.q.as_str()),
+            ("account", &self.account),
+            ("state", &self.state),
+            ("replication", &self.replication),
+            ("sort", sort),
+        ];
+        let mut parts: Vec<_> = fields
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, value)| format!("{name}={}", encode(value)))
+            .collect();
+        if page > 0 {
+            parts.push(format!("page={page}"));
+        }
+        if parts.is_empty() {
+            "/servers".into()
+        } else {
+            format!("/servers?{}", parts.join("&"))
+        }
+    }
+}
+
+fn sort_of(text: &str) -> (ServerSort, bool) {
+    let (name, descending) = match text.strip_prefix('-') {
+        Some(name) => (name, true),
+        None => (text, false),
+    };
+    let sort = match name {
+        "account" => ServerSort::Account,
+        "state" => ServerSort::Lifecycle,
+        "replication" => ServerSort::Replication,
+        "lag" => ServerSort::Lag,
+        _ => ServerSort::Name,
+    };
+    (sort, descending)
+}
+
+fn columns(filter: &Filter) -> Vec<ListColumn> {
+    let (by, descending) = match filter.sort.strip_prefix('-') {
+        Some(by) => (by, true),
+        None if filter.sort.is_empty() => ("name", false),
+        None => (filter.sort.as_str(), false),
+    };
+    let column = |(label, class, name): (&'static str, &'static str, &'static str)| {
+        let current = !name.is_empty() && name == by;
+        let turned = if current && !descending {
+            format!("-{name}")
+        } else {
+            name.to_owned()
+        };
+        ListColumn {
+            label,
+            class,
+            href: (!name.is_empty()).then(|| filter.address(0, &turned)),
+            current,
+            direction: if descending { "descending" } else { "ascending" },
+            arrow: match (current, descending) {
+                (true, false) => " ↑",
+                (true, true) => " ↓",
+                (false, _) => "",
+            },
+        }
+    };
+    COLUMNS.into_iter().map(column).collect()
+}
+
+/// The columns of a list that is neither sorted nor spans accounts.
+pub fn plain_columns() -> Vec<ListColumn> {
+    let shown = COLUMNS.into_iter().filter(|(_, _, name)| *name != "account");
+    shown
+        .map(|(label, class, _)| ListColumn {
+            label,
+            class,
+            href: None,
+            current: false,
+            direction: "",
+            arrow: "",
+        })
+        .collect()
+}
+
+fn account_choices(accounts: &[account::Model], chosen: &str) -> Vec<Choice> {
+    let every = Choice {
+        value: String::new(),
+        label: "All accounts".into(),
+        selected: chosen.is_empty(),
+    };
+    let each = accounts.iter().map(|account| Choice {
+        value: account.id.to_string(),
+        label: format!("{} ({})", account.name, account.id),
+        selected: account.id.as_str() == chosen,
+    });
+    std::iter::once(every).chain(each).collect()
+}
+
+fn state_choices(chosen: &str) -> Vec<Choice> {
+    let states = Lifecycle::NAMES.map(|name| (name, badge::lifecycle(name).label.into_owned()));
+    let all = [("", "Any life cycle state".to_owned())]
+        .into_iter()
+        .chain(states)
+        .chain([(ARCHIVED, "Archived".to_owned())]);
+    choices(all, chosen)
+}
+
+fn replication_choices(chosen: &str) -> Vec<Choice> {
+    let states = badge::REPLICATION_NAMES.map(|name| (name, badge::replication(name).label.into_owned()));
+    let all = [("", "Any replication state".to_owned())]
+        .into_iter()
+        .chain(states);
+    choices(all, chosen)
+}
+
+fn choices(all: impl Iterator<Item = (&'static str, String)>, chosen: &str) -> Vec<Choice> {
+    all.map(|(value, label)| Choice {
+        value: value.into(),
+        label,
+        selected: value == chosen,
+    })
+    .collect()
+}
+
+pub fn row(server: &Model, account: Option<AccountLink>, now: i64) -> ServerRow {
+    let (done, whole) = progress(&server.disks);
+    let lag = server.lag_ms(now);
+    ServerRow {
+        id: server.id.to_string(),
+        name: server.hostname.clone(),
+        account,
+        lifecycle: badge::lifecycle(&server.lifecycle_name),
+        next: server::next_in_short(server),
+        replication: badge::replication(&server.replication_name),
+        detail: match &server.replication.0 {
+            Replication::Stalled(Stall { error, .. }) => badge::replication_error(*error).into(),
+            Replication::Initiating(at) => badge::initiation_step(at.step).into(),
+            _ => backlog(&server.disks),
+        },
+        bar: (whole > 0).then(|| disk_bar(server, done, whole, &format!("{} replicated", server.hostname))),
+        size: text::bytes(whole),
+        lag: lag.map_or_else(|| "–".into(), text::span),
+        lag_class: lag_class(server, lag),
+        os: server.properties.os.clone(),
+        address: server.agent_address.clone().unwrap_or_default(),
+    }
+}
+
+/// Bytes that the runner holds, and bytes in all.
+pub fn progress(disks: &[DiskProgress]) -> (u64, u64) {
+    disks.iter().fold((0, 0), |(done, whole), disk| {
+        (
+            done + disk.replicated_bytes.min(disk.total_bytes),
+            whole + disk.total_bytes,
+        )
+    })
+}
+
+pub fn disk_bar(server: &Model, done: u64, whole: u64, label: &str) -> Bar {
+    let class = match (&server.replication.0, done >= whole && whole > 0) {
+        (Replication::Stalled(_), _) => "bad",
+        (Replication::Paused | Replication::Stopped | Replication::Disconnected, _) => "idle",
+        (_, true) => "good",
+        (_, false) => "",
+    };
+    text::bar(done, whole, class, label)
+}
+
+fn backlog(disks: &[DiskProgress]) -> String {
+    match disks.iter().map(|disk| disk.backlogged_bytes).sum() {
+        0 => String::new(),
+        bytes => format!("{} to send", text::bytes(bytes)),
+    }
+}
+
+/// Three missed checkpoints want a look.
+pub fn lag_class(server: &Model, lag: Option<i64>) -> &'static str {
+    let interval = i64::from(server.checkpoint_interval_s) * 1000;
+    match lag {
+        Some(lag) if lag > (interval * 3).max(60_000) => "warn",
+        _ => "",
+    }
+}

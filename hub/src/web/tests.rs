@@ -1,0 +1,459 @@
+//! The console over a real store: every page, for everybody who may see it and for nobody else.
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    http::{Method, Request, Response, StatusCode, header},
+};
+use tower::ServiceExt;
+
+use self::world::{ACCOUNTS, PASSWORD, failed_job, server_id};
+use crate::fixtures::{self, TestHub};
+
+mod world;
+
+struct Console {
+    hub: TestHub,
+    router: Router,
+}
+
+async fn console() -> Console {
+    let hub = fixtures::hub().await;
+    world::fill(&hub).await;
+    let router = super::router(hub.hub.clone());
+    Console { hub, router }
+}
+
+struct Answer {
+    status: StatusCode,
+    response: Response<()>,
+    body: String,
+}
+
+impl Answer {
+    fn header(&self, name: header::HeaderName) -> &str {
+        self.response
+            .headers()
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+impl Console {
+    async fn ask(&self, request: Request<Body>) -> Answer {
+        let (parts, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
+        let body = to_bytes(body, 1 << 24).await.unwrap();
+        Answer {
+            status: parts.status,
+            response: Response::from_parts(parts, ()),
+            body: String::from_utf8(body.to_vec()).unwrap(),
+        }
+    }
+
+    async fn get(&self, cookie: &str, path: &str) -> Answer {
+        self.ask(request(Method::GET, cookie, path, "")).await
+    }
+
+    async fn post(&self, cookie: &str, path: &str, form: &str) -> Answer {
+        self.ask(request(Method::POST, cookie, path, form)).await
+    }
+
+    /// Signs in and gives the cookie.
+    async fn sign_in(&self, name: &str) -> String {
+        let form = format!("name={name}&password={}", PASSWORD.replace(' ', "+"));
+        let answer = self.post("", "/sign-in", &form).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
+        let cookie = answer.header(header::SET_COOKIE);
+        for part in ["sid=", "HttpOnly", "SameSite=Lax", "Path=/"] {
+            assert!(cookie.contains(part), "{cookie}");
+        }
+        cookie.split(';').next().unwrap().to_owned()
+    }
+}
+
+fn request(method: Method, cookie: &str, path: &str, form: &str) -> Request<Body> {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, "hub.example")
+        .header("sec-fetch-site", "same-origin")
+        .header(header::COOKIE, cookie)
+        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body(Body::from(form.to_owned()))
+        .unwrap()
+}
+
+/// Every page, and something that must be on it.
+fn pages() -> Vec<(String, &'static str)> {
+    let account = ACCOUNTS[0].0;
+    let (web_1, web_2, failed) = (server_id(1), server_id(2), failed_job());
+    vec![
+        ("/".into(), "prod-web"),
+        ("/servers".into(), "app-with-a-very-long-host-name-01"),
+        ("/servers?q=web-2&state=TESTING&sort=-lag".into(), "web-2"),
+        (format!("/servers?account={account}&replication=BACKLOG"), "web-2"),
+        (format!("/servers/{web_1}"), "Launch configuration"),
+        (format!("/servers/{web_2}"), "i-0"),
+        (format!("/accounts/{account}"), "10.1.0.10"),
+        (format!("/accounts/{}", ACCOUNTS[2].0), "trust policy"),
+        ("/jobs".into(), "Launch test instances"),
+        (format!("/jobs/{failed}"), "LAUNCH_FAILED"),
+    ]
+}
+
+#[tokio::test]
+async fn every_page_is_there_for_a_viewer_and_carries_the_policy() {
+    let console = console().await;
+    let viewer = console.sign_in("viewer").await;
+    for (path, content) in pages() {
+        let answer = console.get(&viewer, &path).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.body);
+        assert!(
+            answer.body.contains(content),
+            "{path} has no {content}: {}",
+            answer.body
+        );
+        let policy = answer.header(header::CONTENT_SECURITY_POLICY);
+        assert!(
+            policy.contains("default-src 'self'") && !policy.contains("unsafe"),
+            "{policy}"
+        );
+        assert_eq!(answer.header(header::X_CONTENT_TYPE_OPTIONS), "nosniff");
+        assert_eq!(answer.header(header::CACHE_CONTROL), "no-store");
+        assert!(
+            !answer.body.contains(" style=") && !answer.body.contains("<style"),
+            "{path}"
+        );
+        assert!(!answer.body.contains(" onclick="), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_live_part_is_asked_for_without_its_frame() {
+    let console = console().await;
+    let viewer = console.sign_in("viewer").await;
+    for (path, content) in pages() {
+        let mut request = request(Method::GET, &viewer, &path, "");
+        request.headers_mut().insert("hx-target", "live".parse().unwrap());
+        let answer = console.ask(request).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}");
+        assert!(answer.body.contains(content), "{path}");
+        assert!(
+            !answer.body.contains("<html") && !answer.body.contains("id=\"live\""),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn nobody_sees_a_page_without_signing_in() {
+    let console = console().await;
+    for (path, _) in pages() {
+        let answer = console.get("sid=guessed", &path).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{path}");
+        assert!(
+            answer.header(header::LOCATION).starts_with("/sign-in?next="),
+            "{path}"
+        );
+    }
+    let events = console.get("", "/events").await;
+    assert_eq!(events.status, StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn a_viewer_sees_no_button_and_may_order_nothing() {
+    let console = console().await;
+    let viewer = console.sign_in("viewer").await;
+    for (path, _) in pages() {
+        let answer = console.get(&viewer, &path).await;
+        for action in [
+            "/actions/",
+            "/enrol/",
+            "/revoke/",
+            "/clean-up/",
+            "launch-configuration\"",
+        ] {
+            assert!(!answer.body.contains(action), "{path} offers {action}");
+        }
+    }
+    let (server, account) = (server_id(1), ACCOUNTS[0].0);
+    for path in [
+        format!("/servers/{server}/actions/start-test"),
+        format!("/servers/{server}/launch-configuration"),
+        format!("/accounts/{account}/enrol/agent"),
+        format!("/accounts/{account}/revoke/{server}"),
+        format!("/jobs/{}/clean-up/{server}", failed_job()),
+    ] {
+        let form = "instance_type=m5.large&test_subnet=a&target_subnet=b";
+        let posted = console.post(&viewer, &path, form).await;
+        assert_eq!(posted.status, StatusCode::FORBIDDEN, "{path}");
+        let asked = console.get(&viewer, &path).await;
+        assert_eq!(asked.status, StatusCode::FORBIDDEN, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn each_role_is_offered_what_it_may_do() {
+    let console = console().await;
+    let db_1 = format!("/servers/{}", server_id(5));
+    let operator = console.sign_in("operator").await;
+    let shown = console.get(&operator, &db_1).await.body;
+    assert!(
+        !shown.contains("finalize-cutover"),
+        "an operator may not finalize"
+    );
+    assert!(
+        shown.contains("needs the role “approver”") || shown.contains("approver"),
+        "{shown}"
+    );
+    let approver = console.sign_in("approver").await;
+    let shown = console.get(&approver, &db_1).await.body;
+    assert!(shown.contains("finalize-cutover"));
+    let asked = console
+        .get(&approver, &format!("{db_1}/actions/finalize-cutover"))
+        .await;
+    assert!(asked.body.contains("Finalize cutover: db-1") && asked.body.contains("cannot be taken back"));
+    let impossible = console
+        .get(&approver, &format!("{db_1}/actions/start-test"))
+        .await;
+    assert_eq!(impossible.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_token_is_shown_once_with_the_command_that_takes_it() {
+    let console = console().await;
+    let administrator = console.sign_in("administrator").await;
+    let account = ACCOUNTS[0].0;
+    let path = format!("/accounts/{account}/enrol/agent");
+    assert!(
+        console
+            .get(&administrator, &path)
+            .await
+            .body
+            .contains("Create token")
+    );
+    let shown = console.post(&administrator, &path, "").await;
+    assert_eq!(shown.status, StatusCode::OK);
+    assert!(
+        shown
+            .body
+            .contains("orglift-agent install --runner 10.1.0.10 --token olt1.")
+    );
+    let again = console.get(&administrator, &format!("/accounts/{account}")).await;
+    assert!(!again.body.contains("olt1."));
+    let no_runner = console
+        .get(
+            &administrator,
+            &format!("/accounts/{}/enrol/agent", ACCOUNTS[2].0),
+        )
+        .await;
+    assert!(no_runner.body.contains("Add a runner first"));
+}
+
+#[tokio::test]
+async fn a_revoked_certificate_is_said_and_shown() {
+    let console = console().await;
+    let administrator = console.sign_in("administrator").await;
+    let (account, server) = (ACCOUNTS[0].0, server_id(1));
+    let path = format!("/accounts/{account}/revoke/{server}");
+    assert!(
+        console
+            .get(&administrator, &path)
+            .await
+            .body
+            .contains("the agent on web-1")
+    );
+    let done = console.post(&administrator, &path, "").await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER);
+    let flash = done
+        .header(header::SET_COOKIE)
+        .split(';')
+        .next()
+        .unwrap()
+        .to_owned();
+    let shown = console
+        .get(
+            &format!("{administrator}; {flash}"),
+            &format!("/accounts/{account}"),
+        )
+        .await;
+    assert!(
+        shown
+            .body
+            .contains("The certificate of the agent on web-1 is revoked.")
+    );
+    assert!(shown.body.contains("data-state=\"REVOKED\""));
+    let elsewhere = format!("/accounts/{}/revoke/{server}", ACCOUNTS[1].0);
+    assert_eq!(
+        console.post(&administrator, &elsewhere, "").await.status,
+        StatusCode::NOT_FOUND
+    );
+}
+
+#[tokio::test]
+async fn wrong_passwords_are_refused_alike_and_then_slowed_down() {
+    let console = console().await;
+    for name in ["viewer", "nobody"] {
+        for _ in 0..5 {
+            let answer = console
+                .post("", "/sign-in", &format!("name={name}&password=wrong"))
+                .await;
+            assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+            assert!(answer.body.contains("The name or the password is wrong."));
+        }
+        let answer = console
+            .post("", "/sign-in", &format!("name={name}&password=wrong"))
+            .await;
+        assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+        assert!(answer.body.contains("Too many attempts"));
+    }
+}
+
+#[tokio::test]
+async fn a_form_of_another_site_is_refused() {
+    let console = console().await;
+    let administrator = console.sign_in("administrator").await;
+    let path = format!("/accounts/{}/enrol/agent", ACCOUNTS[0].0);
+    let mut foreign = request(Method::POST, &administrator, &path, "");
+    foreign
+        .headers_mut()
+        .insert("sec-fetch-site", "cross-site".parse().unwrap());
+    assert_eq!(console.ask(foreign).await.status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn signing_out_ends_the_session() {
+    let console = console().await;
+    let viewer = console.sign_in("viewer").await;
+    assert_eq!(console.get(&viewer, "/").await.status, StatusCode::OK);
+    let out = console.post(&viewer, "/sign-out", "").await;
+    assert_eq!(out.header(header::LOCATION), "/sign-in?left=true");
+    assert_eq!(console.get(&viewer, "/").await.status, StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn behind_tls_the_cookie_is_bound_to_the_host() {
+    let console = console().await;
+    let form = format!("name=viewer&password={}", PASSWORD.replace(' ', "+"));
+    let mut over_tls = request(Method::POST, "", "/sign-in", &form);
+    over_tls
+        .headers_mut()
+        .insert("x-forwarded-proto", "https".parse().unwrap());
+    let answer = console.ask(over_tls).await;
+    let cookie = answer.header(header::SET_COOKIE);
+    assert!(
+        cookie.starts_with("__Host-sid=") && cookie.contains("Secure"),
+        "{cookie}"
+    );
+    assert!(
+        answer
+            .header(header::STRICT_TRANSPORT_SECURITY)
+            .starts_with("max-age=")
+    );
+}
+
+#[tokio::test]
+async fn a_change_reaches_the_event_stream() {
+    use futures_util::StreamExt;
+    let console = console().await;
+    let viewer = console.sign_in("viewer").await;
+    let path = format!("/events?server={}", server_id(1));
+    let request = request(Method::GET, &viewer, &path, "");
+    let response = console.router.clone().oneshot(request).await.unwrap();
+    assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
+    let mut events = response.into_body().into_data_stream();
+    // Published again and again, since the stream subscribes when it likes.
+    let change = crate::changes::Change::Server {
+        server: server_id(1),
+        account: ACCOUNTS[0].0.parse().unwrap(),
+    };
+    console.hub.changes.publish(change);
+    let first = tokio::time::timeout(std::time::Duration::from_secs(8), events.next()).await;
+    let text = String::from_utf8(first.unwrap().unwrap().unwrap().to_vec()).unwrap();
+    assert!(text.contains("event: changed"), "{text}");
+}
+
+#[tokio::test]
+async fn orders_are_carried_out_and_said() {
+    let console = console().await;
+    let operator = console.sign_in("operator").await;
+    let (server, paused) = (server_id(1), server_id(7));
+    let done = console
+        .post(
+            &operator,
+            &format!("/servers/{paused}/actions/resume-replication"),
+            "",
+        )
+        .await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.body);
+    let row = console.hub.store.server(&paused).await.unwrap();
+    assert_eq!(row.intent.0, domain::source_server::ReplicationIntent::Run);
+
+    let path = format!("/servers/{server}/actions/mark-ready-for-cutover");
+    console.post(&operator, &path, "").await;
+    let row = console.hub.store.server(&server).await.unwrap();
+    assert_eq!(row.lifecycle_name, "READY_FOR_CUTOVER");
+    let refused = console.post(&operator, &path, "").await;
+    let flash = refused
+        .header(header::SET_COOKIE)
+        .split(';')
+        .next()
+        .unwrap()
+        .to_owned();
+    let shown = console
+        .get(&format!("{operator}; {flash}"), &format!("/servers/{server}"))
+        .await;
+    assert!(
+        shown.body.contains("Nothing was changed for web-1"),
+        "{}",
+        shown.body
+    );
+
+    let form = "instance_type=r6i.large&test_subnet=subnet-1&target_subnet=subnet-2&disposition=STOPPED\
+                &boot_mode=UEFI&copy_tags=yes&tags=team%3Dweb";
+    let path = format!("/servers/{server}/launch-configuration");
+    assert_eq!(
+        console.post(&operator, &path, form).await.status,
+        StatusCode::SEE_OTHER
+    );
+    let kept = console
+        .hub
+        .store
+        .server(&server)
+        .await
+        .unwrap()
+        .launch_configuration
+        .0;
+    assert_eq!(
+        (kept.instance_type.as_str(), kept.tags["team"].as_str()),
+        ("r6i.large", "web")
+    );
+    let wrong = console
+        .post(
+            &operator,
+            &path,
+            "instance_type=large&test_subnet=&target_subnet=x",
+        )
+        .await;
+    assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(wrong.body.contains("Nothing was saved") && wrong.body.contains("family and a size"));
+}
+
+#[tokio::test]
+async fn a_launch_makes_a_job_that_can_be_watched() {
+    let console = console().await;
+    let operator = console.sign_in("operator").await;
+    let server = server_id(1);
+    console
+        .post(&operator, &format!("/servers/{server}/actions/start-test"), "")
+        .await;
+    let row = console.hub.store.server(&server).await.unwrap();
+    let job = row.running_job.expect("a job works on it");
+    let page = console.get(&operator, &format!("/servers/{server}")).await.body;
+    assert!(page.contains(&format!("/jobs/{job}")) && page.contains("A job is working"));
+    let page = console.get(&operator, &format!("/jobs/{job}")).await.body;
+    assert!(
+        page.contains("Register image") && page.contains("web-1"),
+        "{page}"
+    );
+}

@@ -1,0 +1,465 @@
+//! A console with something on every page: two organizations, and a server in every state.
+
+use cloud::control::{ClientToken, ResourceKind};
+use domain::{
+    account::{Access, ListedAccount, Reach},
+    checkpoint::{CheckpointKind, CheckpointNumber, Consistency},
+    digest::Digest,
+    disk::{Disk, DiskProgress},
+    ids::{AccountId, JobId, OrganizationId, RunnerId, SourceServerId},
+    job::{InitiatedBy, JobLogEvent, JobStatus, LaunchStatus},
+    lifecycle::Lifecycle,
+    replication::{Initiation, InitiationStep, Replication, ReplicationError, Stall},
+    source_server::{NetworkInterface, ReplicationIntent},
+};
+use protocol::exchange::{ObservedCheckpoint, ObservedSnapshot, TurnedAway};
+
+use crate::{
+    Hub,
+    auth::user_put,
+    clock::now_ms,
+    entities::{
+        Doc, Word, job, job_server,
+        ledger::{self, LedgerState},
+        organization, runner,
+        saga::{self, Direction, SagaStatus},
+        source_server::{self, Launch},
+        user::UserRole,
+    },
+    fixtures,
+    store::{Write, jobs::LogLine},
+};
+
+pub const PASSWORD: &str = "correct horse";
+pub const ACCOUNTS: [(&str, &str); 4] = [
+    ("111122223333", "prod-web"),
+    ("222233334444", "prod-data"),
+    ("333344445555", "analytics"),
+    ("999900001111", "tenant-gov"),
+];
+
+const GIB: u64 = 1 << 30;
+
+pub fn server_id(number: u128) -> SourceServerId {
+    SourceServerId::from_entropy(0x5e00 + number)
+}
+
+pub fn failed_job() -> JobId {
+    JobId::from_entropy(0x10b2)
+}
+
+pub fn running_job() -> JobId {
+    JobId::from_entropy(0x10b1)
+}
+
+/// The names of users are those of their roles.
+pub async fn fill(hub: &Hub) {
+    for role in [
+        UserRole::Viewer,
+        UserRole::Operator,
+        UserRole::Approver,
+        UserRole::Administrator,
+    ] {
+        user_put(&hub.store, role.name(), role, PASSWORD.into())
+            .await
+            .unwrap();
+    }
+    let mut tx = hub.store.begin().await.unwrap();
+    let runners = accounts(&mut tx).await;
+    servers(&mut tx, &runners).await;
+    jobs(&mut tx).await;
+    let clone = TurnedAway {
+        address: "10.1.0.77".into(),
+        server: Some(server_id(1)),
+        reason: "source server is replicated by another machine with the same identity; install the agent anew here, or retire the other machine".into(),
+        at_ms: now_ms() - 90_000,
+    };
+    tx.turned_away_add(&runners[0].id, vec![clone]).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+async fn accounts(tx: &mut Write) -> Vec<runner::Model> {
+    let organization = |number, name: &str, reach| organization::Model {
+        id: Word(OrganizationId::from_entropy(number)),
+        name: name.into(),
+        reach: Word(reach),
+        region: fixtures::REGION.into(),
+        listing: Doc(Access::Ok),
+        listed_at: Some(now_ms()),
+        created_at: now_ms(),
+    };
+    let own = organization(1, "Northwind", Reach::DelegatedAdministrator);
+    let roster = organization(2, "Government tenant", Reach::Roster);
+    tx.organization_insert(own.clone()).await.unwrap();
+    tx.organization_insert(roster.clone()).await.unwrap();
+    let mut runners = Vec::new();
+    for (index, (id, name)) in ACCOUNTS.into_iter().enumerate() {
+        let account: AccountId = id.parse().unwrap();
+        let listed = ListedAccount {
+            id: account.clone(),
+            name: name.into(),
+            suspended: false,
+        };
+        let of = if index == 3 { &roster } else { &own };
+        tx.account_listed(of, listed, fixtures::REGION).await.unwrap();
+        let access = match index {
+            2 => Access::Denied {
+                call: "sts:AssumeRole".into(),
+                remedy: "The administrator of account 333344445555 must deploy the member role, or add this hub to its trust policy.".into(),
+            },
+            _ => Access::Ok,
+        };
+        tx.account_checked(&account, access).await.unwrap();
+        let number = index as u128 + 1;
+        let row = runner::Model {
+            address: format!("10.{number}.0.10"),
+            last_seen: Some(now_ms() - if index == 3 { 400_000 } else { 1_000 }),
+            staging_free: Some(812 << 30),
+            ..fixtures::runner(RunnerId::from_entropy(number), &account)
+        };
+        if index != 2 {
+            tx.runner_insert(row.clone()).await.unwrap();
+            tx.certificate_insert(
+                &format!("{:032x}", 0xabc0 + number),
+                format!("orglift://runner/{}", row.id),
+            )
+            .await
+            .unwrap();
+        }
+        runners.push(row);
+    }
+    runners
+}
+
+/// Name, runner, life cycle, replication, copied thousandths, GiB of each disk, lag in seconds.
+type Given = (
+    &'static str,
+    usize,
+    Lifecycle,
+    Replication,
+    u64,
+    &'static [u64],
+    Option<i64>,
+);
+
+// A table, for the most part.
+#[allow(clippy::too_many_lines)]
+async fn servers(tx: &mut Write, runners: &[runner::Model]) {
+    use {Lifecycle as L, Replication as R};
+    let stalled = R::Stalled(Stall {
+        error: ReplicationError::FailedToConnectAgentToReplicationServer,
+        detail: "No connection from 10.4.3.20 to the runner at 10.4.0.10 on TCP 1500. Open it in the firewall of the source network.".into(),
+        step: Some(InitiationStep::ConnectAgentToReplicationServer),
+    });
+    let starts = R::Initiating(Initiation {
+        step: InitiationStep::CreateStagingDisks,
+    });
+    let job = running_job();
+    let given: [Given; 12] = [
+        ("web-1", 0, L::ReadyForTest, R::Continuous, 1000, &[40], Some(42)),
+        (
+            "web-2",
+            0,
+            L::Testing {
+                job: JobId::from_entropy(7),
+            },
+            R::Backlog,
+            1000,
+            &[40, 200],
+            Some(95),
+        ),
+        ("web-3", 0, L::NotReady, R::InitialSync, 437, &[40, 200], None),
+        (
+            "app-with-a-very-long-host-name-01",
+            0,
+            L::NotReady,
+            starts,
+            0,
+            &[80],
+            None,
+        ),
+        (
+            "db-1",
+            1,
+            L::CuttingOver {
+                job: JobId::from_entropy(8),
+            },
+            R::Continuous,
+            1000,
+            &[60, 1800],
+            Some(17),
+        ),
+        (
+            "db-2",
+            1,
+            L::ReadyForCutover,
+            R::Rescan,
+            1000,
+            &[60, 1800],
+            Some(4210),
+        ),
+        (
+            "queue-1",
+            1,
+            L::ReadyForTest,
+            R::Paused,
+            1000,
+            &[120],
+            Some(86_000),
+        ),
+        (
+            "cache-1",
+            1,
+            L::Cutover { archived: false },
+            R::Disconnected,
+            0,
+            &[],
+            None,
+        ),
+        (
+            "cache-2",
+            1,
+            L::Cutover { archived: false },
+            R::Disconnected,
+            0,
+            &[],
+            None,
+        ),
+        ("ledger-1", 3, L::NotReady, stalled, 120, &[500], None),
+        ("ledger-2", 3, L::Stopped, R::Stopped, 0, &[500], None),
+        (
+            "old-1",
+            3,
+            L::Disconnected { archived: false },
+            R::Disconnected,
+            0,
+            &[],
+            None,
+        ),
+    ];
+    for (number, server) in given.into_iter().enumerate() {
+        let (hostname, runner, lifecycle, replication, copied, gib, lag) = server;
+        let id = server_id(number as u128 + 1);
+        let now = now_ms();
+        let disks: Vec<_> = gib
+            .iter()
+            .enumerate()
+            .map(|(at, gib)| progress(at, gib * GIB, copied))
+            .collect();
+        let mut properties = fixtures::properties(hostname);
+        properties.disks = disks.iter().map(disk).collect();
+        properties.os = "Debian GNU/Linux 12 (bookworm)".into();
+        properties.kernel = "6.1.0-28-amd64".into();
+        properties.network_interfaces = vec![NetworkInterface {
+            name: "ens3".into(),
+            mac_address: "02:42:ac:11:00:02".into(),
+            ips: vec![
+                format!("10.{}.3.{}", runner + 1, number + 11),
+                "fd00:10::5".into(),
+            ],
+            is_primary: true,
+        }];
+        let launch = |purpose_job: u128| Launch {
+            job: JobId::from_entropy(purpose_job),
+            instance: format!("i-0{purpose_job:016x}"),
+            at: now - 1_500_000,
+            checkpoint: CheckpointNumber(5),
+            taken_at: now - 1_530_000,
+            consistency: Consistency::Filesystem,
+            roots: vec![],
+        };
+        let row = source_server::Model {
+            hostname: hostname.into(),
+            lifecycle_name: lifecycle.name().into(),
+            test_launch: Doc(matches!(lifecycle, L::Testing { .. }).then(|| launch(7))),
+            cutover_launch: Doc(
+                matches!(lifecycle, L::CuttingOver { .. } | L::Cutover { .. }).then(|| launch(8))
+            ),
+            intent: Word(match replication {
+                R::Paused => ReplicationIntent::Paused,
+                R::Stopped => ReplicationIntent::Stopped,
+                R::Disconnected => ReplicationIntent::Disconnected,
+                _ => ReplicationIntent::Run,
+            }),
+            lifecycle: Doc(lifecycle),
+            replication_name: replication.name().into(),
+            replication: Doc(replication),
+            properties: Doc(properties),
+            disks: Doc(disks.clone()),
+            lag_basis: lag.map(|lag| now - lag * 1000),
+            agent_address: Some(format!("10.{}.3.{}", runner + 1, number + 11)),
+            agent_version: Some("0.1.0".into()),
+            last_seen: Some(now - 2_000),
+            running_job: (number == 5).then(|| Word(job.clone())),
+            created_at: now - 90_000_000,
+            ..fixtures::server(id.clone(), &runners[runner])
+        };
+        tx.server_insert(row).await.unwrap();
+        tx.certificate_insert(
+            &format!("{:032x}", 0xdef0 + number),
+            format!("orglift://agent/{id}"),
+        )
+        .await
+        .unwrap();
+        if let Some(lag) = lag {
+            checkpoints(tx, &id, &disks, now - lag * 1000).await;
+        }
+    }
+}
+
+fn progress(at: usize, bytes: u64, copied: u64) -> DiskProgress {
+    DiskProgress {
+        id: format!("wwn-0x5000c500a{at:03}").parse().unwrap(),
+        device_name: format!("/dev/sd{}", ["a", "b"][at]),
+        total_bytes: bytes,
+        replicated_bytes: bytes / 1000 * copied + if copied == 1000 { bytes % 1000 } else { 0 },
+        rescanned_bytes: bytes / 3,
+        backlogged_bytes: if copied == 1000 { 0 } else { 48 << 20 },
+    }
+}
+
+fn disk(progress: &DiskProgress) -> Disk {
+    Disk {
+        id: progress.id.clone(),
+        device_name: progress.device_name.clone(),
+        bytes: progress.total_bytes,
+        is_boot: progress.device_name == "/dev/sda",
+    }
+}
+
+async fn checkpoints(tx: &mut Write, server: &SourceServerId, disks: &[DiskProgress], newest: i64) {
+    let reported: Vec<_> = (1..=5_u64)
+        .map(|number| ObservedCheckpoint {
+            number: CheckpointNumber(number),
+            kind: if number == 1 {
+                CheckpointKind::Partial
+            } else {
+                CheckpointKind::Launchable
+            },
+            consistency: if number == 3 {
+                Consistency::Crash
+            } else {
+                Consistency::Filesystem
+            },
+            taken_at_ms: newest - (5 - number.cast_signed()) * 600_000,
+            request: 0,
+            disks: disks
+                .iter()
+                .map(|disk| ObservedSnapshot {
+                    disk: disk.id.clone(),
+                    device_name: disk.device_name.clone(),
+                    is_boot: disk.device_name == "/dev/sda",
+                    bytes: disk.total_bytes,
+                    snapshot: format!("snap-{number}"),
+                    root: Digest([u8::try_from(number).unwrap() * 17; 32]),
+                })
+                .collect(),
+        })
+        .collect();
+    tx.checkpoints_replace(server, &[], &reported).await.unwrap();
+}
+
+// A table, for the most part.
+#[allow(clippy::too_many_lines)]
+async fn jobs(tx: &mut Write) {
+    let failed = LaunchStatus::Failed {
+        error: "RunInstances in account 111122223333 was rejected: the subnet “test” has no free address"
+            .into(),
+        left: vec!["ami-0123456789abcdef0".into()],
+    };
+    let given = [
+        (
+            failed_job(),
+            InitiatedBy::StartTest,
+            JobStatus::Completed,
+            1,
+            failed,
+            SagaStatus::Failed,
+            Direction::Back,
+            1,
+        ),
+        (
+            running_job(),
+            InitiatedBy::StartCutover,
+            JobStatus::Started,
+            6,
+            LaunchStatus::InProgress,
+            SagaStatus::Running,
+            Direction::Forward,
+            2,
+        ),
+    ];
+    for (id, kind, status, server, launch, saga_status, direction, position) in given {
+        let now = now_ms();
+        let server = server_id(server);
+        let account: AccountId = ACCOUNTS[0].0.parse().unwrap();
+        tx.job_insert(
+            job::Model {
+                id: Word(id.clone()),
+                initiated_by: Word(kind),
+                status: Word(status),
+                tags: Doc(std::collections::BTreeMap::default()),
+                created_by: "operator".into(),
+                created_at: now - 200_000,
+                ended_at: (status == JobStatus::Completed).then_some(now - 100_000),
+            },
+            vec![job_server::Model {
+                job: Word(id.clone()),
+                server: Word(server.clone()),
+                account: Word(account.clone()),
+                status: Doc(launch),
+            }],
+        )
+        .await
+        .unwrap();
+        tx.sagas_insert(vec![saga::Model {
+            id: format!("{id}/{server}"),
+            kind: Word(kind),
+            job: Word(id.clone()),
+            server: Word(server.clone()),
+            state: Doc(serde_json::json!({})),
+            position,
+            direction: Word(direction),
+            status: Word(saga_status),
+            attempts: 2,
+            step_since: now - 60_000,
+            run_after: now,
+            last_error: Some("RegisterImage was throttled".into()),
+            failure: None,
+            left: Doc(vec![]),
+        }])
+        .await
+        .unwrap();
+        tx.job_log(&id, LogLine::of_job(JobLogEvent::JobStart))
+            .await
+            .unwrap();
+        let lines = [
+            LogLine::of_server(JobLogEvent::SnapshotStart, &server),
+            LogLine::of_server(JobLogEvent::SnapshotEnd, &server).with_detail("checkpoint 5, taken 3 s ago"),
+            LogLine::of_server(JobLogEvent::LaunchFailed, &server)
+                .with_detail("the subnet “test” has no free address; widen it or choose another in the launch configuration"),
+        ];
+        let shown = if status == JobStatus::Completed { 3 } else { 2 };
+        for line in lines.into_iter().take(shown) {
+            tx.job_log(&id, line).await.unwrap();
+        }
+        for (at, state) in [(0, LedgerState::Gone), (1, LedgerState::Present)] {
+            tx.ledger_want(ledger::Model {
+                token: Word(ClientToken(format!("{id}-{at}"))),
+                account: Word(account.clone()),
+                region: fixtures::REGION.into(),
+                kind: Word(ResourceKind::Image),
+                resource: Some(format!("ami-0123456789abcde{at}")),
+                state: Word(state),
+                server: Word(server.clone()),
+                job: Word(id.clone()),
+                step: "register image".into(),
+                wanted_at: now - 100_000,
+                present_at: Some(now - 90_000),
+                ended_at: None,
+            })
+            .await
+            .unwrap();
+        }
+    }
+}
