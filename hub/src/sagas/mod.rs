@@ -37,6 +37,8 @@ pub mod launch;
 pub mod resources;
 pub mod retire;
 pub mod terminate;
+#[cfg(test)]
+mod tests;
 
 /// A kind of saga. The value is what its steps found out so far, stored after each of them.
 #[async_trait]

@@ -1,0 +1,281 @@
+//! Every kind of saga under three harnesses, fail, repeat and crash at each step, against a real store and
+//! a cloud that is only different from the real one in being made of folders.
+
+mod world;
+
+use domain::{
+    ids::JobId,
+    job::{InitiatedBy, LaunchStatus},
+};
+use world::{ALL_KINDS, World, ada};
+
+use super::engine::{self, Attempt, Outcome};
+use crate::{
+    actions::{ActionError, jobs},
+    entities::saga::{self, Direction},
+};
+
+fn steps(kind: InitiatedBy) -> usize {
+    engine::step_names(kind).len()
+}
+
+fn is_at(saga: &saga::Model, step: usize) -> bool {
+    saga.direction.0 == Direction::Forward && usize::try_from(saga.position).unwrap() == step
+}
+
+/// Tries a step until it does not wait any more, and records nothing but its state.
+async fn carry_out(world: &World, saga: &mut saga::Model) -> Attempt {
+    loop {
+        let attempt = engine::attempt(&world.hub, saga, 0).await;
+        saga.state.0 = attempt.state.clone();
+        match attempt.outcome {
+            Outcome::Wait(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+            _ => return attempt,
+        }
+    }
+}
+
+/// Drives the job; `tamper` may change what comes of a step.
+async fn drive_tampered(
+    world: &World,
+    job: &JobId,
+    tamper: impl AsyncFn(&mut saga::Model) -> Option<Attempt>,
+) {
+    while let Some(mut saga) = world.running(job).await.unwrap() {
+        let attempt = match tamper(&mut saga).await {
+            Some(attempt) => attempt,
+            None => engine::attempt(&world.hub, &saga, 0).await,
+        };
+        engine::record(&world.hub, saga, attempt).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+async fn fail_at(kind: InitiatedBy, step: usize, after_its_effect: bool) {
+    let world = World::before(kind).await;
+    let before = world.standing().await;
+    let job = world.order(kind).await.unwrap().job;
+    drive_tampered(&world, &job, async |saga| {
+        if !is_at(saga, step) {
+            return None;
+        }
+        if after_its_effect {
+            carry_out(&world, saga).await;
+        }
+        let outcome = Outcome::Failed("it was made to fail".into());
+        let state = saga.state.0.clone();
+        Some(Attempt { state, outcome })
+    })
+    .await;
+    world.assert_over(&job).await;
+    let LaunchStatus::Failed { error, left } = world.status(&job).await else {
+        panic!("{kind:?} {step} failed")
+    };
+    assert_eq!(error, "it was made to fail");
+    let case = format!("{kind:?}, step {step}, after its effect: {after_its_effect}");
+    let after = world.standing().await;
+    assert_eq!(after.pinned, 0, "{case}");
+    match kind {
+        InitiatedBy::StartTest | InitiatedBy::StartCutover => {
+            assert_eq!(left, Vec::<String>::new(), "{case}");
+            assert_eq!(after.lifecycle, before.lifecycle, "{case}");
+            assert_eq!(after.images, 0, "{case}");
+            // The previous test instance goes first, and does not come back.
+            let previous_left = kind == InitiatedBy::StartCutover && step == 0 && !after_its_effect;
+            assert_eq!(after.instances, usize::from(previous_left), "{case}");
+            assert_eq!(after.open, after.instances, "{case}");
+        }
+        // Nothing that was removed comes back, and nothing is hidden: the ledger and the account agree.
+        InitiatedBy::Terminate | InitiatedBy::CleanUp => {
+            assert_eq!(after.lifecycle, before.lifecycle, "{case}");
+            assert_eq!(after.open, after.instances + after.images, "{case}");
+        }
+        InitiatedBy::FinalizeCutover | InitiatedBy::Disconnect => {
+            assert_eq!(after.instances, before.instances, "{case}");
+            let forgotten = step > 1 || (step == 1 && after_its_effect);
+            if !forgotten {
+                assert_eq!(after, before, "{case}");
+            }
+            assert_eq!(left.len(), usize::from(forgotten), "{case}: {left:?}");
+        }
+    }
+}
+
+async fn repeat_each(kind: InitiatedBy) {
+    let world = World::before(kind).await;
+    let job = world.order(kind).await.unwrap().job;
+    drive_tampered(&world, &job, async |saga| {
+        carry_out(&world, saga).await;
+        Some(carry_out(&world, saga).await)
+    })
+    .await;
+    assert_arrived(&world, kind, &job).await;
+}
+
+async fn crash_at(kind: InitiatedBy, step: usize) {
+    let world = World::before(kind).await;
+    let job = world.order(kind).await.unwrap().job;
+    loop {
+        let mut saga = world
+            .running(&job)
+            .await
+            .unwrap()
+            .expect("the crash comes before the end");
+        if is_at(&saga, step) {
+            carry_out(&world, &mut saga).await;
+            break;
+        }
+        let attempt = engine::attempt(&world.hub, &saga, 0).await;
+        engine::record(&world.hub, saga, attempt).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let (world, engine) = world.restart().await;
+    world
+        .eventually("over", async |world| world.running(&job).await.unwrap().is_none())
+        .await;
+    world.hub.stopping.cancel();
+    engine.await.unwrap();
+    assert_arrived(&world, kind, &job).await;
+}
+
+async fn assert_arrived(world: &World, kind: InitiatedBy, job: &JobId) {
+    world.assert_over(job).await;
+    let status = world.status(job).await;
+    assert!(
+        !matches!(status, LaunchStatus::Failed { .. }),
+        "{kind:?}: {status:?}"
+    );
+    let (lifecycle, instances, open) = match kind {
+        InitiatedBy::StartTest => ("TESTING", 1, 1),
+        InitiatedBy::StartCutover => ("CUTTING_OVER", 1, 1),
+        InitiatedBy::Terminate | InitiatedBy::CleanUp => ("READY_FOR_TEST", 0, 0),
+        // The instance is production now, and not ours to remove.
+        InitiatedBy::FinalizeCutover => ("CUTOVER", 1, 0),
+        InitiatedBy::Disconnect => ("DISCONNECTED", 0, 0),
+    };
+    let expected = world::Standing {
+        lifecycle: lifecycle.into(),
+        images: 0,
+        instances,
+        open,
+        pinned: 0,
+    };
+    assert_eq!(world.standing().await, expected, "{kind:?}");
+}
+
+macro_rules! harnesses {
+    ($($kind:ident => $fail:ident, $repeat:ident, $crash:ident;)*) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $fail() {
+            let kind = InitiatedBy::$kind;
+            for step in 0..steps(kind) {
+                fail_at(kind, step, false).await;
+                fail_at(kind, step, true).await;
+            }
+        }
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $repeat() {
+            repeat_each(InitiatedBy::$kind).await;
+        }
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $crash() {
+            let kind = InitiatedBy::$kind;
+            for step in 0..steps(kind) {
+                crash_at(kind, step).await;
+            }
+        }
+    )*};
+}
+
+harnesses! {
+    StartTest => a_test_fails_cleanly, a_test_repeats, a_test_survives_crashes;
+    StartCutover => a_cutover_fails_cleanly, a_cutover_repeats, a_cutover_survives_crashes;
+    Terminate => a_termination_fails_cleanly, a_termination_repeats, a_termination_survives_crashes;
+    FinalizeCutover => a_finalizing_fails_cleanly, a_finalizing_repeats, a_finalizing_survives_crashes;
+    Disconnect => a_disconnect_fails_cleanly, a_disconnect_repeats, a_disconnect_survives_crashes;
+    CleanUp => a_clean_up_fails_cleanly, a_clean_up_repeats, a_clean_up_survives_crashes;
+}
+
+#[test]
+fn every_step_keeps_its_place() {
+    let mut table = String::new();
+    for kind in ALL_KINDS {
+        use std::fmt::Write;
+        writeln!(table, "{}: {}", kind.name(), engine::step_names(kind).join(", ")).unwrap();
+    }
+    insta::assert_snapshot!(table);
+}
+
+#[tokio::test]
+async fn the_log_of_a_cutover_reads_like_mgn() {
+    let world = World::before(InitiatedBy::StartCutover).await;
+    let job = world.order(InitiatedBy::StartCutover).await.unwrap().job;
+    world.drive(&job).await;
+    let expected = [
+        "JOB_START",
+        "CLEANUP_START",
+        "CLEANUP_END",
+        "SNAPSHOT_START",
+        "SNAPSHOT_END",
+        "LAUNCH_START",
+        "JOB_END",
+    ];
+    assert_eq!(world.events(&job).await, expected);
+    let launch = world.server().await.cutover_launch.0.unwrap();
+    assert_eq!(launch.roots.len(), 1);
+}
+
+#[tokio::test]
+async fn a_lost_answer_makes_nothing_twice() {
+    use cloud::folder::faults::{Call, Effect, Fault};
+    let world = World::before(InitiatedBy::StartTest).await;
+    let lost = |call| Fault::new(Effect::Forget).on(call).times(1);
+    let faults = [Call::RegisterImage, Call::RunInstances, Call::DeregisterImage].map(lost);
+    world.hub.cloud.faults().set(&faults).unwrap();
+    world.run(InitiatedBy::StartTest).await;
+    let standing = world.standing().await;
+    assert_eq!((standing.images, standing.instances, standing.open), (0, 1, 1));
+}
+
+#[tokio::test]
+async fn a_second_job_on_a_server_is_refused() {
+    let world = World::before(InitiatedBy::StartTest).await;
+    world.order(InitiatedBy::StartTest).await.unwrap();
+    let refusal = world.order(InitiatedBy::Terminate).await.unwrap_err();
+    assert!(matches!(refusal, ActionError::Refused(_)));
+    assert!(refusal.to_string().contains("works on it"), "{refusal}");
+}
+
+#[tokio::test]
+async fn a_stale_checkpoint_is_used_only_if_it_was_accepted() {
+    let world = World::before(InitiatedBy::StartCutover).await;
+    // The runner is gone: no fresh checkpoint will come.
+    world.silence_runner();
+    let job = world.order(InitiatedBy::StartCutover).await.unwrap().job;
+    world.drive(&job).await;
+    let LaunchStatus::Failed { error, left } = world.status(&job).await else {
+        panic!("it was refused")
+    };
+    assert!(
+        error.contains("no fresh checkpoint") && error.contains("not accepted"),
+        "{error}"
+    );
+    assert!(left.is_empty());
+    assert_eq!(world.server().await.lifecycle_name, "READY_FOR_CUTOVER");
+    assert!(world.events(&job).await.contains(&"SNAPSHOT_FAIL"));
+
+    let hour = Some(std::time::Duration::from_secs(3600));
+    let servers = std::slice::from_ref(&world.server);
+    let job = jobs::start_cutover(&world.hub, &ada(), servers, hour)
+        .await
+        .unwrap()
+        .job;
+    while !world.events(&job).await.contains(&"USING_PREVIOUS_SNAPSHOT") {
+        let saga = world.running(&job).await.unwrap().expect("it was accepted");
+        let attempt = engine::attempt(&world.hub, &saga, 0).await;
+        engine::record(&world.hub, saga, attempt).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,363 @@
+//! One server, its runner, and an account to launch it in.
+
+use std::{sync::Arc, time::Duration};
+
+use cloud::{
+    control::{Cloud, ResourceKind},
+    layers::LayerStore,
+    snapshots::{SnapshotSpec, SnapshotStore},
+};
+use domain::{
+    checkpoint::{CheckpointKind, CheckpointNumber, Consistency},
+    digest::Digest,
+    disk::BLOCK_LEN,
+    ids::{JobId, RunnerId, SourceServerId},
+    job::{InitiatedBy, JobStatus, LaunchStatus},
+    replication::Replication,
+    source_server::ReplicationIntent,
+};
+use protocol::exchange::{Observed, ObservedCheckpoint, ObservedServer, ObservedSnapshot};
+use tokio::task::JoinHandle;
+
+use crate::{
+    Hub,
+    actions::{ActionError, Ordered, jobs, lifecycle},
+    auth::Actor,
+    clock::now_ms,
+    entities::{ledger::LedgerState, source_server, user::UserRole},
+    fixtures::{self, TestHub},
+    machines::{desired, observed},
+    sagas::engine,
+    store::StoreError,
+};
+
+pub const ALL_KINDS: [InitiatedBy; 6] = [
+    InitiatedBy::StartTest,
+    InitiatedBy::StartCutover,
+    InitiatedBy::Terminate,
+    InitiatedBy::FinalizeCutover,
+    InitiatedBy::Disconnect,
+    InitiatedBy::CleanUp,
+];
+
+pub struct World {
+    pub hub: TestHub,
+    pub server: SourceServerId,
+    runner: JoinHandle<()>,
+}
+
+/// What must be as it was when a job has failed, or right when it has succeeded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    pub lifecycle: String,
+    pub images: usize,
+    pub instances: usize,
+    /// Entries of the ledger that are wanted or present.
+    pub open: usize,
+    pub pinned: usize,
+}
+
+pub fn ada() -> Actor {
+    Actor {
+        name: "ada".into(),
+        role: UserRole::Administrator,
+    }
+}
+
+impl World {
+    /// A server that is ready for a test.
+    pub async fn new() -> Self {
+        let hub = fixtures::hub().await;
+        let runner = fixtures::with_runner(&hub).await;
+        let server = fixtures::server(SourceServerId::from_entropy(1), &runner);
+        let id = server.id.0.clone();
+        let mut tx = hub.store.begin().await.unwrap();
+        tx.server_insert(server).await.unwrap();
+        tx.commit().await.unwrap();
+        let world = Self {
+            runner: tokio::spawn(FakeRunner::new(&hub, runner.id.0).run(hub.hub.clone())),
+            hub,
+            server: id,
+        };
+        world
+            .eventually("ready for test", async |world| {
+                world.server().await.lifecycle_name == "READY_FOR_TEST"
+            })
+            .await;
+        world
+    }
+
+    /// A server in the state from which a job of this kind starts.
+    pub async fn before(kind: InitiatedBy) -> Self {
+        let world = Self::new().await;
+        match kind {
+            InitiatedBy::StartTest | InitiatedBy::Disconnect => {}
+            InitiatedBy::StartCutover => world.tested().await,
+            InitiatedBy::Terminate => {
+                world.tested().await;
+                lifecycle::revert_to_ready_for_test(&world.hub, &ada(), &world.server)
+                    .await
+                    .unwrap();
+            }
+            InitiatedBy::FinalizeCutover => {
+                world.tested().await;
+                world.run(InitiatedBy::StartCutover).await;
+            }
+            InitiatedBy::CleanUp => world.leave_something().await,
+        }
+        world
+    }
+
+    async fn tested(&self) {
+        self.run(InitiatedBy::StartTest).await;
+        lifecycle::mark_ready_for_cutover(&self.hub, &ada(), &self.server)
+            .await
+            .unwrap();
+    }
+
+    /// A launch that could not be undone: the account refuses to let go of what was made.
+    async fn leave_something(&self) {
+        use cloud::folder::faults::{Call, Effect, Fault};
+        let deny = |call| {
+            let remedy = "allow it".into();
+            Fault::new(Effect::Deny { remedy }).on(call)
+        };
+        let faults = self.hub.cloud.faults();
+        let denied = [
+            Call::DescribeInstances,
+            Call::DeregisterImage,
+            Call::TerminateInstances,
+        ];
+        faults.set(&denied.map(deny)).unwrap();
+        let job = self.order(InitiatedBy::StartTest).await.unwrap().job;
+        self.drive(&job).await;
+        let LaunchStatus::Failed { left, .. } = self.status(&job).await else {
+            panic!("it was refused")
+        };
+        assert_eq!(left.len(), 2, "{left:?}");
+        faults.set(&[]).unwrap();
+    }
+
+    pub async fn order(&self, kind: InitiatedBy) -> Result<Ordered, ActionError> {
+        let (hub, servers) = (&self.hub, std::slice::from_ref(&self.server));
+        match kind {
+            InitiatedBy::StartTest => jobs::start_test(hub, &ada(), servers).await,
+            InitiatedBy::StartCutover => jobs::start_cutover(hub, &ada(), servers, None).await,
+            InitiatedBy::Terminate => jobs::terminate(hub, &ada(), servers).await,
+            InitiatedBy::FinalizeCutover => jobs::finalize(hub, &ada(), servers).await,
+            InitiatedBy::Disconnect => jobs::disconnect(hub, &ada(), servers).await,
+            InitiatedBy::CleanUp => jobs::clean_up(hub, &ada(), servers).await,
+        }
+    }
+
+    /// Orders a job and sees it through.
+    pub async fn run(&self, kind: InitiatedBy) {
+        let job = self.order(kind).await.unwrap().job;
+        self.drive(&job).await;
+        let status = self.status(&job).await;
+        assert!(
+            !matches!(status, LaunchStatus::Failed { .. }),
+            "{kind:?}: {status:?}"
+        );
+    }
+
+    /// Attempts and records without an engine, until the job has ended.
+    pub async fn drive(&self, job: &JobId) {
+        while let Some(saga) = self.running(job).await.unwrap() {
+            let attempt = engine::attempt(&self.hub, &saga, 0).await;
+            let waits = matches!(attempt.outcome, engine::Outcome::Wait(_));
+            engine::record(&self.hub, saga, attempt).await.unwrap();
+            if waits {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+
+    /// The job's saga, begun, while it runs.
+    pub async fn running(&self, job: &JobId) -> Result<Option<crate::entities::saga::Model>, StoreError> {
+        let saga = self.hub.store.sagas_of_job(job).await?.remove(0);
+        if saga.status.0 != crate::entities::saga::SagaStatus::Running {
+            return Ok(None);
+        }
+        engine::begin(&self.hub, &saga).await?;
+        Ok(Some(saga))
+    }
+
+    /// The hub dies and comes back, with its engine.
+    pub async fn restart(mut self) -> (Self, JoinHandle<()>) {
+        self.runner.abort();
+        let (dir, cloud) = (self.hub.dir.clone(), self.hub.cloud.clone());
+        let runner = self.server().await.runner.0;
+        self.hub = fixtures::reopen(dir, cloud).await;
+        self.runner = tokio::spawn(FakeRunner::new(&self.hub, runner).run(self.hub.hub.clone()));
+        let engine = tokio::spawn(engine::run(self.hub.hub.clone()));
+        (self, engine)
+    }
+
+    /// The runner reports no more.
+    pub fn silence_runner(&self) {
+        self.runner.abort();
+    }
+
+    pub async fn server(&self) -> source_server::Model {
+        self.hub.store.server(&self.server).await.unwrap()
+    }
+
+    pub async fn status(&self, job: &JobId) -> LaunchStatus {
+        let parts = self
+            .hub
+            .store
+            .job_servers(std::slice::from_ref(job))
+            .await
+            .unwrap();
+        parts[0].status.0.clone()
+    }
+
+    pub async fn events(&self, job: &JobId) -> Vec<&'static str> {
+        let events = self.hub.store.job_events(job, 0).await.unwrap();
+        events.iter().map(|row| row.event.name()).collect()
+    }
+
+    pub async fn standing(&self) -> Standing {
+        let server = self.server().await;
+        let place = self.hub.store.account(&server.account).await.unwrap().place();
+        let inventory = self.hub.cloud.inventory(&place).await.unwrap();
+        let count = |kind| inventory.iter().filter(|resource| resource.kind == kind).count();
+        let ledger = self.hub.store.ledger_of_server(&self.server).await.unwrap();
+        let is_open = |state| matches!(state, LedgerState::Wanted | LedgerState::Present);
+        let checkpoints = self.hub.store.checkpoint_list(&self.server).await.unwrap();
+        Standing {
+            lifecycle: server.lifecycle_name,
+            images: count(ResourceKind::Image),
+            instances: count(ResourceKind::Instance),
+            open: ledger.iter().filter(|entry| is_open(entry.state.0)).count(),
+            pinned: checkpoints.iter().filter(|row| row.pinned_by.is_some()).count(),
+        }
+    }
+
+    /// The job is over, and has let go of its server.
+    pub async fn assert_over(&self, job: &JobId) {
+        let row = self.hub.store.job(job).await.unwrap();
+        assert_eq!(row.status.0, JobStatus::Completed);
+        assert!(row.ended_at.is_some());
+        assert_eq!(self.server().await.running_job, None);
+        let events = self.events(job).await;
+        assert_eq!(
+            (events.first(), events.last()),
+            (Some(&"JOB_START"), Some(&"JOB_END"))
+        );
+    }
+
+    pub async fn eventually(&self, what: &str, is_so: impl AsyncFn(&Self) -> bool) {
+        for _ in 0..1000 {
+            if is_so(self).await {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let standing = self.standing().await;
+        panic!("not {what} after 10 s: {standing:?}, {:?}", self.server().await);
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.runner.abort();
+    }
+}
+
+/// Answers every request for a checkpoint, and forgets what is to be disconnected.
+struct FakeRunner {
+    id: RunnerId,
+    store: LayerStore,
+}
+
+impl FakeRunner {
+    fn new(hub: &TestHub, id: RunnerId) -> Self {
+        let place = cloud::control::Place {
+            account: fixtures::MEMBER.parse().unwrap(),
+            region: fixtures::REGION.into(),
+        };
+        Self {
+            id,
+            store: LayerStore::open(hub.cloud.place(&place).snapshots()).unwrap(),
+        }
+    }
+
+    async fn run(self, hub: Arc<Hub>) {
+        let mut checkpoints: Vec<ObservedCheckpoint> = Vec::new();
+        // What an earlier life of this runner has committed.
+        for row in hub.store.sagas_running().await.unwrap_or_default().iter().take(1) {
+            for known in hub.store.checkpoint_list(&row.server).await.unwrap() {
+                checkpoints.push(ObservedCheckpoint {
+                    number: known.checkpoint_number(),
+                    kind: known.kind.0,
+                    consistency: known.consistency.0,
+                    taken_at_ms: known.taken_at,
+                    request: known.request.cast_unsigned(),
+                    disks: known.disks.0,
+                });
+            }
+        }
+        loop {
+            // A generation of its own, so that the poll is answered at once.
+            let desired = desired::wait(&hub, &self.id, u64::MAX).await.unwrap();
+            let mut servers = Vec::new();
+            for wanted in desired.servers {
+                let over = wanted.replication == ReplicationIntent::Disconnected;
+                let answered = checkpoints.last().map_or(0, |last| last.request);
+                let due = checkpoints.is_empty() || wanted.checkpoint_request > answered;
+                if !over && due {
+                    checkpoints.push(
+                        self.commit(checkpoints.len() as u64 + 1, wanted.checkpoint_request)
+                            .await,
+                    );
+                }
+                servers.push(ObservedServer {
+                    id: wanted.id,
+                    replication: Replication::Continuous,
+                    agent: None,
+                    disks: vec![],
+                    checkpoints: if over { vec![] } else { checkpoints.clone() },
+                    forgotten: over,
+                });
+            }
+            let report = Observed {
+                generation: desired.generation,
+                runner_version: "0.1.0".into(),
+                staging_free_bytes: None,
+                servers,
+                turned_away: vec![],
+            };
+            observed::take(&hub, &self.id, report).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn commit(&self, number: u64, request: u64) -> ObservedCheckpoint {
+        let bytes = BLOCK_LEN as u64;
+        let spec = SnapshotSpec {
+            parent: None,
+            bytes,
+            disk: "serial-1".parse().unwrap(),
+            tags: [].into(),
+        };
+        let snapshot = self.store.start(&spec).await.unwrap();
+        self.store.commit(&snapshot).await.unwrap();
+        ObservedCheckpoint {
+            number: CheckpointNumber(number),
+            kind: CheckpointKind::Launchable,
+            consistency: Consistency::Crash,
+            taken_at_ms: now_ms(),
+            request,
+            disks: vec![ObservedSnapshot {
+                disk: spec.disk,
+                device_name: "/dev/sda".into(),
+                is_boot: true,
+                bytes,
+                snapshot: snapshot.0,
+                root: Digest([7; 32]),
+            }],
+        }
+    }
+}
