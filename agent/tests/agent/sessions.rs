@@ -22,7 +22,7 @@ use domain::{
 };
 use protocol::session::{Fault, Goodbye, Phase, Refusal};
 
-use crate::world::{World, noise, write_at};
+use crate::world::{World, loop_device::LoopDevice, noise, write_at};
 
 /// Two blocks of data, four of zeros, two of data, and an odd end.
 fn content() -> Vec<u8> {
@@ -300,4 +300,41 @@ async fn an_agent_that_starts_again_compares_and_sends_nothing_twice() {
     for status in rescans {
         assert_eq!(status.disks[0].replicated_bytes, status.disks[0].total_bytes);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_device_is_copied_and_its_counters_are_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let backing = folder.path().join("backing");
+    // Whole sectors, and a short last block.
+    fs::write(&backing, noise(4 * BLOCK_LEN + 4096, 8)).unwrap();
+    let Some(device) = LoopDevice::attach(&backing) else {
+        eprintln!("no loop device can be made here; nothing was tested");
+        return;
+    };
+    let mut world = World::with_disks(folder, vec![device.path.clone()]).await;
+    world.start_agent();
+    world.first_copy().await;
+    assert_eq!(
+        world.runner.state().checkpoints[0].consistency,
+        Consistency::Crash
+    );
+    world.assert_replica_equals_source();
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let (path, stopped) = (device.path.clone(), stop.clone());
+    let writer = std::thread::spawn(move || {
+        let mut n = 0_u8;
+        while !stopped.load(Relaxed) {
+            n = n.wrapping_add(1);
+            write_at(&path, 4096, &[n; 4096]);
+            fs::File::open(&path).unwrap().sync_all().unwrap();
+        }
+    });
+    assert_eq!(world.checkpoint().await.consistency, Consistency::None);
+    stop.store(true, Relaxed);
+    writer.join().unwrap();
+    assert_eq!(world.checkpoint().await.consistency, Consistency::Crash);
+    world.assert_replica_equals_source();
+    world.stop_agent().await;
 }

@@ -27,6 +27,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub mod enroller;
+pub mod loop_device;
 pub mod program;
 pub mod runner;
 
@@ -59,8 +60,19 @@ pub fn noise(len: usize, seed: u64) -> Vec<u8> {
 impl World {
     /// An enrolled agent whose disks hold `contents`. It does not run yet.
     pub async fn new(contents: &[Vec<u8>]) -> Self {
-        identity::install_crypto_provider();
         let folder = tempfile::tempdir().unwrap();
+        let mut disks = Vec::new();
+        for (number, content) in contents.iter().enumerate() {
+            let path = folder.path().join(format!("disk{number}.raw"));
+            fs::write(&path, content).unwrap();
+            disks.push(path);
+        }
+        Self::with_disks(folder, disks).await
+    }
+
+    /// The same for disks that are there already; everything else goes into `folder`.
+    pub async fn with_disks(folder: tempfile::TempDir, disks: Vec<PathBuf>) -> Self {
+        identity::install_crypto_provider();
         let authority = Authority::generate("test").unwrap();
         let runner = Runner::start(&machine(&authority, &Role::Runner(RunnerId::from_entropy(1)))).await;
         let layout = Layout::new(folder.path().join("agent"));
@@ -69,12 +81,6 @@ impl World {
         machine(&authority, &Role::Agent(server))
             .save(&layout.credentials())
             .unwrap();
-        let mut disks = Vec::new();
-        for (number, content) in contents.iter().enumerate() {
-            let path = folder.path().join(format!("disk{number}.raw"));
-            fs::write(&path, content).unwrap();
-            disks.push(path);
-        }
         let found = discover::named(&Roots::default(), &disks).unwrap();
         let config = Config {
             runner_host: "127.0.0.1".into(),
