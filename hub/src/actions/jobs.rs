@@ -36,9 +36,10 @@ use crate::{
 /// As many as MGN takes in one request.
 pub const SERVERS_MAX: usize = 200;
 
-/// What a launch is for, and what the operator allows for it.
+/// What a job is to do.
 #[derive(Debug, Clone, Copy)]
-enum Kind {
+pub enum Kind {
+    /// Beside the purpose: the age up to which an older checkpoint will do if no fresh one comes in time.
     Launch(Purpose, Option<Duration>),
     Terminate,
     Retire(Ending),
@@ -141,7 +142,8 @@ pub async fn clean_up(hub: &Hub, actor: &Actor, servers: &[SourceServerId]) -> R
     order(hub, actor, servers, Kind::CleanUp, BTreeMap::new()).await
 }
 
-async fn order(
+/// Orders a job of any kind, with tags for whoever looks for it later.
+pub async fn order(
     hub: &Hub,
     actor: &Actor,
     servers: &[SourceServerId],

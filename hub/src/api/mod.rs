@@ -1,11 +1,152 @@
-//! The API.
+//! The API on the UI listener.
+//!
+//! - [`mgn`]: operations in the shape of AWS MGN's, for automation that exists.
+//! - [`v1`]: what MGN has no words for: organizations, tokens, runners, checkpoints, the ledger.
+//! - [`caller`]: who asks.
+//!
+//! Members that are not known are ignored, as clients of newer MGN versions send some.
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{
+    Json, Router,
+    extract::{FromRequest, Request},
+    http::{HeaderValue, StatusCode},
+    response::{IntoResponse, Response},
+};
+use serde::de::DeserializeOwned;
+use serde_json::json;
 
-use crate::Hub;
+use crate::{Hub, actions::ActionError, store::StoreError};
 
-pub fn router(_hub: Arc<Hub>) -> Router {
+pub mod caller;
+pub mod mgn;
+#[cfg(test)]
+mod tests;
+pub mod v1;
+
+/// A request names at most two hundred servers and fifty tags.
+const BODY_MAX: usize = 256 << 10;
+
+pub fn router(hub: Arc<Hub>) -> Router {
     Router::new()
+        .merge(mgn::routes())
+        .nest("/api/v1", v1::routes())
+        .with_state(hub)
+}
+
+/// An answer that is not a success, in the shape of an AWS `rest-json` error.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    /// MGN's exception.
+    kind: &'static str,
+    message: String,
+    /// MGN's `ErrorDetails`: one per server that could not take part.
+    errors: Vec<serde_json::Value>,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            kind,
+            message: message.into(),
+            errors: Vec::new(),
+        }
+    }
+
+    pub fn validation(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "ValidationException", message)
+    }
+
+    pub fn not_found(what: impl std::fmt::Display) -> Self {
+        let message = format!("{what} does not exist");
+        Self::new(StatusCode::NOT_FOUND, "ResourceNotFoundException", message)
+    }
+
+    fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error, "a request to the API failed");
+        let message = "the hub could not use its own state; nothing was done";
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "InternalServerException",
+            message,
+        )
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound { what } => Self::not_found(what),
+            StoreError::Illegal(illegal) => Self::validation(illegal.to_string()),
+            StoreError::Database(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<ActionError> for ApiError {
+    fn from(error: ActionError) -> Self {
+        let message = error.to_string();
+        match error {
+            ActionError::Forbidden { .. } => {
+                Self::new(StatusCode::FORBIDDEN, "AccessDeniedException", message)
+            }
+            ActionError::NotFound { what } => Self::not_found(what),
+            ActionError::Invalid(_) => Self::validation(message),
+            ActionError::Refused(refused) => {
+                let details = refused.into_iter().map(|refused| {
+                    json!({
+                        "message": refused.reason,
+                        "resourceId": refused.server,
+                        "resourceType": "SourceServer",
+                    })
+                });
+                Self {
+                    errors: details.collect(),
+                    ..Self::new(StatusCode::CONFLICT, "ConflictException", message)
+                }
+            }
+            ActionError::Store(_) | ActionError::Identity(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut body = json!({ "code": self.kind, "message": self.message });
+        if !self.errors.is_empty() {
+            body["errors"] = self.errors.into();
+        }
+        let mut response = (self.status, Json(body)).into_response();
+        let header = HeaderValue::from_static(self.kind);
+        response.headers_mut().insert("x-amzn-errortype", header);
+        response
+    }
+}
+
+/// A request's JSON body. None at all stands for one without members, as AWS clients send it.
+#[derive(Debug)]
+pub struct Ask<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Ask<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let body = axum::body::to_bytes(request.into_body(), BODY_MAX)
+            .await
+            .map_err(|_| ApiError::validation(format!("the request is longer than {BODY_MAX} bytes")))?;
+        let body = if body.is_empty() { &b"{}"[..] } else { &body[..] };
+        serde_json::from_slice(body)
+            .map(Self)
+            .map_err(|error| ApiError::validation(format!("the request cannot be read: {error}")))
+    }
+}
+
+/// A time as MGN writes it.
+fn date_time(ms: i64) -> String {
+    chrono::DateTime::from_timestamp_millis(ms)
+        .unwrap_or_default()
+        .to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }

@@ -1,0 +1,41 @@
+//! Who asks the API: the one place where a request's credentials are read.
+//!
+//! Today that is `Authorization: Bearer <API key>`. Requests that are signed in AWS's manner belong here.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, StatusCode, header::AUTHORIZATION, request::Parts},
+};
+
+use super::ApiError;
+use crate::{Hub, auth::Actor};
+
+#[derive(Debug)]
+pub struct Caller(pub Actor);
+
+impl FromRequestParts<Arc<Hub>> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, hub: &Arc<Hub>) -> Result<Self, ApiError> {
+        let refuse = |kind, message: &str| Err(ApiError::new(StatusCode::FORBIDDEN, kind, message));
+        let Some(key) = bearer(&parts.headers) else {
+            let message = "an API key is needed: Authorization: Bearer …; `orglift-hub key add` makes one";
+            return refuse("MissingAuthenticationTokenException", message);
+        };
+        match hub.key_actor(key).await? {
+            Some(actor) => Ok(Self(actor)),
+            None => refuse(
+                "UnrecognizedClientException",
+                "this hub does not know the API key",
+            ),
+        }
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, key) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+}

@@ -1,0 +1,315 @@
+//! The API as automation meets it: requests over the whole router, a server and a runner behind it.
+
+use axum::{
+    Router,
+    body::Body,
+    http::{Request, StatusCode, header::AUTHORIZATION},
+};
+use domain::ids::{RunnerId, SourceServerId};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use crate::{
+    auth,
+    entities::user::UserRole,
+    fixtures::{self, MEMBER, TestHub},
+    serve::ui_router,
+};
+
+struct Client {
+    hub: TestHub,
+    router: Router,
+    key: String,
+    server: SourceServerId,
+}
+
+async fn client(role: UserRole) -> Client {
+    let hub = fixtures::hub().await;
+    let runner = fixtures::with_runner(&hub).await;
+    let server = fixtures::server(SourceServerId::from_entropy(1), &runner);
+    let id = server.id.0.clone();
+    let mut tx = hub.store.begin().await.unwrap();
+    tx.server_insert(server).await.unwrap();
+    tx.server_on(&id, domain::lifecycle::Event::FirstLaunchableCheckpoint)
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    auth::user_put(&hub.store, "ada", role, "correct horse".into())
+        .await
+        .unwrap();
+    Client {
+        router: ui_router(hub.hub.clone()),
+        key: auth::key_add(&hub.store, "ada").await.unwrap(),
+        server: id,
+        hub,
+    }
+}
+
+impl Client {
+    async fn call(&self, method: &str, path: &str, body: Value) -> (StatusCode, Value) {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(AUTHORIZATION, format!("Bearer {}", self.key))
+            .body(Body::from(body.to_string()))
+            .unwrap();
+        answer(&self.router, request).await
+    }
+
+    async fn mgn(&self, operation: &str, body: Value) -> (StatusCode, Value) {
+        self.call("POST", &format!("/{operation}"), body).await
+    }
+}
+
+async fn answer(router: &Router, request: Request<Body>) -> (StatusCode, Value) {
+    let response = router.clone().oneshot(request).await.unwrap();
+    let status = response.status();
+    let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+}
+
+#[tokio::test]
+async fn a_request_without_a_key_is_turned_away() {
+    let client = client(UserRole::Viewer).await;
+    let bare = Request::post("/DescribeSourceServers")
+        .body(Body::empty())
+        .unwrap();
+    let (status, body) = answer(&client.router, bare).await;
+    assert_eq!(
+        (status, body["code"].as_str()),
+        (StatusCode::FORBIDDEN, Some("MissingAuthenticationTokenException"))
+    );
+    let wrong = Request::post("/DescribeSourceServers")
+        .header(AUTHORIZATION, "Bearer olk1.nonsense")
+        .body(Body::empty())
+        .unwrap();
+    assert_eq!(
+        answer(&client.router, wrong).await.1["code"],
+        "UnrecognizedClientException"
+    );
+}
+
+#[tokio::test]
+async fn servers_are_described_in_mgns_shape() {
+    let client = client(UserRole::Viewer).await;
+    let (status, body) = client
+        .mgn(
+            "DescribeSourceServers",
+            json!({ "filters": {}, "aMemberOfTomorrow": 1 }),
+        )
+        .await;
+    assert_eq!(status, StatusCode::OK);
+    let mut server = body["items"][0].clone();
+    // Times differ from run to run.
+    server["lifeCycle"]["addedToServiceDateTime"] = "T".into();
+    server["sourceProperties"]["lastUpdatedDateTime"] = "T".into();
+    server["dataReplicationInfo"]["dataReplicationInitiation"]["startDateTime"] = "T".into();
+    insta::assert_json_snapshot!(server);
+
+    let other = json!({ "accountID": "999999999999" });
+    assert_eq!(
+        client.mgn("DescribeSourceServers", other).await.1["items"],
+        json!([])
+    );
+    let testing = json!({ "filters": { "lifeCycleStates": ["TESTING"] } });
+    assert_eq!(
+        client.mgn("DescribeSourceServers", testing).await.1["items"],
+        json!([])
+    );
+}
+
+#[tokio::test]
+async fn a_test_is_accepted_and_can_be_followed() {
+    let client = client(UserRole::Operator).await;
+    let body = json!({ "sourceServerIDs": [client.server], "accountID": MEMBER, "tags": { "wave": "1" } });
+    let (status, body) = client.mgn("StartTest", body).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{body}");
+    let job = &body["job"];
+    assert_eq!(
+        (
+            job["type"].as_str(),
+            job["initiatedBy"].as_str(),
+            job["status"].as_str()
+        ),
+        (Some("LAUNCH"), Some("START_TEST"), Some("PENDING"))
+    );
+    assert_eq!(job["tags"]["wave"], "1");
+    assert_eq!(job["participatingServers"][0]["launchStatus"], "PENDING");
+
+    let (_, jobs) = client
+        .mgn("DescribeJobs", json!({ "filters": { "jobIDs": [job["jobID"]] } }))
+        .await;
+    assert_eq!(jobs["items"][0]["jobID"], job["jobID"]);
+    let (status, _) = client
+        .mgn("DescribeJobLogItems", json!({ "jobID": job["jobID"] }))
+        .await;
+    assert_eq!(status, StatusCode::OK);
+    let elsewhere = json!({ "jobID": job["jobID"], "accountID": "999999999999" });
+    assert_eq!(
+        client.mgn("DescribeJobLogItems", elsewhere).await.0,
+        StatusCode::NOT_FOUND
+    );
+
+    let again = json!({ "sourceServerIDs": [client.server] });
+    let (status, body) = client.mgn("StartTest", again).await;
+    assert_eq!(
+        (status, body["code"].as_str()),
+        (StatusCode::CONFLICT, Some("ConflictException"))
+    );
+    assert_eq!(body["errors"][0]["resourceId"], json!(client.server));
+}
+
+#[tokio::test]
+async fn roles_are_kept_apart_and_every_refusal_is_in_the_log() {
+    let client = client(UserRole::Operator).await;
+    let server = json!({ "sourceServerID": client.server });
+    let ready = json!({ "sourceServerID": client.server, "lifeCycle": { "state": "READY_FOR_CUTOVER" } });
+    let (status, body) = client.mgn("ChangeServerLifeCycleState", ready).await;
+    assert_eq!(
+        (status, body["lifeCycle"]["state"].as_str()),
+        (StatusCode::OK, Some("READY_FOR_CUTOVER"))
+    );
+    let (status, body) = client
+        .mgn("StartCutover", json!({ "sourceServerIDs": [client.server] }))
+        .await;
+    assert_eq!(
+        (status, body["code"].as_str()),
+        (StatusCode::FORBIDDEN, Some("AccessDeniedException"))
+    );
+    assert!(
+        body["message"].as_str().unwrap().contains("an approver"),
+        "{body}"
+    );
+    assert_eq!(
+        client.mgn("DisconnectFromService", server).await.0,
+        StatusCode::FORBIDDEN
+    );
+    let log = client
+        .hub
+        .store
+        .audit_of(client.server.as_str(), 10)
+        .await
+        .unwrap();
+    assert_eq!(
+        log.iter()
+            .filter(|entry| entry.outcome.contains("approver"))
+            .count(),
+        2
+    );
+}
+
+#[tokio::test]
+async fn replication_is_paused_resumed_stopped_and_started() {
+    let client = client(UserRole::Operator).await;
+    let server = json!({ "sourceServerID": client.server });
+    let intent = async || {
+        client
+            .hub
+            .store
+            .server(&client.server)
+            .await
+            .unwrap()
+            .intent
+            .name()
+    };
+    for (operation, wanted) in [
+        ("PauseReplication", "PAUSED"),
+        ("ResumeReplication", "RUN"),
+        ("RetryDataReplication", "RUN"),
+        ("StopReplication", "STOPPED"),
+        ("StartReplication", "RUN"),
+    ] {
+        let (status, body) = client.mgn(operation, server.clone()).await;
+        assert_eq!(status, StatusCode::OK, "{operation}: {body}");
+        assert_eq!(intent().await, wanted, "{operation}");
+    }
+    let (status, body) = client.mgn("ResumeReplication", server).await;
+    assert_eq!(status, StatusCode::CONFLICT, "{body}");
+    assert_eq!(
+        client
+            .hub
+            .store
+            .server(&client.server)
+            .await
+            .unwrap()
+            .lifecycle_name,
+        "NOT_READY"
+    );
+}
+
+#[tokio::test]
+async fn launch_settings_are_changed_member_by_member() {
+    let client = client(UserRole::Operator).await;
+    let update =
+        json!({ "sourceServerID": client.server, "copyPrivateIp": true, "instanceType": "c5.large" });
+    let (status, after) = client.mgn("UpdateLaunchConfiguration", update).await;
+    assert_eq!(status, StatusCode::OK, "{after}");
+    let (_, read) = client
+        .mgn(
+            "GetLaunchConfiguration",
+            json!({ "sourceServerID": client.server }),
+        )
+        .await;
+    assert_eq!(read, after);
+    assert_eq!(
+        (read["copyPrivateIp"].as_bool(), read["copyTags"].as_bool()),
+        (Some(true), Some(true))
+    );
+    assert_eq!(read["instanceType"], "c5.large");
+}
+
+#[tokio::test]
+async fn a_roster_is_added_and_reached_or_said_why_not() {
+    let client = client(UserRole::Administrator).await;
+    let roster = json!({
+        "name": "Tenant", "reach": "ROSTER",
+        "accounts": [{ "id": "444455556666", "name": "tenant", "region": "eu-west-1" }],
+    });
+    let (status, body) = client.call("POST", "/api/v1/organizations", roster.clone()).await;
+    assert_eq!(status, StatusCode::CREATED, "{body}");
+    crate::tasks::accounts::refresh(&client.hub).await.unwrap();
+    let (_, body) = client.call("GET", "/api/v1/accounts", Value::Null).await;
+    let access: Vec<_> = body["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| &row["access"]["access"])
+        .collect();
+    assert_eq!(access, ["OK", "DENIED"]);
+    let remedy = body["items"][1]["access"]["remedy"].as_str().unwrap();
+    assert!(remedy.contains("444455556666"), "{remedy}");
+    // The same account cannot belong to two.
+    assert_eq!(
+        client.call("POST", "/api/v1/organizations", roster).await.0,
+        StatusCode::BAD_REQUEST
+    );
+
+    let token = json!({ "account": "444455556666", "purpose": "runner" });
+    let (status, body) = client.call("POST", "/api/v1/tokens", token).await;
+    assert_eq!(status, StatusCode::CREATED);
+    body["token"]
+        .as_str()
+        .unwrap()
+        .parse::<protocol::enrol::Token>()
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_server_is_shown_with_its_checkpoints_and_ledger() {
+    let client = client(UserRole::Viewer).await;
+    let path = format!("/api/v1/servers/{}", client.server);
+    let (status, body) = client.call("GET", &path, Value::Null).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!((&body["checkpoints"], &body["ledger"]), (&json!([]), &json!([])));
+    assert_eq!(body["sourceServer"]["sourceServerID"], json!(client.server));
+    let missing = format!("/api/v1/servers/{}", SourceServerId::from_entropy(9));
+    assert_eq!(
+        client.call("GET", &missing, Value::Null).await.0,
+        StatusCode::NOT_FOUND
+    );
+    let runner = format!("/api/v1/runners/{}/revoke", RunnerId::from_entropy(1));
+    assert_eq!(
+        client.call("POST", &runner, Value::Null).await.0,
+        StatusCode::FORBIDDEN
+    );
+}
