@@ -1,1 +1,35 @@
-//! member-runner
+//! The program in a member account. It receives what agents send, keeps it as checkpoints, and tells
+//! the hub what is.
+//!
+//! ```text
+//! agent ══ TCP 1500 ══▶ session ─▶ staging ─▶ SnapshotStore      one checkpoint: a snapshot per disk,
+//!                          │          └─────▶ ledger             digests, and the manifest that names them
+//!                          ▼
+//!                       standing ─▶ Observed ─▶ hub link ══▶ hub ══▶ Desired
+//! ```
+//!
+//! - [`runner`]: the core. It stands without a hub: `Desired` comes in, `Observed` goes out.
+//! - [`session`]: one connection of an agent, from its TLS handshake to its end.
+//! - [`staging`]: blocks on their way into the open snapshots.
+//! - [`ledger`]: what is committed, on disk. A checkpoint exists from the rename of its manifest on.
+//! - [`standing`]: the state of a server's replication.
+//! - [`housekeeping`]: old checkpoints leave, and whatever no manifest names.
+//! - [`hub`], [`enrolment`]: the link to the hub, and HTTPS for agents that enrol.
+//! - [`export`]: a disk of a checkpoint as a raw image.
+
+pub mod cli;
+mod digests;
+mod enrolment;
+pub mod export;
+mod files;
+mod housekeeping;
+mod hub;
+mod ledger;
+mod run;
+pub mod runner;
+mod server;
+mod session;
+mod staging;
+mod standing;
+
+pub use runner::{Runner, RunnerConfig, RunnerError};

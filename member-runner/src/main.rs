@@ -1,1 +1,3 @@
-fn main() {}
+fn main() -> std::process::ExitCode {
+    member_runner::cli::main_from(std::env::args_os())
+}

@@ -1,0 +1,238 @@
+//! The command line of `orglift-runner`.
+
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use anyhow::Context;
+use chrono::{DateTime, SecondsFormat};
+use clap::{Args, Parser, Subcommand};
+use domain::ids::SourceServerId;
+use protocol::exchange::Observed;
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    export::{self, Meter, Which},
+    files,
+    ledger::read_checkpoints,
+    run::{self, OBSERVED_FILE, Options, STORE_FILE},
+    server::server_dir,
+};
+
+/// Receives the disks of source servers and keeps them as checkpoints.
+#[derive(Debug, Parser)]
+#[command(name = "orglift-runner", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs until it is told to stop.
+    Run(RunArgs),
+    /// Writes a disk of a checkpoint to a file, as a raw image.
+    Export(ExportArgs),
+    /// Lists the checkpoints of a source server.
+    Checkpoints {
+        #[arg(long)]
+        server: SourceServerId,
+        #[command(flatten)]
+        dir: Dir,
+    },
+    /// Says how replication stands, as the running runner reported last.
+    Status {
+        #[command(flatten)]
+        dir: Dir,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Dir {
+    /// The runner's state.
+    #[arg(long, default_value = "/var/lib/orglift/runner")]
+    dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    #[command(flatten)]
+    dir: Dir,
+    /// The hub's machine API.
+    #[arg(long, value_name = "HOST:PORT")]
+    hub: String,
+    /// A file with the enrolment token, needed once. `ORGLIFT_TOKEN` in the environment serves as well.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Where snapshots are kept: layers:PATH or layers:PATH?limit=BYTES.
+    #[arg(long)]
+    store: String,
+    /// Where agents replicate to.
+    #[arg(long, default_value = "0.0.0.0:1500")]
+    data_listen: SocketAddr,
+    /// Where agents enrol.
+    #[arg(long, default_value = "0.0.0.0:443")]
+    enrol_listen: SocketAddr,
+    /// The address that agents are told; by default, the one by which the hub is reached.
+    #[arg(long)]
+    address: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct ExportArgs {
+    #[arg(long)]
+    server: SourceServerId,
+    /// Its number, or `latest`.
+    #[arg(long, default_value = "latest")]
+    checkpoint: Which,
+    /// The disk's identifier, or its name on the source server.
+    #[arg(long)]
+    disk: String,
+    #[arg(long, value_name = "FILE")]
+    to: PathBuf,
+    #[command(flatten)]
+    dir: Dir,
+    /// By default, the store that the runner used last.
+    #[arg(long)]
+    store: Option<String>,
+}
+
+pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help goes to a pipe that may be closed.
+            drop(error.print());
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let filter = EnvFilter::try_from_env("ORGLIFT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let logging = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // Fails if this process has logging already, which is as good.
+    drop(logging.try_init());
+    identity::install_crypto_provider();
+    match tokio::runtime::Runtime::new()
+        .context("cannot start the runtime")
+        .and_then(|runtime| runtime.block_on(execute(cli.command)))
+    {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("orglift-runner: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn execute(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Run(args) => run::run(args.options()?).await,
+        Command::Export(args) => export_disk(args).await,
+        Command::Checkpoints { server, dir } => list_checkpoints(&server, &dir),
+        Command::Status { dir } => show_status(&dir),
+    }
+}
+
+impl RunArgs {
+    fn options(self) -> anyhow::Result<Options> {
+        let token = match self.token_file {
+            Some(file) => Some(
+                std::fs::read_to_string(&file)
+                    .with_context(|| format!("cannot read the token file {}", file.display()))?,
+            ),
+            None => std::env::var("ORGLIFT_TOKEN").ok(),
+        };
+        Ok(Options {
+            dir: self.dir.dir,
+            hub: self.hub,
+            token,
+            store: self.store,
+            data_listen: self.data_listen,
+            enrol_listen: self.enrol_listen,
+            address: self.address,
+        })
+    }
+}
+
+async fn export_disk(args: ExportArgs) -> anyhow::Result<()> {
+    let store = if let Some(store) = args.store {
+        store
+    } else {
+        let kept = files::read(&args.dir.dir.join(STORE_FILE))?;
+        let kept = kept.context("no runner has run here: say where its snapshots are by --store")?;
+        String::from_utf8(kept).context("the name of the store is damaged: give it by --store")?
+    };
+    let store = run::open_store(&store)?;
+    let held = export::hold(&args.dir.dir, &args.server, args.checkpoint)?;
+    let disk = export::disk(&held.checkpoint, &args.disk)?;
+    let mut meter = Meter::new(disk.bytes);
+    export::export(&store, disk, &args.to, |done| meter.show(done)).await?;
+    println!(
+        "{}: {} bytes of {} ({}), checkpoint {} of {}",
+        args.to.display(),
+        disk.bytes,
+        disk.device_name,
+        disk.disk,
+        held.checkpoint.number,
+        time(held.checkpoint.taken_at_ms),
+    );
+    Ok(())
+}
+
+fn list_checkpoints(server: &SourceServerId, dir: &Dir) -> anyhow::Result<()> {
+    let folder = server_dir(&dir.dir, server);
+    if !folder.join("checkpoints").exists() {
+        anyhow::bail!("nothing is kept here of source server {server}");
+    }
+    for checkpoint in read_checkpoints(&folder)? {
+        let kind = serde_json::to_value(checkpoint.kind)?;
+        println!(
+            "{:>6}  {}  {:<10}  {}",
+            checkpoint.number,
+            time(checkpoint.taken_at_ms),
+            kind.as_str().unwrap_or_default(),
+            checkpoint.consistency.name(),
+        );
+        for disk in &checkpoint.disks {
+            let bytes = disk.bytes;
+            println!(
+                "        {}  {}  {bytes} bytes  {}",
+                disk.disk, disk.device_name, disk.snapshot
+            );
+        }
+    }
+    Ok(())
+}
+
+fn show_status(dir: &Dir) -> anyhow::Result<()> {
+    let text = files::read(&dir.dir.join(OBSERVED_FILE))?.context("no runner has run here")?;
+    let observed: Observed = serde_json::from_slice(&text)?;
+    if let Some(free) = observed.staging_free_bytes {
+        println!("staging area: {free} bytes free");
+    }
+    for server in &observed.servers {
+        let (state, count) = (server.replication.name(), server.checkpoints.len());
+        let name = server
+            .agent
+            .as_ref()
+            .map_or("-", |agent| agent.properties.hostname.as_str());
+        println!("{}  {name}  {state}  {count} checkpoints", server.id);
+        for disk in &server.disks {
+            let (name, done, total) = (&disk.device_name, disk.replicated_bytes, disk.total_bytes);
+            println!(
+                "    {name}  {done} of {total} bytes, {} waiting",
+                disk.backlogged_bytes
+            );
+        }
+        if let domain::replication::Replication::Stalled(stall) = &server.replication {
+            println!("    {}", stall.detail);
+        }
+    }
+    Ok(())
+}
+
+fn time(ms: i64) -> String {
+    DateTime::from_timestamp_millis(ms).map_or_else(
+        || "?".into(),
+        |time| time.to_rfc3339_opts(SecondsFormat::Secs, true),
+    )
+}

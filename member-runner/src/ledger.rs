@@ -1,0 +1,351 @@
+//! What is committed of one server, on disk.
+//!
+//! ```text
+//! checkpoints/<number>.json      the manifest; its rename is the moment the checkpoint exists
+//! digests/<number>-<disk>        digests of the blocks that changed in it
+//! ```
+//!
+//! Snapshots and digests are durable before the manifest that names them is written. Whoever reads a
+//! checkpoint holds a shared lock on its manifest, and then it is not removed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use domain::{
+    checkpoint::{CheckpointKind, CheckpointNumber},
+    digest::Digest,
+    disk::{Disk, DiskId},
+};
+use protocol::{
+    exchange::{ObservedCheckpoint, ObservedSnapshot},
+    session::CheckpointOffer,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    digests::{DigestChange, DiskDigests, Kept},
+    files::{self, FileError, context},
+};
+
+#[derive(Debug)]
+pub struct Ledger {
+    dir: PathBuf,
+    /// Oldest first.
+    checkpoints: Vec<ObservedCheckpoint>,
+    heads: BTreeMap<DiskId, Head>,
+}
+
+/// A disk as the newest checkpoint has it.
+#[derive(Debug, Clone)]
+pub struct Head {
+    pub snapshot: String,
+    pub digests: Arc<DiskDigests>,
+    pub root: Digest,
+}
+
+/// One disk's part of a checkpoint that is about to exist.
+#[derive(Debug)]
+pub struct StagedDisk {
+    pub disk: Disk,
+    pub snapshot: String,
+    /// `None`: nothing of it changed, and it keeps its snapshot.
+    pub change: Option<DigestChange>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Manifest {
+    version: u32,
+    #[serde(flatten)]
+    checkpoint: ObservedCheckpoint,
+}
+
+const MANIFEST_VERSION: u32 = 1;
+
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("the manifest {path} is damaged")]
+    Manifest {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("the manifest {path} is of version {version}, which this program does not know")]
+    Version { path: PathBuf, version: u32 },
+    #[error("no disk {0} is in the newest checkpoint")]
+    NoHead(DiskId),
+}
+
+/// Whether a checkpoint could be removed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Forgotten {
+    Yes,
+    /// Somebody reads it.
+    InUse,
+}
+
+impl Ledger {
+    /// Reads the ledger in `dir`. Disks whose digests are lost are returned: they must be made anew.
+    pub fn load(dir: &Path) -> Result<(Self, Vec<DiskId>), LedgerError> {
+        for sub in ["checkpoints", "digests"] {
+            let sub = dir.join(sub);
+            fs::create_dir_all(&sub).map_err(context("create", &sub))?;
+        }
+        let mut ledger = Self {
+            dir: dir.to_owned(),
+            checkpoints: read_checkpoints(dir)?,
+            heads: BTreeMap::new(),
+        };
+        ledger.remove_orphans()?;
+        let lost = ledger.rebuild_heads()?;
+        Ok((ledger, lost))
+    }
+
+    pub fn checkpoints(&self) -> &[ObservedCheckpoint] {
+        &self.checkpoints
+    }
+
+    pub fn newest(&self) -> Option<&ObservedCheckpoint> {
+        self.checkpoints.last()
+    }
+
+    pub fn head(&self, disk: &DiskId) -> Option<&Head> {
+        self.heads.get(disk)
+    }
+
+    /// Every snapshot that a checkpoint needs.
+    pub fn snapshots(&self) -> BTreeSet<&str> {
+        let disks = self.checkpoints.iter().flat_map(|checkpoint| &checkpoint.disks);
+        disks.map(|disk| disk.snapshot.as_str()).collect()
+    }
+
+    /// Replaces the digests of a disk in the newest checkpoint by ones made from its blocks.
+    pub fn restore_head(&mut self, disk: &DiskId, digests: DiskDigests) -> Result<(), LedgerError> {
+        let number = self.newest().map(|newest| newest.number);
+        let (Some(number), Some(head)) = (number, self.heads.get_mut(disk)) else {
+            return Err(LedgerError::NoHead(disk.clone()));
+        };
+        let blocks = (0..)
+            .map_while(|block| digests.get(block).map(|digest| (block, digest)))
+            .collect();
+        let change = DigestChange {
+            from_scratch: true,
+            bytes: digests.bytes,
+            blocks,
+        };
+        change.write(&digest_path(&self.dir, number, disk))?;
+        head.digests = Arc::new(digests);
+        Ok(())
+    }
+
+    /// Makes a checkpoint of snapshots that are committed. On an error there is none, and all is as before.
+    pub fn commit(
+        &mut self,
+        offer: &CheckpointOffer,
+        disks: Vec<StagedDisk>,
+    ) -> Result<(CheckpointNumber, Vec<Digest>), LedgerError> {
+        let number = self
+            .newest()
+            .map_or(CheckpointNumber(1), |newest| newest.number.next());
+        let mut heads = BTreeMap::new();
+        let mut listed = Vec::new();
+        for StagedDisk {
+            disk,
+            snapshot,
+            change,
+        } in disks
+        {
+            let before = self.heads.get(&disk.id);
+            let head = match (change, before) {
+                (None, Some(head)) => head.clone(),
+                (None, None) => return Err(LedgerError::NoHead(disk.id)),
+                (Some(change), before) => {
+                    let mut digests = before.map_or_else(
+                        || DiskDigests::of_zeros(change.bytes),
+                        |head| (*head.digests).clone(),
+                    );
+                    digests.apply(&change);
+                    change.write(&digest_path(&self.dir, number, &disk.id))?;
+                    Head {
+                        snapshot,
+                        root: digests.root(),
+                        digests: Arc::new(digests),
+                    }
+                }
+            };
+            listed.push(ObservedSnapshot {
+                disk: disk.id.clone(),
+                device_name: disk.device_name,
+                is_boot: disk.is_boot,
+                bytes: disk.bytes,
+                snapshot: head.snapshot.clone(),
+                root: head.root,
+            });
+            heads.insert(disk.id, head);
+        }
+        let checkpoint = ObservedCheckpoint {
+            number,
+            kind: offer.kind,
+            consistency: offer.consistency,
+            taken_at_ms: offer.taken_at_ms,
+            request: offer.request,
+            disks: listed,
+        };
+        let manifest = Manifest {
+            version: MANIFEST_VERSION,
+            checkpoint,
+        };
+        let text = serde_json::to_vec_pretty(&manifest).expect("a manifest's keys are text");
+        files::replace(&manifest_path(&self.dir, number), &text)?;
+        let roots = manifest.checkpoint.disks.iter().map(|disk| disk.root).collect();
+        self.checkpoints.push(manifest.checkpoint);
+        self.heads = heads;
+        Ok((number, roots))
+    }
+
+    /// Removes a checkpoint that is not the newest. Its digests go over to the next one first. Snapshots
+    /// that no other names are left to the caller.
+    pub fn forget(&mut self, number: CheckpointNumber) -> Result<Forgotten, LedgerError> {
+        let at = self
+            .checkpoints
+            .iter()
+            .position(|checkpoint| checkpoint.number == number);
+        let Some((at, next)) = at.and_then(|at| Some((at, self.checkpoints.get(at + 1)?))) else {
+            return Ok(Forgotten::InUse);
+        };
+        let path = manifest_path(&self.dir, number);
+        let manifest = fs::File::open(&path).map_err(context("open", &path))?;
+        let alone = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+        if rustix::fs::flock(&manifest, alone).is_err() {
+            return Ok(Forgotten::InUse);
+        }
+        let disks = self.checkpoints[at].disks.iter().map(|snapshot| &snapshot.disk);
+        let own: Vec<_> = disks
+            .map(|disk| (disk, digest_path(&self.dir, number, disk)))
+            .collect();
+        for (disk, path) in &own {
+            let continued = next.disks.iter().any(|snapshot| snapshot.disk == **disk);
+            if !continued {
+                continue;
+            }
+            let Kept::Change(change) = DigestChange::read(path)? else {
+                continue; // Nothing changed, or it is lost and the head is made anew at the next start.
+            };
+            let next_path = digest_path(&self.dir, next.number, disk);
+            let folded = match DigestChange::read(&next_path)? {
+                Kept::Change(later) => change.followed_by(later),
+                Kept::Damaged => continue,
+                Kept::Nothing => change,
+            };
+            folded.write(&next_path)?;
+        }
+        files::remove(&path)?;
+        for (_, path) in own {
+            files::remove(&path)?;
+        }
+        self.checkpoints.remove(at);
+        Ok(Forgotten::Yes)
+    }
+
+    /// Drafts, and digests of checkpoints that came to nothing.
+    fn remove_orphans(&self) -> Result<(), FileError> {
+        let numbers: BTreeSet<_> = self.checkpoints.iter().map(|one| one.number.0).collect();
+        for name in names(&self.dir.join("digests"))? {
+            let number = name.split_once('-').and_then(|(number, _)| number.parse().ok());
+            if files::is_draft(&name) || number.is_none_or(|number| !numbers.contains(&number)) {
+                files::remove(&self.dir.join("digests").join(name))?;
+            }
+        }
+        for name in names(&self.dir.join("checkpoints"))? {
+            if files::is_draft(&name) {
+                files::remove(&self.dir.join("checkpoints").join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn rebuild_heads(&mut self) -> Result<Vec<DiskId>, LedgerError> {
+        let mut lost = Vec::new();
+        let Some(newest) = self.checkpoints.last() else {
+            return Ok(lost);
+        };
+        for snapshot in &newest.disks {
+            let mut digests = DiskDigests::of_zeros(snapshot.bytes);
+            let mut whole = true;
+            for checkpoint in &self.checkpoints {
+                match DigestChange::read(&digest_path(&self.dir, checkpoint.number, &snapshot.disk))? {
+                    Kept::Change(change) => digests.apply(&change),
+                    Kept::Damaged => whole = false,
+                    Kept::Nothing => {}
+                }
+            }
+            if !whole || digests.bytes != snapshot.bytes || digests.root() != snapshot.root {
+                lost.push(snapshot.disk.clone());
+            }
+            let head = Head {
+                snapshot: snapshot.snapshot.clone(),
+                digests: Arc::new(digests),
+                root: snapshot.root,
+            };
+            self.heads.insert(snapshot.disk.clone(), head);
+        }
+        Ok(lost)
+    }
+}
+
+/// The committed checkpoints in a server's folder, oldest first.
+pub fn read_checkpoints(dir: &Path) -> Result<Vec<ObservedCheckpoint>, LedgerError> {
+    let folder = dir.join("checkpoints");
+    let mut checkpoints = Vec::new();
+    for name in names(&folder)? {
+        let path = folder.join(&name);
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        // It may have been removed since the folder was listed.
+        if let Some(text) = files::read(&path)? {
+            let manifest: Manifest =
+                serde_json::from_slice(&text).map_err(|source| LedgerError::Manifest {
+                    path: path.clone(),
+                    source,
+                })?;
+            if manifest.version != MANIFEST_VERSION {
+                let version = manifest.version;
+                return Err(LedgerError::Version { path, version });
+            }
+            checkpoints.push(manifest.checkpoint);
+        }
+    }
+    checkpoints.sort_unstable_by_key(|checkpoint| checkpoint.number);
+    Ok(checkpoints)
+}
+
+/// The newest checkpoint that can be launched.
+pub fn newest_launchable(checkpoints: &[ObservedCheckpoint]) -> Option<&ObservedCheckpoint> {
+    let mut launchable = checkpoints
+        .iter()
+        .filter(|checkpoint| checkpoint.kind == CheckpointKind::Launchable);
+    launchable.next_back()
+}
+
+pub fn manifest_path(dir: &Path, number: CheckpointNumber) -> PathBuf {
+    dir.join("checkpoints").join(format!("{number}.json"))
+}
+
+fn digest_path(dir: &Path, number: CheckpointNumber, disk: &DiskId) -> PathBuf {
+    dir.join("digests").join(format!("{number}-{disk}"))
+}
+
+fn names(dir: &Path) -> Result<Vec<String>, FileError> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).map_err(context("list", dir))? {
+        let name = entry.map_err(context("list", dir))?.file_name();
+        names.extend(name.into_string());
+    }
+    Ok(names)
+}

@@ -1,0 +1,222 @@
+//! `orglift-runner run`: the core, the link to the hub, and the listeners.
+
+use std::{
+    net::{SocketAddr, TcpListener, UdpSocket},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use cloud::layers::LayerStore;
+use identity::{Credentials, NewKey, tls};
+use protocol::{
+    enrol::{RunnerEnrolment, Token},
+    exchange::Desired,
+};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinSet,
+};
+
+use crate::{
+    Runner, RunnerConfig, enrolment, files,
+    hub::{self, Backoff, HubAddress, HubClient, HubError},
+    staging::chain,
+};
+
+#[derive(Debug)]
+pub(crate) struct Options {
+    pub dir: PathBuf,
+    pub hub: String,
+    pub token: Option<String>,
+    pub store: String,
+    pub data_listen: SocketAddr,
+    pub enrol_listen: SocketAddr,
+    pub address: Option<String>,
+}
+
+/// Where this runner listens, for whoever started it with port 0.
+#[derive(Debug, Serialize, Deserialize)]
+struct Listening {
+    data: SocketAddr,
+    enrol: SocketAddr,
+}
+
+const LISTEN_FILE: &str = "listen.json";
+const DESIRED_FILE: &str = "desired.json";
+pub(crate) const STORE_FILE: &str = "store";
+pub(crate) const OBSERVED_FILE: &str = "observed.json";
+
+pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
+    let Options { dir, .. } = &options;
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    let hub: HubAddress = options.hub.parse()?;
+    let store = open_store(&options.store)?;
+    files::replace(&dir.join(STORE_FILE), options.store.as_bytes())?;
+    // Bound before enrolment, which tells the hub the ports.
+    let before = earlier_ports(dir);
+    let data = listen(options.data_listen, before.as_ref().map(|ports| ports.data))?;
+    let enrol = listen(options.enrol_listen, before.as_ref().map(|ports| ports.enrol))?;
+    let listening = Listening {
+        data: data.local_addr()?,
+        enrol: enrol.local_addr()?,
+    };
+    let credentials = match Credentials::load(&dir.join("identity"))? {
+        Some(credentials) => credentials,
+        None => enrol_at_hub(&options, &hub, &listening).await?,
+    };
+    let client = HubClient::new(hub, tls::client(&credentials)?)?;
+    let (desired_out, desired) = watch::channel(kept_desired(&dir.join(DESIRED_FILE))?);
+    let runner = Runner::start(RunnerConfig {
+        dir: dir.clone(),
+        credentials: credentials.clone(),
+        store: Arc::new(store),
+        data: tokio::net::TcpListener::from_std(data)?,
+        desired,
+    })
+    .await?;
+    let runner = Arc::new(runner);
+
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let handle = axum_server::Handle::new();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(hub::report_for_ever(client.clone(), Arc::clone(&runner)));
+    tasks.spawn(hub::follow_for_ever(
+        client.clone(),
+        dir.join(DESIRED_FILE),
+        desired_out,
+    ));
+    tasks.spawn(write_observed(Arc::clone(&runner), dir.join(OBSERVED_FILE)));
+    let https = tls::server_for_enrolment(&credentials)?;
+    let serving = enrolment::serve(enrol, https, client, handle.clone());
+    tokio::pin!(serving);
+    // Written last: whoever finds it can connect.
+    files::replace(&dir.join(LISTEN_FILE), &serde_json::to_vec(&listening)?)?;
+    tracing::info!(data = %listening.data, enrol = %listening.enrol, "the runner is ready");
+
+    tokio::select! {
+        served = &mut serving => served.context("cannot serve enrolment")?,
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("the runner is stopping");
+    handle.shutdown();
+    tasks.shutdown().await;
+    if let Some(runner) = Arc::into_inner(runner) {
+        runner.stop().await;
+    }
+    Ok(())
+}
+
+pub(crate) fn open_store(name: &str) -> anyhow::Result<LayerStore> {
+    Ok(LayerStore::open_named(name)??)
+}
+
+fn listen(wanted: SocketAddr, before: Option<SocketAddr>) -> anyhow::Result<TcpListener> {
+    let bind = |address| {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok::<_, std::io::Error>(listener)
+    };
+    // Agents keep the port that they were told.
+    if let Some(before) = before.filter(|before| wanted.port() == 0 && before.ip() == wanted.ip())
+        && let Ok(listener) = bind(before)
+    {
+        return Ok(listener);
+    }
+    bind(wanted).with_context(|| format!("cannot listen on {wanted}"))
+}
+
+fn earlier_ports(dir: &Path) -> Option<Listening> {
+    let text = files::read(&dir.join(LISTEN_FILE)).ok()??;
+    serde_json::from_slice(&text).ok()
+}
+
+fn kept_desired(path: &Path) -> anyhow::Result<Desired> {
+    match files::read(path)? {
+        Some(text) => serde_json::from_slice(&text)
+            .with_context(|| format!("{} is damaged; remove it to start without", path.display())),
+        None => Ok(Desired {
+            generation: 0,
+            servers: Vec::new(),
+            revoked_serials: Vec::new(),
+        }),
+    }
+}
+
+/// Makes a key, and has it signed for the token. The hub may be away, or its token wrong: only the first
+/// is worth waiting for.
+async fn enrol_at_hub(
+    options: &Options,
+    hub: &HubAddress,
+    listening: &Listening,
+) -> anyhow::Result<Credentials> {
+    let Some(token) = &options.token else {
+        bail!("this runner is not enrolled: give a token from the console by --token-file or ORGLIFT_TOKEN");
+    };
+    let token: Token = token.parse()?;
+    let client = HubClient::new(hub.clone(), tls::enrolling_client(token.ca_sha256)?)?;
+    let key = NewKey::generate()?;
+    let request = RunnerEnrolment {
+        token_secret: token.secret,
+        csr_pem: key.csr_pem()?,
+        runner_version: env!("CARGO_PKG_VERSION").to_owned(),
+        address: match &options.address {
+            Some(address) => address.clone(),
+            None => own_address(hub, listening)?,
+        },
+        data_port: listening.data.port(),
+        enrol_port: listening.enrol.port(),
+    };
+    let mut backoff = Backoff::default();
+    let enrolled = loop {
+        match client.enrol_runner(&request).await {
+            Ok(enrolled) => break enrolled,
+            Err(refused @ HubError::Refused { .. }) => return Err(refused.into()),
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "cannot enrol yet; trying again");
+                tokio::time::sleep(backoff.next()).await;
+            }
+        }
+    };
+    let credentials = key.certified(enrolled.certificate_pem, enrolled.ca_pem);
+    credentials.save(&options.dir.join("identity"))?;
+    tracing::info!(runner.id = %enrolled.runner, account = %enrolled.account, region = %enrolled.region, "enrolled");
+    Ok(credentials)
+}
+
+/// The address by which this machine reaches the hub: the likeliest one for agents, too.
+fn own_address(hub: &HubAddress, listening: &Listening) -> anyhow::Result<String> {
+    let ip = listening.data.ip();
+    if !ip.is_unspecified() {
+        return Ok(ip.to_string());
+    }
+    let unknown = "cannot tell which address agents should use: give it by --address";
+    let hub = hub.socket_address().context(unknown)?;
+    // Nothing is sent: connecting chooses the route.
+    let socket = UdpSocket::bind(SocketAddr::new(ip, 0)).context(unknown)?;
+    socket.connect(hub).context(unknown)?;
+    Ok(socket.local_addr().context(unknown)?.ip().to_string())
+}
+
+/// Keeps what is in a file, for `orglift-runner status`.
+async fn write_observed(runner: Arc<Runner>, path: PathBuf) {
+    const EVERY: Duration = Duration::from_secs(1);
+    let mut observed = runner.observed();
+    loop {
+        let text = serde_json::to_vec_pretty(&*observed.borrow_and_update()).expect("its keys are text");
+        let draft = path.with_extension("json.draft");
+        // Not durable, unlike everything else: it is of no use after a crash.
+        let written = std::fs::write(&draft, text).and_then(|()| std::fs::rename(&draft, &path));
+        if let Err(error) = written {
+            tracing::debug!(%error, "the status file was not written");
+        }
+        tokio::time::sleep(EVERY).await;
+        if observed.changed().await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! The core of the runner. It stands without a hub: what is wanted comes in by one channel, what is goes
+//! out by another.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use cloud::SnapshotStore;
+use identity::{Credentials, IdentityError};
+use protocol::exchange::{Desired, Observed};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+
+use crate::files::{FileError, context};
+
+pub(crate) mod core;
+mod duties;
+
+use core::Core;
+
+/// How long open sessions have to end when the runner stops.
+const DRAIN_MAX: Duration = Duration::from_secs(8);
+
+/// How long a runner waits for the lock of one that is just ending.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub struct RunnerConfig {
+    /// The runner's state: sessions, manifests, digests.
+    pub dir: PathBuf,
+    pub credentials: Credentials,
+    pub store: Arc<dyn SnapshotStore>,
+    /// Where agents connect for the data session.
+    pub data: TcpListener,
+    pub desired: watch::Receiver<Desired>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RunnerError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("another runner uses {0}")]
+    Occupied(PathBuf),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error("cannot listen for agents")]
+    Listen(#[source] io::Error),
+}
+
+/// A running runner. Dropped, it stops at once, as if it had crashed.
+#[derive(Debug)]
+pub struct Runner {
+    core: Arc<Core>,
+    observed: watch::Receiver<Observed>,
+    address: SocketAddr,
+    duties: JoinSet<()>,
+    _lock: fs::File,
+}
+
+impl Runner {
+    pub async fn start(config: RunnerConfig) -> Result<Self, RunnerError> {
+        let RunnerConfig {
+            dir,
+            credentials,
+            store,
+            data,
+            desired,
+        } = config;
+        fs::create_dir_all(&dir).map_err(context("create", &dir))?;
+        let lock = lock(&dir).await?;
+        let tls = identity::tls::server_for_machines(&credentials)?;
+        let address = data.local_addr().map_err(RunnerError::Listen)?;
+        let core = Arc::new(Core::new(dir, store, desired, tls));
+        // Before the first agent is let in, every server is known, and in order.
+        core.take_up_desired().await;
+        let (report, observed) = watch::channel(core.observed());
+        let mut duties = JoinSet::new();
+        duties.spawn(duties::accept(Arc::clone(&core), data));
+        duties.spawn(duties::follow_desired(Arc::clone(&core)));
+        duties.spawn(duties::publish(Arc::clone(&core), report));
+        duties.spawn(duties::watch_time(Arc::clone(&core)));
+        duties.spawn(duties::keep_house(Arc::clone(&core)));
+        Ok(Self {
+            core,
+            observed,
+            address,
+            duties,
+            _lock: lock,
+        })
+    }
+
+    /// What is, whenever it changes.
+    pub fn observed(&self) -> watch::Receiver<Observed> {
+        self.observed.clone()
+    }
+
+    pub fn data_address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The hub has `report`: those it names as turned away need not be reported again.
+    pub fn reported(&self, report: &Observed) {
+        self.core.reported(report);
+    }
+
+    /// Tells the agents, and ends. What is being committed is committed.
+    pub async fn stop(mut self) {
+        self.core.stop.cancel();
+        let ended = async { while self.duties.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN_MAX, ended).await.is_err() {
+            tracing::warn!("not everything ended in time");
+        }
+        self.duties.shutdown().await;
+    }
+}
+
+async fn lock(dir: &Path) -> Result<fs::File, RunnerError> {
+    let path = dir.join("runner.lock");
+    let file = fs::File::create(&path).map_err(context("create", &path))?;
+    let deadline = tokio::time::Instant::now() + LOCK_PATIENCE;
+    while rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        if tokio::time::Instant::now() > deadline {
+            return Err(RunnerError::Occupied(dir.to_owned()));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(file)
+}

@@ -1,0 +1,294 @@
+//! One source server, as the runner keeps it: its folder, its ledger, and who may write for it.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, Instant},
+};
+
+use cloud::{
+    control::{SERVER_TAG, Tags},
+    snapshots::{SnapshotId, SnapshotStore, StoreError},
+};
+use domain::{
+    checkpoint::CheckpointKind,
+    disk::{DiskId, DiskProgress, block_count},
+    ids::SourceServerId,
+};
+use protocol::{
+    exchange::{ObservedCheckpoint, ObservedServer},
+    handshake::SessionMemory,
+};
+use tokio::sync::OwnedMutexGuard;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    digests::{self, DiskDigests},
+    files::{self, FileError, context},
+    ledger::{Ledger, LedgerError},
+    standing::Standing,
+};
+
+/// Beside [`SERVER_TAG`], what tells snapshots of the replication from others of the same server.
+pub const PURPOSE_TAG: &str = "orglift:purpose";
+pub const PURPOSE: &str = "replication";
+
+/// How long a session has to end once another takes its place.
+const TAKE_OVER_MAX: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+pub struct Server {
+    pub id: SourceServerId,
+    dir: PathBuf,
+    pub store: Arc<dyn SnapshotStore>,
+    ledger: Mutex<Ledger>,
+    memory: Mutex<SessionMemory>,
+    standing: Mutex<Standing>,
+    /// Snapshots that no checkpoint names any more, and that could not be removed yet.
+    pub(crate) leftovers: Mutex<BTreeSet<String>>,
+    /// Set when the store was full: how many bytes must be free before the agent is let in again.
+    full: Mutex<Option<u64>>,
+    /// Whoever holds it writes for this server: one session, or its erasure.
+    slot: Arc<tokio::sync::Mutex<()>>,
+    /// Ends the session that holds the slot.
+    current: Mutex<Option<CancellationToken>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error("cannot use the snapshots of {server}")]
+    Store {
+        server: SourceServerId,
+        #[source]
+        source: StoreError,
+    },
+    #[error("what was remembered of the sessions of {0} is damaged")]
+    Memory(SourceServerId),
+    #[error("an earlier session of {0} does not end")]
+    Occupied(SourceServerId),
+}
+
+/// The right to write for a server; dropped, it is free again.
+#[derive(Debug)]
+pub struct Slot {
+    _held: OwnedMutexGuard<()>,
+    pub replaced: CancellationToken,
+}
+
+/// The folder of a server's state.
+pub fn server_dir(dir: &Path, id: &SourceServerId) -> PathBuf {
+    dir.join("servers").join(id.as_str())
+}
+
+impl Server {
+    /// Reads what is on disk, and brings it in order. No session may be open.
+    pub async fn load(
+        dir: &Path,
+        id: &SourceServerId,
+        store: Arc<dyn SnapshotStore>,
+    ) -> Result<Self, ServerError> {
+        let dir = server_dir(dir, id);
+        let (ledger, lost) = blocking({
+            let dir = dir.clone();
+            move || Ledger::load(&dir)
+        })
+        .await?;
+        let memory = match files::read(&dir.join(SESSION_FILE))? {
+            Some(text) => serde_json::from_slice(&text).map_err(|_| ServerError::Memory(id.clone()))?,
+            None => SessionMemory::default(),
+        };
+        let disks = ledger.newest().map(known_progress).unwrap_or_default();
+        let server = Self {
+            id: id.clone(),
+            dir,
+            store,
+            ledger: Mutex::new(ledger),
+            memory: Mutex::new(memory),
+            standing: Mutex::new(Standing::new(Instant::now(), disks)),
+            leftovers: Mutex::default(),
+            full: Mutex::new(None),
+            slot: Arc::default(),
+            current: Mutex::new(None),
+        };
+        for disk in lost {
+            tracing::error!(server.id = %id, %disk, "digests are lost; making them anew from the blocks");
+            server.digest_anew(&disk).await?;
+        }
+        Ok(server)
+    }
+
+    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().expect("no panic while it was held")
+    }
+
+    pub fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().expect("no panic while it was held")
+    }
+
+    pub fn memory(&self) -> SessionMemory {
+        self.memory.lock().expect("no panic while it was held").clone()
+    }
+
+    /// Keeps what is known of the sessions, on disk first.
+    pub async fn remember(&self, memory: SessionMemory) -> Result<(), FileError> {
+        let path = self.dir.join(SESSION_FILE);
+        let text = serde_json::to_vec_pretty(&memory).expect("its keys are text");
+        blocking(move || files::replace(&path, &text)).await?;
+        *self.memory.lock().expect("no panic while it was held") = memory;
+        Ok(())
+    }
+
+    pub fn tags(&self) -> Tags {
+        Tags::from([
+            (SERVER_TAG.to_owned(), self.id.to_string()),
+            (PURPOSE_TAG.to_owned(), PURPOSE.to_owned()),
+        ])
+    }
+
+    /// Ends the session that there is, and takes its place.
+    pub async fn take_over(&self) -> Result<Slot, ServerError> {
+        self.close();
+        let held = tokio::time::timeout(TAKE_OVER_MAX, Arc::clone(&self.slot).lock_owned())
+            .await
+            .map_err(|_| ServerError::Occupied(self.id.clone()))?;
+        let replaced = CancellationToken::new();
+        *self.current.lock().expect("no panic while it was held") = Some(replaced.clone());
+        Ok(Slot {
+            _held: held,
+            replaced,
+        })
+    }
+
+    /// Asks the session that there is to end.
+    pub fn close(&self) {
+        if let Some(session) = &*self.current.lock().expect("no panic while it was held") {
+            session.cancel();
+        }
+    }
+
+    pub fn set_full(&self, needed: Option<u64>) {
+        *self.full.lock().expect("no panic while it was held") = needed;
+    }
+
+    /// How many bytes must be free before the agent is let in, after the store was full.
+    pub fn needed_bytes(&self) -> Option<u64> {
+        *self.full.lock().expect("no panic while it was held")
+    }
+
+    pub fn has_launchable(&self) -> bool {
+        let ledger = self.ledger();
+        let mut checkpoints = ledger.checkpoints().iter();
+        checkpoints.any(|checkpoint| checkpoint.kind == CheckpointKind::Launchable)
+    }
+
+    pub fn observed(&self) -> ObservedServer {
+        let checkpoints = self.ledger().checkpoints().to_vec();
+        let standing = self.standing();
+        ObservedServer {
+            id: self.id.clone(),
+            replication: standing.replication.clone(),
+            agent: standing.agent.clone(),
+            disks: standing.disks.clone(),
+            checkpoints,
+            forgotten: standing.forgotten,
+        }
+    }
+
+    /// Deletes every trace of the server, its snapshots included. May be repeated.
+    pub async fn erase(&self) -> Result<(), ServerError> {
+        let _slot = self.take_over().await?;
+        // Without the manifests, a crash in between leaves snapshots that nobody names.
+        let dir = self.dir.clone();
+        blocking(move || match fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(context("remove", &dir)(error)),
+            _ => Ok(()),
+        })
+        .await?;
+        *self.ledger() = blocking({
+            let dir = self.dir.clone();
+            move || Ledger::load(&dir)
+        })
+        .await?
+        .0;
+        *self.memory.lock().expect("no panic while it was held") = SessionMemory::default();
+        let swept = crate::housekeeping::sweep_all(self).await;
+        swept.map_err(|source| self.store_error(source))?;
+        let dir = self.dir.clone();
+        blocking(move || fs::remove_dir_all(&dir).map_err(context("remove", &dir))).await?;
+        let mut standing = self.standing();
+        standing.disks.clear();
+        standing.forgotten = true;
+        Ok(())
+    }
+
+    pub fn store_error(&self, source: StoreError) -> ServerError {
+        ServerError::Store {
+            server: self.id.clone(),
+            source,
+        }
+    }
+
+    /// The ledger as it is on disk: after a fault it may differ from what was thought.
+    pub async fn reload_ledger(&self) -> Result<(), ServerError> {
+        let dir = self.dir.clone();
+        let (ledger, lost) = blocking(move || Ledger::load(&dir)).await?;
+        *self.ledger() = ledger;
+        for disk in lost {
+            self.digest_anew(&disk).await?;
+        }
+        Ok(())
+    }
+
+    async fn digest_anew(&self, disk: &DiskId) -> Result<(), ServerError> {
+        let head = self.ledger().head(disk).cloned();
+        let Some(head) = head else { return Ok(()) };
+        let snapshot = SnapshotId(head.snapshot);
+        let bytes = self.ledger().newest().and_then(|newest| {
+            let found = newest.disks.iter().find(|one| one.disk == *disk);
+            found.map(|one| one.bytes)
+        });
+        let mut made = DiskDigests::of_zeros(bytes.unwrap_or(head.digests.bytes));
+        for block in 0..block_count(made.bytes) {
+            let data = self.store.read(&snapshot, block).await;
+            let data = data.map_err(|source| self.store_error(source))?;
+            made.set(block, digests::digest(&data));
+        }
+        if made.root() != head.root {
+            tracing::error!(server.id = %self.id, %disk, "the blocks differ from what was committed");
+        }
+        self.ledger().restore_head(disk, made)?;
+        Ok(())
+    }
+}
+
+const SESSION_FILE: &str = "session.json";
+
+/// What a checkpoint says of progress, until the agent reports.
+fn known_progress(newest: &ObservedCheckpoint) -> Vec<DiskProgress> {
+    let whole = newest.kind == CheckpointKind::Launchable;
+    let progress = newest.disks.iter().map(|disk| DiskProgress {
+        id: disk.disk.clone(),
+        device_name: disk.device_name.clone(),
+        total_bytes: disk.bytes,
+        replicated_bytes: if whole { disk.bytes } else { 0 },
+        rescanned_bytes: 0,
+        backlogged_bytes: 0,
+    });
+    progress.collect()
+}
+
+/// Runs `work`, which waits for files, on a thread of its own.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(stopped) if stopped.is_panic() => std::panic::resume_unwind(stopped.into_panic()),
+        // Only a runtime that is shutting down cancels; this task goes with it.
+        Err(_) => std::future::pending().await,
+    }
+}

@@ -1,0 +1,312 @@
+//! One connection of an agent, from its TLS handshake to its end.
+//!
+//! ```text
+//! greet:  TLS ─▶ certificate ─▶ Hello            within HANDSHAKE_MAX
+//! admit:  is it the one we know? ─▶ take the place of its earlier session ─▶ Welcome ─▶ SessionKept
+//! run:    frames ─▶ staging, until either side ends it
+//! ```
+//!
+//! Whoever is turned away is told why, and the console names it.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use domain::{
+    ids::SourceServerId,
+    replication::{InitiationStep, ReplicationError},
+    source_server::ReplicationIntent,
+};
+use identity::{Peer, Role};
+use protocol::{
+    exchange::{Desired, ObservedAgent},
+    handshake::{admit, expect_hello, expect_session_kept},
+    session::{AgentMessage, Hello, Refusal, RunnerMessage, SessionId, Welcome, control, read_control},
+};
+use tokio::{io::BufReader, net::TcpStream, sync::mpsc, task::JoinSet, time::timeout};
+use tokio_rustls::server::TlsStream;
+
+use crate::{
+    runner::core::Core,
+    server::{Server, Slot},
+    staging::{Staging, chain, store_fault},
+};
+
+mod open;
+pub mod wire;
+
+use open::Session;
+use wire::{orders, read_frame, write_frame};
+
+/// From the connection to the Hello.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+
+/// What must be free before an agent is let in again after the store was full: room for the work of a
+/// minute or so, or twice what was left.
+const MARGIN_BYTES: u64 = 64 << 20;
+
+/// Frames between the socket and the session. Extents are bounded by their bytes besides.
+const FRAMES_WAITING: usize = 64;
+
+type Stream = BufReader<TlsStream<TcpStream>>;
+
+/// Somebody who proved to be an agent, and said Hello.
+struct Guest {
+    stream: Stream,
+    address: SocketAddr,
+    peer: Peer,
+    certified: SourceServerId,
+    hello: Hello,
+}
+
+/// Why a connection came to nothing.
+struct TurnedAway {
+    server: Option<SourceServerId>,
+    reason: String,
+}
+
+impl TurnedAway {
+    fn unknown(reason: impl Into<String>) -> Self {
+        Self {
+            server: None,
+            reason: reason.into(),
+        }
+    }
+}
+
+/// Serves one connection to its end.
+pub(crate) async fn serve(core: Arc<Core>, tcp: TcpStream, address: SocketAddr) {
+    let greeted = timeout(HANDSHAKE_MAX, greet(&core, tcp, address)).await;
+    let guest = match greeted {
+        Ok(Ok(Some(guest))) => guest,
+        Ok(Ok(None)) => return,
+        Ok(Err(turned_away)) => return core.turn_away(address, turned_away.server, turned_away.reason),
+        Err(_) => {
+            let reason = format!("it did not say Hello within {} seconds", HANDSHAKE_MAX.as_secs());
+            return core.turn_away(address, None, reason);
+        }
+    };
+    let (id, name) = (
+        guest.hello.server.clone(),
+        guest.hello.properties.hostname.clone(),
+    );
+    match welcome(&core, guest).await {
+        Ok(session) => session.run(&core).await,
+        Err(turned_away) => {
+            tracing::warn!(server.id = %id, host = %name, %address, reason = %turned_away.reason, "an agent was turned away");
+            core.turn_away(address, turned_away.server, turned_away.reason);
+        }
+    }
+}
+
+/// `None` for a connection that was closed before it said anything: a check of the port.
+async fn greet(core: &Core, tcp: TcpStream, address: SocketAddr) -> Result<Option<Guest>, TurnedAway> {
+    if tcp.set_nodelay(true).is_err() {
+        return Ok(None);
+    }
+    let mut first = [0];
+    match tcp.peek(&mut first).await {
+        Ok(0) | Err(_) => return Ok(None),
+        Ok(_) => {}
+    }
+    let tls = core.tls.accept(tcp).await;
+    let tls = tls.map_err(|error| TurnedAway::unknown(format!("it failed the TLS handshake: {error}")))?;
+    let leaf = tls
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|chain| chain.first());
+    let peer = leaf.and_then(|leaf| Peer::from_certificate(leaf).ok());
+    let Some(peer) = peer else {
+        return Err(TurnedAway::unknown("its certificate names no role"));
+    };
+    let Role::Agent(certified) = peer.role.clone() else {
+        return Err(TurnedAway::unknown("its certificate is not an agent's"));
+    };
+    let mut stream = BufReader::with_capacity(64 << 10, tls);
+    let turned_away = |reason| TurnedAway {
+        server: Some(certified.clone()),
+        reason,
+    };
+    let received = read_frame(&mut stream, &wire::no_extents()).await;
+    let frame = received.map_err(|error| turned_away(error.to_string()))?.frame;
+    let message = read_control(&frame).map_err(|error| turned_away(error.to_string()))?;
+    let hello = expect_hello(message).map_err(|error| turned_away(error.to_string()))?;
+    Ok(Some(Guest {
+        stream,
+        address,
+        peer,
+        certified,
+        hello,
+    }))
+}
+
+/// Lets the guest in, or tells it why not.
+async fn welcome(core: &Arc<Core>, mut guest: Guest) -> Result<Session, TurnedAway> {
+    let claimed = Some(guest.hello.server.clone());
+    let admitted = admit_guest(core, &guest).await;
+    let (server, version) = match admitted {
+        Ok(admitted) => admitted,
+        Err((refusal, note)) => {
+            let reason = note.unwrap_or_else(|| refusal.to_string());
+            // It may be gone already.
+            drop(write_frame(&mut guest.stream, &control(&RunnerMessage::Refused(refusal))).await);
+            drop(tokio::io::AsyncWriteExt::shutdown(&mut guest.stream).await);
+            return Err(TurnedAway {
+                server: claimed,
+                reason,
+            });
+        }
+    };
+    let slot = server.take_over().await.map_err(|error| TurnedAway {
+        server: claimed.clone(),
+        reason: chain(&error),
+    })?;
+    open_session(core, guest, Arc::clone(&server), slot, version)
+        .await
+        .map_err(|reason| {
+            server.standing().agent_lost(Instant::now(), &reason);
+            core.changed.notify_one();
+            TurnedAway {
+                server: claimed,
+                reason,
+            }
+        })
+}
+
+/// The refusal, and what the console should say instead, where that is more.
+type Refused = (Refusal, Option<String>);
+
+async fn admit_guest(core: &Core, guest: &Guest) -> Result<(Arc<Server>, u16), Refused> {
+    let hello = &guest.hello;
+    let version = admit(hello, &guest.certified).map_err(|refusal| (refusal, None))?;
+    let unknown = || Refusal::UnknownServer {
+        server: hello.server.clone(),
+    };
+    if is_revoked(&core.desired.borrow(), &guest.peer) {
+        return Err((unknown(), Some("its certificate was revoked".into())));
+    }
+    let server = core.server(&hello.server).ok_or_else(|| (unknown(), None))?;
+    if server.standing().forgotten || intent(&core.desired.borrow(), &hello.server).is_none() {
+        return Err((unknown(), None));
+    }
+    let memory = server.memory();
+    if !memory.recognises(hello.kept_session.as_ref()) {
+        let other = memory.machine.unwrap_or_else(|| "another machine".into());
+        let server = hello.server.clone();
+        return Err((Refusal::ClonedIdentity { server, other }, None));
+    }
+    if let Some(needed_bytes) = server.needed_bytes() {
+        let free = core.store.free_bytes().await.ok().flatten();
+        if let Some(free_bytes) = free.filter(|free| *free < needed_bytes) {
+            let refusal = Refusal::StagingFull {
+                free_bytes,
+                needed_bytes,
+            };
+            return Err((refusal, None));
+        }
+        server.set_full(None);
+    }
+    Ok((server, version))
+}
+
+fn is_revoked(desired: &Desired, peer: &Peer) -> bool {
+    desired.revoked_serials.contains(&peer.serial)
+}
+
+fn intent(desired: &Desired, server: &SourceServerId) -> Option<ReplicationIntent> {
+    orders(desired, server).map(|orders| orders.replication)
+}
+
+async fn open_session(
+    core: &Arc<Core>,
+    guest: Guest,
+    server: Arc<Server>,
+    slot: Slot,
+    version: u16,
+) -> Result<Session, String> {
+    let Guest {
+        mut stream,
+        address,
+        peer,
+        hello,
+        ..
+    } = guest;
+    let mut memory = server.memory();
+    // Another one with the same identity may have come first.
+    if !memory.recognises(hello.kept_session.as_ref()) {
+        return Err("another machine with the same identity came first".into());
+    }
+    let step = |step| {
+        server.standing().step(step);
+        core.changed.notify_one();
+    };
+    step(InitiationStep::AuthenticateWithService);
+    step(InitiationStep::CreateStagingDisks);
+    let staging = Staging::open(&server, hello.disks.clone()).await;
+    let staging = staging.map_err(|error| {
+        let fault = store_fault(&error).to_string();
+        server
+            .standing()
+            .stall(ReplicationError::FailedToCreateStagingDisks, fault.clone());
+        fault
+    })?;
+    let session = SessionId(format!("{:032x}", rand::random::<u128>()));
+    let machine = format!("{} ({})", hello.properties.hostname, address.ip());
+    memory.issue(hello.kept_session.as_ref(), session.clone(), machine);
+    server
+        .remember(memory.clone())
+        .await
+        .map_err(|error| chain(&error))?;
+    step(InitiationStep::PairReplicationServerWithAgent);
+
+    let orders = orders(&core.desired.borrow(), &server.id).ok_or("it is not wanted any more")?;
+    let welcome = RunnerMessage::Welcome(Welcome {
+        version,
+        session,
+        disks: staging.plan(),
+        orders: orders.clone(),
+    });
+    write_frame(&mut stream, &control(&welcome))
+        .await
+        .map_err(|error| format!("the connection broke: {error}"))?;
+    step(InitiationStep::ConnectAgentToReplicationServer);
+    let kept = timeout(HANDSHAKE_MAX, read_frame(&mut stream, &wire::no_extents())).await;
+    let kept = kept.map_err(|_| "it did not confirm its session in time")?;
+    let kept = kept.map_err(|error| error.to_string())?;
+    let kept: AgentMessage = read_control(&kept.frame).map_err(|error| error.to_string())?;
+    expect_session_kept(&kept).map_err(|error| error.to_string())?;
+    memory.confirm();
+    server.remember(memory).await.map_err(|error| chain(&error))?;
+    server.standing().agent_came(ObservedAgent {
+        address: address.to_string(),
+        agent_version: hello.agent_version,
+        properties: hello.properties,
+    });
+    step(InitiationStep::StartDataTransfer);
+
+    let (read_half, write_half) = tokio::io::split(stream);
+    let (frames_in, frames) = mpsc::channel(FRAMES_WAITING);
+    let (out, frames_out) = mpsc::channel(FRAMES_WAITING);
+    let (mut reader, mut writer) = (JoinSet::new(), JoinSet::new());
+    reader.spawn(wire::read_all(read_half, frames_in));
+    writer.spawn(wire::write_all(
+        write_half,
+        frames_out,
+        core.desired.clone(),
+        server.id.clone(),
+        orders,
+    ));
+    Ok(Session {
+        server,
+        slot,
+        peer,
+        staging,
+        frames,
+        out,
+        reader,
+        writer,
+    })
+}
