@@ -1,0 +1,129 @@
+//! `orglift-lab`: the command line.
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    demo::{Demo, options::Choice},
+    replicate::Replicate,
+};
+
+/// Shows what Orglift does, on this machine alone: six servers move into four accounts.
+#[derive(Debug, Parser)]
+#[command(name = "orglift-lab", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Exit when finished: 0 if every server arrived equal and nothing was left behind.
+    #[arg(long)]
+    once: bool,
+    /// Write the closing table as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// The folder that holds everything; a lab that is there goes on.
+    #[arg(long, default_value = "orglift-lab")]
+    dir: PathBuf,
+    /// The console's port on 127.0.0.1 [default: 8080, or any if that is taken].
+    #[arg(long)]
+    port: Option<u16>,
+    /// Accounts of the organization; a tenant of its own comes on top [default: 3].
+    #[arg(long, value_name = "N")]
+    accounts: Option<u32>,
+    /// Source servers, spread over the accounts [default: 6].
+    #[arg(long, value_name = "N")]
+    servers: Option<u32>,
+    /// Size of a boot disk; data disks are half as large again [default: 64].
+    #[arg(long, value_name = "N")]
+    disk_mib: Option<u64>,
+    /// The same seed makes the same disks [default: 1].
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Replicates disks without a hub: agent, runner and layers, nothing else.
+    Replicate(ReplicateArgs),
+}
+
+#[derive(Debug, Args)]
+struct ReplicateArgs {
+    /// A block device or an image file; may be given several times.
+    #[arg(long, value_name = "DEVICE_OR_FILE", required = true, num_args = 1..)]
+    source: Vec<PathBuf>,
+    /// The folder that holds everything; replication that was begun there goes on.
+    #[arg(long)]
+    dir: PathBuf,
+    /// Keep taking checkpoints for so long after the first.
+    #[arg(long, value_name = "SECONDS")]
+    follow: Option<f64>,
+    /// Write the last checkpoint as raw images, one for each source.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    export: Vec<PathBuf>,
+}
+
+/// Runs the program with `args`, the first of which is its name. `orglift-lab hub …`, `runner …` and
+/// `agent …` are those programs, for the processes of the lab.
+pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<_> = args.into_iter().collect();
+    match args.get(1).and_then(|word| word.to_str()) {
+        Some("hub") => return hub::cli::main_from(args.into_iter().skip(1)),
+        Some("runner") => return member_runner::cli::main_from(args.into_iter().skip(1)),
+        Some("agent") => return agent::cli::main_from(args.into_iter().skip(1)),
+        _ => {}
+    }
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(usage) => {
+            // Help and version come this way, too.
+            let printed = usage.print();
+            return if usage.use_stderr() || printed.is_err() {
+                ExitCode::from(2)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match execute(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("orglift-lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl ReplicateArgs {
+    fn replicate(self) -> anyhow::Result<Replicate> {
+        let follow = self.follow.map(Duration::try_from_secs_f64).transpose();
+        Ok(Replicate {
+            sources: self.source,
+            dir: self.dir,
+            follow: follow.context("--follow takes a number of seconds")?,
+            export: self.export,
+        })
+    }
+}
+
+fn execute(cli: Cli) -> anyhow::Result<()> {
+    identity::install_crypto_provider();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    if let Some(Command::Replicate(args)) = cli.command {
+        return runtime.block_on(args.replicate()?.run());
+    }
+    let demo = Demo {
+        dir: cli.dir,
+        choice: Choice {
+            accounts: cli.accounts,
+            servers: cli.servers,
+            disk_mib: cli.disk_mib,
+            seed: cli.seed,
+        },
+        port: cli.port,
+        once: cli.once,
+        json: cli.json,
+    };
+    runtime.block_on(demo.run())
+}

@@ -1,0 +1,139 @@
+//! `orglift-lab`: the main job from start to end, in all accounts at once.
+//!
+//! Enrol, replicate, test-launch, mark as ready, cut over, finalize; then compare every target with its
+//! source, look for what was left behind, and report. Interrupted, it goes on where it was.
+
+pub mod display;
+pub mod journey;
+pub mod options;
+pub mod report;
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use anyhow::{Context, bail};
+use tokio::task::JoinSet;
+
+use self::{
+    display::Display,
+    journey::Journey,
+    options::{Choice, Shape},
+    report::{Report, Row},
+};
+use crate::{
+    programs::Programs,
+    world::{
+        World, WorldPlan,
+        hub::{HubSettings, USER},
+        runner::RunnerSettings,
+    },
+};
+
+const USUAL_PORT: u16 = 8080;
+
+#[derive(Debug, Clone)]
+pub struct Demo {
+    pub dir: PathBuf,
+    pub choice: Choice,
+    /// The console's port; the usual one, or any, if absent.
+    pub port: Option<u16>,
+    /// Exit when finished.
+    pub once: bool,
+    pub json: Option<PathBuf>,
+}
+
+impl Demo {
+    pub async fn run(self) -> anyhow::Result<()> {
+        let shape = options::open_folder(&self.dir, &self.choice)?;
+        let _only = options::lock(&self.dir)?;
+        let dir = std::path::absolute(&self.dir).context("cannot find the lab's folder")?;
+        println!("Orglift lab in {}: {shape}", dir.display());
+        let plan = WorldPlan {
+            dir,
+            programs: Programs::this_one()?,
+            accounts: shape.accounts(),
+            ui: console_address(self.port)?,
+            hub: HubSettings::default(),
+            runner: RunnerSettings::default(),
+        };
+        let world = Arc::new(World::start(plan).await?);
+        println!("Console: {}", sign_in(&world));
+        let outcome = tokio::select! {
+            report = migrate(&world, &shape) => Some(report),
+            _ = tokio::signal::ctrl_c() => None,
+        };
+        let finished = match outcome {
+            None => {
+                println!("Stopped. Run it again to go on.");
+                Ok(())
+            }
+            Some(report) => self.show(report?, &world).await,
+        };
+        let world = Arc::into_inner(world).context("somebody still holds the world")?;
+        world.stop().await?;
+        finished
+    }
+
+    async fn show(&self, report: Report, world: &World) -> anyhow::Result<()> {
+        print!("\n{report}");
+        if let Some(file) = &self.json {
+            report.save(file)?;
+        }
+        if !self.once {
+            println!("\nThe console stays up: {}\nCtrl-C ends it.", sign_in(world));
+            tokio::signal::ctrl_c().await.context("cannot wait for Ctrl-C")?;
+        }
+        if !report.is_good() {
+            bail!("not every server arrived equal and without leaving anything behind");
+        }
+        Ok(())
+    }
+}
+
+/// All servers at once, each on its own journey. One that fails does not stop the others.
+async fn migrate(world: &Arc<World>, shape: &Shape) -> anyhow::Result<Report> {
+    let display = Display::new();
+    let mut journeys = JoinSet::new();
+    for (plan, account) in shape.servers() {
+        let line = display.line(&plan.name, &account.name);
+        let making = world.clone();
+        // Disks of some size take a while to make.
+        let server = tokio::task::spawn_blocking(move || making.server(plan));
+        let world = world.clone();
+        journeys.spawn(async move {
+            let server = server.await.context("a disk could not be made")??;
+            Journey::new(world, server, account, line).run().await
+        });
+    }
+    let mut rows: Vec<Row> = Vec::new();
+    while let Some(row) = journeys.join_next().await {
+        rows.push(row.context("a journey panicked")??);
+    }
+    drop(journeys);
+    rows.sort_by(|a, b| (&a.account, &a.name).cmp(&(&b.account, &b.name)));
+    report::Report::of(world, rows).await
+}
+
+fn sign_in(world: &World) -> String {
+    format!(
+        "{}   sign in as {USER} with {}",
+        world.hub.console(),
+        world.hub.password()
+    )
+}
+
+fn console_address(port: Option<u16>) -> anyhow::Result<SocketAddr> {
+    let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    match port {
+        Some(port) => {
+            TcpListener::bind(at(port))
+                .with_context(|| format!("port {port} is not free; choose another --port"))?;
+            Ok(at(port))
+        }
+        None if TcpListener::bind(at(USUAL_PORT)).is_ok() => Ok(at(USUAL_PORT)),
+        None => Ok(at(0)),
+    }
+}

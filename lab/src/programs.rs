@@ -1,0 +1,91 @@
+//! Which programs a world runs: the real binaries, or this one under their names.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    Hub,
+    Runner,
+    Agent,
+}
+
+#[derive(Debug, Clone)]
+pub enum Programs {
+    /// `orglift-lab` itself, which holds all of them: `orglift-lab hub serve …`.
+    Lab(PathBuf),
+    /// A folder with `orglift-hub`, `orglift-runner` and `orglift-agent`.
+    Folder(PathBuf),
+}
+
+impl Program {
+    fn binary(self) -> &'static str {
+        match self {
+            Self::Hub => "orglift-hub",
+            Self::Runner => "orglift-runner",
+            Self::Agent => "orglift-agent",
+        }
+    }
+
+    fn subcommand(self) -> &'static str {
+        match self {
+            Self::Hub => "hub",
+            Self::Runner => "runner",
+            Self::Agent => "agent",
+        }
+    }
+}
+
+impl Programs {
+    /// The program that is running now, which must be `orglift-lab`.
+    pub fn this_one() -> anyhow::Result<Self> {
+        // Not `current_exe`: its path is gone once a new build replaces the file.
+        let own = Path::new("/proc/self/exe");
+        Ok(Self::Lab(if own.exists() {
+            own.to_owned()
+        } else {
+            std::env::current_exe().context("cannot find this program's own file")?
+        }))
+    }
+
+    /// The binaries in the folder that `ORGLIFT_BIN_DIR` names, or those that were built into the folder
+    /// of the running test: `target/<profile>/`.
+    pub fn beside_this_test() -> anyhow::Result<Self> {
+        let folder = match std::env::var_os("ORGLIFT_BIN_DIR") {
+            Some(folder) => PathBuf::from(folder),
+            None => folder_of_this_program()?,
+        };
+        for program in [Program::Hub, Program::Runner, Program::Agent] {
+            let binary = folder.join(program.binary());
+            if !binary.exists() {
+                bail!(
+                    "{} is missing: build the programs first, `cargo build --workspace --bins`",
+                    binary.display()
+                );
+            }
+        }
+        Ok(Self::Folder(folder))
+    }
+
+    /// The program's file and the arguments that come before its own.
+    pub(crate) fn command(&self, program: Program) -> (PathBuf, Vec<OsString>) {
+        match self {
+            Self::Lab(lab) => (lab.clone(), vec![program.subcommand().into()]),
+            Self::Folder(folder) => (folder.join(program.binary()), Vec::new()),
+        }
+    }
+}
+
+/// `target/<profile>/` of the test that runs: it is in `target/<profile>/deps/` itself.
+fn folder_of_this_program() -> anyhow::Result<PathBuf> {
+    let test = std::env::current_exe().context("cannot find this test's own file")?;
+    let folder = test
+        .ancestors()
+        .nth(2)
+        .context("this test is in no target folder")?;
+    Ok(folder.to_owned())
+}

@@ -1,0 +1,333 @@
+//! The hub's API, as the lab calls it: MGN's operations, and our own under `/api/v1`.
+
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+
+use anyhow::{Context, bail};
+use domain::ids::{AccountId, SourceServerId};
+use reqwest::Method;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use super::{AccountPlan, REGION};
+use crate::wait::{Look, eventually};
+
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Clone)]
+pub struct Api {
+    base: String,
+    key: String,
+    client: reqwest::Client,
+}
+
+/// What the lab reads of MGN's `SourceServer`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceServer {
+    #[serde(rename = "sourceServerID")]
+    pub id: SourceServerId,
+    pub life_cycle: LifeCycle,
+    pub data_replication_info: DataReplicationInfo,
+    #[serde(default)]
+    pub launched_instance: Option<LaunchedInstance>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct LifeCycle {
+    pub state: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DataReplicationInfo {
+    pub data_replication_state: String,
+    #[serde(default)]
+    pub data_replication_error: Option<Value>,
+    #[serde(default)]
+    pub replicated_disks: Vec<ReplicatedDisk>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplicatedDisk {
+    #[serde(default)]
+    pub total_storage_bytes: u64,
+    #[serde(default)]
+    pub replicated_storage_bytes: u64,
+    #[serde(default)]
+    pub rescanned_storage_bytes: u64,
+    #[serde(default)]
+    pub backlogged_storage_bytes: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct LaunchedInstance {
+    #[serde(rename = "ec2InstanceID")]
+    pub instance: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Launches {
+    launches: ByPurpose,
+}
+
+#[derive(Debug, Deserialize)]
+struct ByPurpose {
+    cutover: Option<Launch>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Launch {
+    at: chrono::DateTime<chrono::Utc>,
+    taken_at: chrono::DateTime<chrono::Utc>,
+}
+
+/// What the lab reads of MGN's `Job`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Job {
+    #[serde(rename = "jobID")]
+    pub id: String,
+    pub status: String,
+    pub initiated_by: String,
+    #[serde(rename = "creationDateTime")]
+    pub created_at: String,
+    #[serde(default)]
+    pub participating_servers: Vec<ParticipatingServer>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ParticipatingServer {
+    #[serde(rename = "sourceServerID")]
+    pub server: SourceServerId,
+    pub launch_status: String,
+    #[serde(default, rename = "launchedEc2InstanceID")]
+    pub instance: Option<String>,
+}
+
+impl Job {
+    pub fn participant(&self, server: &SourceServerId) -> Option<&ParticipatingServer> {
+        self.participating_servers
+            .iter()
+            .find(|one| one.server == *server)
+    }
+
+    /// The instance that the job launched for the server.
+    pub fn launched(&self, server: &SourceServerId) -> Option<&str> {
+        let participant = self.participant(server)?;
+        let launched = participant.launch_status == "LAUNCHED";
+        participant.instance.as_deref().filter(|_| launched)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Items<T> {
+    items: Vec<T>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Started {
+    job: Job,
+}
+
+#[derive(Debug, Deserialize)]
+struct NewToken {
+    token: String,
+}
+
+impl Api {
+    pub(super) fn new(hub: SocketAddr, key: &str) -> anyhow::Result<Self> {
+        let client = reqwest::Client::builder()
+            .timeout(ANSWER_WITHIN)
+            .no_proxy()
+            .build()
+            .context("cannot make an HTTP client")?;
+        Ok(Self {
+            base: format!("http://{hub}"),
+            key: key.to_owned(),
+            client,
+        })
+    }
+
+    /// Any operation; the answer as JSON, or an error with what the hub said.
+    pub async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> anyhow::Result<T> {
+        let url = format!("{}{path}", self.base);
+        let mut request = self.client.request(method.clone(), url).bearer_auth(&self.key);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let what = || format!("{method} {path}");
+        let answer = request.send().await.with_context(what)?;
+        let (status, text) = (answer.status(), answer.text().await.with_context(what)?);
+        if !status.is_success() {
+            bail!("{method} {path} was answered with {status}: {text}");
+        }
+        let text = if text.is_empty() { "null" } else { &text };
+        serde_json::from_str(text).with_context(|| format!("{method} {path} was answered with {text}"))
+    }
+
+    /// One of MGN's operations.
+    pub async fn mgn<T: DeserializeOwned>(&self, operation: &str, body: Value) -> anyhow::Result<T> {
+        self.call(Method::POST, &format!("/{operation}"), Some(body))
+            .await
+    }
+
+    pub async fn health(&self) -> anyhow::Result<()> {
+        self.call::<Value>(Method::GET, "/healthz", None)
+            .await
+            .map(|_| ())
+    }
+
+    /// Adds the organization and the roster that are not known yet, and waits until every account is.
+    pub(super) async fn know_accounts(&self, accounts: &[AccountPlan]) -> anyhow::Result<()> {
+        let known = self.accounts().await?;
+        let missing = |inside: bool| {
+            accounts
+                .iter()
+                .filter(move |account| account.in_organization == inside)
+                .any(|account| !known.contains(account.id.as_str()))
+        };
+        if missing(true) {
+            let body = json!({ "name": "Example Corp", "reach": "MANAGEMENT_ACCOUNT", "region": REGION });
+            self.call::<Value>(Method::POST, "/api/v1/organizations", Some(body))
+                .await?;
+        }
+        if missing(false) {
+            let roster: Vec<_> = accounts
+                .iter()
+                .filter(|account| !account.in_organization)
+                .map(|account| json!({ "id": account.id, "name": account.name, "region": REGION }))
+                .collect();
+            let body = json!({ "name": "Tenant Ltd", "reach": "ROSTER", "accounts": roster });
+            self.call::<Value>(Method::POST, "/api/v1/organizations", Some(body))
+                .await?;
+        }
+        eventually("the hub knows every account", Duration::from_secs(20), || async {
+            let known = self.accounts().await?;
+            let all = accounts.iter().all(|account| known.contains(account.id.as_str()));
+            Ok(Look::when(all, known))
+        })
+        .await
+    }
+
+    async fn accounts(&self) -> anyhow::Result<BTreeSet<String>> {
+        let answer: Value = self.call(Method::GET, "/api/v1/accounts", None).await?;
+        let listed = answer.get("items").unwrap_or(&answer).as_array().cloned();
+        let ids = listed.unwrap_or_default().into_iter();
+        Ok(ids
+            .filter_map(|account| Some(account["id"].as_str()?.to_owned()))
+            .collect())
+    }
+
+    /// A one-time token for an `agent` or a `runner` of the account.
+    pub async fn token(&self, account: &AccountId, purpose: &str) -> anyhow::Result<String> {
+        let body = json!({ "account": account, "purpose": purpose });
+        let answer: NewToken = self.call(Method::POST, "/api/v1/tokens", Some(body)).await?;
+        Ok(answer.token)
+    }
+
+    pub async fn servers(&self, account: &AccountId) -> anyhow::Result<Vec<SourceServer>> {
+        let body = json!({ "accountID": account, "filters": {} });
+        let answer: Items<_> = self.mgn("DescribeSourceServers", body).await?;
+        Ok(answer.items)
+    }
+
+    pub async fn server(&self, account: &AccountId, id: &SourceServerId) -> anyhow::Result<SourceServer> {
+        let filters = json!({ "sourceServerIDs": [id] });
+        let body = json!({ "accountID": account, "filters": filters });
+        let answer: Items<SourceServer> = self.mgn("DescribeSourceServers", body).await?;
+        let found = answer.items.into_iter().find(|server| server.id == *id);
+        found.with_context(|| format!("the hub does not know source server {id}"))
+    }
+
+    /// How old the checkpoint was when the cutover instance was launched from it.
+    pub async fn checkpoint_age(&self, id: &SourceServerId) -> anyhow::Result<Option<chrono::TimeDelta>> {
+        let path = format!("/api/v1/servers/{id}");
+        let answer: Launches = self.call(Method::GET, &path, None).await?;
+        Ok(answer.launches.cutover.map(|launch| launch.at - launch.taken_at))
+    }
+
+    /// `StartTest` or `StartCutover` for one server.
+    pub async fn launch(
+        &self,
+        operation: &str,
+        account: &AccountId,
+        id: &SourceServerId,
+    ) -> anyhow::Result<Job> {
+        let body = json!({ "accountID": account, "sourceServerIDs": [id] });
+        let answer: Started = self.mgn(operation, body).await?;
+        Ok(answer.job)
+    }
+
+    pub async fn mark_ready_for_cutover(
+        &self,
+        account: &AccountId,
+        id: &SourceServerId,
+    ) -> anyhow::Result<()> {
+        let state = json!({ "state": "READY_FOR_CUTOVER" });
+        let body = json!({ "accountID": account, "sourceServerID": id, "lifeCycle": state });
+        self.mgn::<Value>("ChangeServerLifeCycleState", body)
+            .await
+            .map(|_| ())
+    }
+
+    /// Any operation on one server that takes nothing else.
+    pub async fn server_operation(
+        &self,
+        operation: &str,
+        account: &AccountId,
+        id: &SourceServerId,
+    ) -> anyhow::Result<()> {
+        let body = json!({ "accountID": account, "sourceServerID": id });
+        self.mgn::<Value>(operation, body).await.map(|_| ())
+    }
+
+    /// The newest jobs of an account first.
+    pub async fn jobs(&self, account: &AccountId) -> anyhow::Result<Vec<Job>> {
+        let body = json!({ "accountID": account, "filters": {} });
+        let answer: Items<_> = self.mgn("DescribeJobs", body).await?;
+        Ok(answer.items)
+    }
+
+    pub async fn job(&self, account: &AccountId, id: &str) -> anyhow::Result<Job> {
+        let body = json!({ "accountID": account, "filters": { "jobIDs": [id] } });
+        let answer: Items<Job> = self.mgn("DescribeJobs", body).await?;
+        let found = answer.items.into_iter().find(|job| job.id == id);
+        found.with_context(|| format!("the hub does not know job {id}"))
+    }
+
+    /// Waits until a job has ended, and returns the instance that it launched for the server.
+    pub async fn launched(
+        &self,
+        account: &AccountId,
+        job: &str,
+        server: &SourceServerId,
+        within: Duration,
+    ) -> anyhow::Result<String> {
+        let what = format!("job {job} is completed");
+        let job = eventually(&what, within, || async {
+            let job = self.job(account, job).await?;
+            Ok(if job.status == "COMPLETED" {
+                Look::Seen(job)
+            } else {
+                Look::NotYet(format!("{job:?}"))
+            })
+        })
+        .await?;
+        match job.launched(server) {
+            Some(instance) => Ok(instance.to_owned()),
+            None => bail!(
+                "job {} launched nothing for {server}: {:?}",
+                job.id,
+                job.participant(server)
+            ),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The runner of one account of a world.
+
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use cloud::layers::LIMIT_FILE;
+use serde::{Deserialize, Serialize};
+
+use super::{AccountPlan, forget_listening, hub::Hub, listening, read_json, write_json};
+use crate::{
+    network::Network,
+    process::Process,
+    programs::{Program, Programs},
+};
+
+#[derive(Debug, Clone, Default)]
+pub struct RunnerSettings {
+    /// Put a wire that can be cut between agents and the runner's data port.
+    pub with_network: bool,
+}
+
+/// Where the runner listens; kept over restarts, because agents know it.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Listening {
+    pub data: SocketAddr,
+    pub enrol: SocketAddr,
+}
+
+#[derive(Debug)]
+pub struct Runner {
+    programs: Programs,
+    dir: PathBuf,
+    store: PathBuf,
+    hub: SocketAddr,
+    token: String,
+    account: AccountPlan,
+    listening: Listening,
+    process: Option<Process>,
+    network: Option<Network>,
+}
+
+impl Runner {
+    pub(super) async fn start(
+        programs: &Programs,
+        dir: &Path,
+        store: &Path,
+        account: &AccountPlan,
+        hub: &Hub,
+        settings: &RunnerSettings,
+    ) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let kept: Option<Listening> = read_json(&dir.join("lab.json"))?;
+        let token = match kept {
+            Some(_) => String::new(),
+            None => hub.api.token(&account.id, "runner").await?,
+        };
+        let mut runner = Self {
+            programs: programs.clone(),
+            dir: dir.to_owned(),
+            store: store.to_owned(),
+            hub: hub.machines(),
+            token,
+            account: account.clone(),
+            listening: kept.unwrap_or(Listening {
+                data: any,
+                enrol: any,
+            }),
+            process: None,
+            network: None,
+        };
+        runner.restart().await?;
+        if settings.with_network {
+            runner.network = Some(Network::before(runner.listening.data).await?);
+        }
+        Ok(runner)
+    }
+
+    /// Starts the runner again at the addresses it had.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        self.process = None;
+        forget_listening(&self.dir)?;
+        let mut store = OsString::from("layers:");
+        store.push(&self.store);
+        let mut args: Vec<OsString> = vec!["run".into(), "--dir".into(), self.dir.clone().into()];
+        args.extend([
+            "--hub".into(),
+            self.hub.to_string().into(),
+            "--store".into(),
+            store,
+        ]);
+        args.extend(["--data-listen".into(), self.listening.data.to_string().into()]);
+        args.extend(["--enrol-listen".into(), self.listening.enrol.to_string().into()]);
+        args.extend(["--address".into(), "127.0.0.1".into()]);
+        let token = OsString::from(&self.token);
+        let env = [("ORGLIFT_TOKEN", token.as_os_str())];
+        let env = if self.token.is_empty() {
+            &[]
+        } else {
+            env.as_slice()
+        };
+        let (name, log) = (
+            format!("the runner of {}", self.account.name),
+            self.dir.join("log.txt"),
+        );
+        let mut process = Process::start(&self.programs, Program::Runner, &name, &log, args, env)?;
+        self.listening = listening(&mut process, &self.dir).await?;
+        self.process = Some(process);
+        write_json(&self.dir.join("lab.json"), &self.listening)
+    }
+
+    pub fn listening(&self) -> Listening {
+        self.listening
+    }
+
+    /// Where agents send their data: through the network, if there is one.
+    pub fn data_port(&self) -> u16 {
+        match &self.network {
+            Some(network) => network.address().port(),
+            None => self.listening.data.port(),
+        }
+    }
+
+    pub fn network(&self) -> anyhow::Result<&Network> {
+        self.network
+            .as_ref()
+            .context("this world has no network between agents and runners")
+    }
+
+    pub fn process(&self) -> anyhow::Result<&Process> {
+        self.process.as_ref().context("the runner does not run")
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.process.take().context("the runner does not run")?.kill()
+    }
+
+    pub async fn terminate(&mut self) -> anyhow::Result<()> {
+        if let Some(process) = self.process.take() {
+            process.terminate().await?;
+        }
+        Ok(())
+    }
+
+    /// Bounds the staging area, as a full disk would; `None` makes room.
+    pub fn limit_store(&self, bytes: Option<u64>) -> anyhow::Result<()> {
+        let file = self.store.join(LIMIT_FILE);
+        match bytes {
+            Some(bytes) => std::fs::write(&file, bytes.to_string()),
+            None => std::fs::remove_file(&file),
+        }
+        .with_context(|| format!("cannot change {}", file.display()))
+    }
+}
