@@ -164,7 +164,7 @@ impl Action {
                     "Makes an instance of {name} to try out, while {name} goes on running and replicating."
                 ),
                 vec![
-                    "A fresh checkpoint is asked for, and converted for the target.".into(),
+                    "A fresh checkpoint is asked for, and launched when it is there.".into(),
                     format!(
                         "An instance of type {} starts in subnet {}.",
                         launch.instance_type, launch.test_subnet
@@ -198,7 +198,7 @@ impl Action {
             Self::StartCutover => (
                 format!("Makes the instance that is to take the place of {name}."),
                 vec![
-                    "A fresh checkpoint is asked for, and converted for the target.".into(),
+                    "A fresh checkpoint is asked for, and launched when it is there.".into(),
                     format!(
                         "An instance of type {} starts in subnet {}.",
                         launch.instance_type, launch.target_subnet

@@ -100,7 +100,8 @@ fn events(watch: Watch) -> impl Stream<Item = Result<Event, Infallible>> {
             .event("changed")
             .id(watch.told.to_string())
             .retry(Duration::from_secs(2))
-            .data("");
+            // Browsers drop an event without data.
+            .data(watch.told.to_string());
         Some((Ok(event), watch))
     })
 }

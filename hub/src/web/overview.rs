@@ -26,7 +26,7 @@ use crate::{
 pub const RUNNER_SILENCE_MS: i64 = 20_000;
 
 /// The list is for reading; the rest is counted.
-const HANDS_MAX: usize = 20;
+const HANDS_MAX: usize = 10;
 
 /// Turned-away agents are shown for an hour: they try again by themselves, and are named again.
 const TURNED_AWAY_MS: i64 = 3600 * 1000;

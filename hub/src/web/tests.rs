@@ -370,7 +370,10 @@ async fn a_change_reaches_the_event_stream() {
     console.hub.changes.publish(change);
     let first = tokio::time::timeout(std::time::Duration::from_secs(8), events.next()).await;
     let text = String::from_utf8(first.unwrap().unwrap().unwrap().to_vec()).unwrap();
-    assert!(text.contains("event: changed"), "{text}");
+    assert!(
+        text.contains("event: changed\n") && text.contains("data: 1\n"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -450,7 +453,7 @@ async fn a_launch_makes_a_job_that_can_be_watched() {
     let row = console.hub.store.server(&server).await.unwrap();
     let job = row.running_job.expect("a job works on it");
     let page = console.get(&operator, &format!("/servers/{server}")).await.body;
-    assert!(page.contains(&format!("/jobs/{job}")) && page.contains("A job is working"));
+    assert!(page.contains(&format!("/jobs/{job}")) && page.contains("A job is running."));
     let page = console.get(&operator, &format!("/jobs/{job}")).await.body;
     assert!(
         page.contains("Register image") && page.contains("web-1"),

@@ -98,8 +98,8 @@ pub fn next_in_short(server: &Model) -> String {
 fn advice(server: &Model) -> (&'static str, String, Option<Action>) {
     if server.running_job.is_some() {
         return (
-            "A job is working on this server.",
-            "It can be watched; other launches wait until it has ended.".into(),
+            "A job is running.",
+            "It works on this server and can be watched; other orders wait until it has ended.".into(),
             None,
         );
     }
