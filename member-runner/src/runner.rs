@@ -57,7 +57,6 @@ pub struct Runner {
     observed: watch::Receiver<Observed>,
     address: SocketAddr,
     duties: JoinSet<()>,
-    _lock: fs::File,
 }
 
 impl Runner {
@@ -70,10 +69,10 @@ impl Runner {
             desired,
         } = config;
         fs::create_dir_all(&dir).map_err(context("create", &dir))?;
-        let lock = lock(&dir).await?;
+        let lock = Arc::new(lock(&dir).await?);
         let tls = identity::tls::server_for_machines(&credentials)?;
         let address = data.local_addr().map_err(RunnerError::Listen)?;
-        let core = Arc::new(Core::new(dir, store, desired, tls));
+        let core = Arc::new(Core::new(dir, lock, store, desired, tls));
         // Before the first agent is let in, every server is known, and in order.
         core.take_up_desired().await;
         let (report, observed) = watch::channel(core.observed());
@@ -88,7 +87,6 @@ impl Runner {
             observed,
             address,
             duties,
-            _lock: lock,
         })
     }
 

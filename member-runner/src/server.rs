@@ -54,6 +54,8 @@ pub struct Server {
     slot: Arc<tokio::sync::Mutex<()>>,
     /// Ends the session that holds the slot.
     current: Mutex<Option<CancellationToken>>,
+    /// The lock of the runner's folder: held until the last of those who write there is done.
+    lock: Arc<fs::File>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +94,7 @@ impl Server {
         dir: &Path,
         id: &SourceServerId,
         store: Arc<dyn SnapshotStore>,
+        lock: Arc<fs::File>,
     ) -> Result<Self, ServerError> {
         let dir = server_dir(dir, id);
         let (ledger, lost) = blocking({
@@ -115,6 +118,7 @@ impl Server {
             full: Mutex::new(None),
             slot: Arc::default(),
             current: Mutex::new(None),
+            lock,
         };
         for disk in lost {
             tracing::error!(server.id = %id, %disk, "digests are lost; making them anew from the blocks");
@@ -139,7 +143,13 @@ impl Server {
     pub async fn remember(&self, memory: SessionMemory) -> Result<(), FileError> {
         let path = self.dir.join(SESSION_FILE);
         let text = serde_json::to_vec_pretty(&memory).expect("its keys are text");
-        blocking(move || files::replace(&path, &text)).await?;
+        let lock = Arc::clone(&self.lock);
+        blocking(move || {
+            let replaced = files::replace(&path, &text);
+            drop(lock);
+            replaced
+        })
+        .await?;
         *self.memory.lock().expect("no panic while it was held") = memory;
         Ok(())
     }

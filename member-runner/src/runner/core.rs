@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    fs,
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard},
@@ -32,6 +33,7 @@ const TURNED_AWAY_EVERY_MS: i64 = 60_000;
 
 pub(crate) struct Core {
     dir: PathBuf,
+    dir_lock: Arc<fs::File>,
     pub store: Arc<dyn SnapshotStore>,
     pub desired: watch::Receiver<Desired>,
     pub tls: TlsAcceptor,
@@ -61,12 +63,14 @@ impl std::fmt::Debug for Core {
 impl Core {
     pub fn new(
         dir: PathBuf,
+        dir_lock: Arc<fs::File>,
         store: Arc<dyn SnapshotStore>,
         desired: watch::Receiver<Desired>,
         tls: ServerConfig,
     ) -> Self {
         Self {
             dir,
+            dir_lock,
             store,
             desired,
             tls: TlsAcceptor::from(Arc::new(tls)),
@@ -130,7 +134,7 @@ impl Core {
     }
 
     async fn load(&self, id: &SourceServerId) -> Result<Server, ServerError> {
-        let server = Server::load(&self.dir, id, Arc::clone(&self.store)).await?;
+        let server = Server::load(&self.dir, id, Arc::clone(&self.store), Arc::clone(&self.dir_lock)).await?;
         // What a crash left behind, or what was not committed.
         let swept = housekeeping::sweep_all(&server).await;
         swept.map_err(|error| server.store_error(error))?;
