@@ -19,11 +19,11 @@ use crate::{
     store::{Store, StoreError},
 };
 
-pub const IDLE: Duration = Duration::from_secs(8 * 3600);
-pub const ABSOLUTE: Duration = Duration::from_secs(7 * 24 * 3600);
+pub const IDLE: Duration = Duration::from_hours(8);
+pub const ABSOLUTE: Duration = Duration::from_hours(7 * 24);
 
 /// A session's idle time is written back when this much of it has passed, not with every page.
-const EXTEND_AFTER: Duration = Duration::from_secs(300);
+const EXTEND_AFTER: Duration = Duration::from_mins(5);
 
 /// A hash takes 19 MiB of memory: a flood of sign-ins must not take all of it.
 static HASHING: Semaphore = Semaphore::const_new(2);

@@ -126,6 +126,9 @@ enum TokenCommand {
     },
 }
 
+/// What is logged unless `ORGLIFT_LOG` says otherwise. Migrations are told of only when they fail.
+const LOG: &str = "info,sea_orm_migration=warn";
+
 /// The whole program, for `main` and for whoever carries it along.
 pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
@@ -136,7 +139,7 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2));
         }
     };
-    let filter = EnvFilter::try_from_env("ORGLIFT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("ORGLIFT_LOG").unwrap_or_else(|_| EnvFilter::new(LOG));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

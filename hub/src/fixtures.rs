@@ -46,7 +46,7 @@ impl Deref for TestHub {
 /// Deadlines that a test can wait for.
 pub fn settings() -> Settings {
     Settings {
-        checkpoint_interval: Duration::from_secs(600),
+        checkpoint_interval: Duration::from_mins(10),
         checkpoint_deadline: Duration::from_millis(300),
         step_deadline: Duration::from_secs(10),
         settle: Duration::ZERO,

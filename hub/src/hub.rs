@@ -1,6 +1,6 @@
 //! The state that every part of the hub shares.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration};
 
 use cloud::Cloud;
 use tokio::sync::Notify;
@@ -43,9 +43,9 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            checkpoint_interval: Duration::from_secs(600),
-            checkpoint_deadline: Duration::from_secs(900),
-            step_deadline: Duration::from_secs(1800),
+            checkpoint_interval: Duration::from_mins(10),
+            checkpoint_deadline: Duration::from_mins(15),
+            step_deadline: Duration::from_mins(30),
             settle: Duration::from_secs(10),
         }
     }
@@ -80,11 +80,15 @@ impl Hub {
 
 /// Opens the database of the hub in `dir`; the hub itself may be running.
 pub async fn open_store(dir: &Path, changes: Changes) -> Result<Store, OpenError> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new()
+    create_folder(dir)?;
+    Ok(Store::open(&dir.join("hub.db"), changes).await?)
+}
+
+/// Makes the hub's folder, which nobody else may look into.
+pub fn create_folder(dir: &Path) -> Result<(), OpenError> {
+    DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(dir)
-        .map_err(|source| OpenError::Folder(dir.to_owned(), source))?;
-    Ok(Store::open(&dir.join("hub.db"), changes).await?)
+        .map_err(|source| OpenError::Folder(dir.to_owned(), source))
 }

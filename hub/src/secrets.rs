@@ -1,6 +1,7 @@
 //! Secrets that people or machines carry, and the digests by which the store knows them.
 
 use aws_lc_rs::digest::{SHA256, digest};
+use domain::digest::Digest;
 
 /// 32 random bytes in base64url: 43 characters.
 pub fn new_secret() -> String {
@@ -10,11 +11,9 @@ pub fn new_secret() -> String {
 /// SHA-256 in lower-case hexadecimal. Secrets have 256 random bits: a digest cannot be turned back, and
 /// looking one up by its digest tells nothing by the time it takes.
 pub fn sha256_hex(bytes: &[u8]) -> String {
-    digest(&SHA256, bytes)
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    let digest = digest(&SHA256, bytes);
+    let bytes = digest.as_ref().try_into().expect("SHA-256 has 32 bytes");
+    Digest(bytes).to_string()
 }
 
 fn base64url(bytes: &[u8]) -> String {

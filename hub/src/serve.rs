@@ -24,6 +24,7 @@ use tower_http::{catch_panic::CatchPanicLayer, trace::TraceLayer};
 
 use crate::{
     Hub, Settings, api,
+    hub::create_folder,
     machines::{self, listener::MachineAcceptor},
     sagas::engine,
     tasks, web,
@@ -76,9 +77,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             config.ui
         );
     }
-    let hub = Hub::open(&config.dir, config.cloud.open(), config.settings.clone()).await?;
+    create_folder(&config.dir)?;
     let _only = lock(&config.dir)?;
-    let hub = Arc::new(hub);
+    let hub = Arc::new(Hub::open(&config.dir, config.cloud.open(), config.settings.clone()).await?);
 
     let ui = listen(config.ui)?;
     let machines = listen(config.machines)?;
@@ -159,7 +160,7 @@ async fn serve_ui(
             axum_server::from_tcp(listener)?
                 .handle(handle)
                 .serve(service)
-                .await?
+                .await?;
         }
         Some((certificate, key)) => {
             let config = RustlsConfig::from_pem_file(&certificate, &key)

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A token that nobody used within this time was forgotten.
-pub const TTL_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+pub const TTL_MAX: Duration = Duration::from_hours(30 * 24);
 
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {

@@ -1,7 +1,10 @@
 //! The first schema: who may sign in, which accounts there are, what is replicated, what is being done
 //! about it, and every resource that was made on the way.
 
-use sea_orm_migration::{prelude::*, schema::*};
+use sea_orm_migration::{
+    prelude::*,
+    schema::{big_integer, big_integer_null, boolean, integer, pk_auto, text, text_null},
+};
 
 #[derive(Debug)]
 pub struct Migration;

@@ -73,7 +73,7 @@ pub async fn add_organization(
 
 /// Looks at once whether the accounts can be reached, rather than within the minute.
 pub async fn refresh_accounts(hub: &Hub, actor: &Actor) -> Result<(), ActionError> {
-    let order = Order::new(actor, "refresh the accounts", "accounts");
+    let order = Order::new(actor, "refresh the accounts", &"accounts");
     let tx = order.begin(hub, UserRole::Operator).await?;
     order.done(tx).await?;
     hub.accounts_changed.notify_one();

@@ -151,7 +151,7 @@ pub async fn order(
     tags: BTreeMap<String, String>,
 ) -> Result<Ordered, ActionError> {
     let names: Vec<_> = servers.iter().map(SourceServerId::as_str).collect();
-    let order = Order::new(actor, kind.action(), names.join(" "));
+    let order = Order::new(actor, kind.action(), &names.join(" "));
     let mut tx = order.begin(hub, kind.needed()).await?;
     if servers.is_empty() || servers.len() > SERVERS_MAX {
         return Err(ActionError::Invalid(format!(

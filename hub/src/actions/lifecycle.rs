@@ -158,7 +158,7 @@ pub async fn update_launch_configuration(
         return Err(ActionError::Invalid("an instance has at most 50 tags".into()));
     }
     tx.server_update(&row, |row| {
-        row.launch_configuration = Set(Doc(configuration.clone()))
+        row.launch_configuration = Set(Doc(configuration.clone()));
     })
     .await?;
     order.done(tx).await?;

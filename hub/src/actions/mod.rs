@@ -104,7 +104,7 @@ struct Order<'a> {
 }
 
 impl<'a> Order<'a> {
-    fn new(actor: &'a Actor, action: &'static str, subject: impl ToString) -> Self {
+    fn new(actor: &'a Actor, action: &'static str, subject: &dyn std::fmt::Display) -> Self {
         Self {
             actor,
             action,

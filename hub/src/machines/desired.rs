@@ -51,7 +51,7 @@ async fn compute(hub: &Hub, runner: &RunnerId, generation: u64) -> Result<Desire
             pinned: checkpoints
                 .iter()
                 .filter(|checkpoint| checkpoint.server == server.id && checkpoint.pinned_by.is_some())
-                .map(|checkpoint| checkpoint.checkpoint_number())
+                .map(super::super::entities::checkpoint::Model::checkpoint_number)
                 .collect(),
             id: server.id.0,
         })

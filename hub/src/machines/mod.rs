@@ -97,12 +97,9 @@ impl FromRequestParts<Arc<Hub>> for Runner {
 
     async fn from_request_parts(parts: &mut Parts, hub: &Arc<Hub>) -> Result<Self, Refusal> {
         let unauthorized = |code, message: &str| Refusal::new(StatusCode::UNAUTHORIZED, code, message);
-        let peer = match parts.extensions.get::<Shown>() {
-            Some(Shown(Some(peer))) => peer.clone(),
-            _ => {
-                let message = "a runner's certificate is needed; enrol with a token first";
-                return Err(unauthorized("certificate_missing", message));
-            }
+        let Some(Shown(Some(peer))) = parts.extensions.get::<Shown>().cloned() else {
+            let message = "a runner's certificate is needed; enrol with a token first";
+            return Err(unauthorized("certificate_missing", message));
         };
         let Role::Runner(runner) = peer.role else {
             let message = "only runners may ask this; the certificate is another machine's";

@@ -113,7 +113,7 @@ impl Api {
     }
 }
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 fn runner_request(token: &Token, key: &NewKey) -> RunnerEnrolment {
     RunnerEnrolment {

@@ -44,7 +44,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Between two attempts: doubles from the first to the last, and half of it is chance.
 const BACKOFF_FIRST: Duration = Duration::from_millis(250);
-const BACKOFF_LAST: Duration = Duration::from_secs(60);
+const BACKOFF_LAST: Duration = Duration::from_mins(1);
 
 /// What came of an attempt.
 #[derive(Debug, Clone)]
@@ -148,7 +148,7 @@ async fn drive(hub: &Arc<Hub>, turns: &Semaphore, id: &str, started: i64) -> Res
             loop {
                 tokio::select! {
                     change = changes.recv() => match change {
-                        Ok(Change::Server { server: changed, .. }) if changed == server => break,
+                        Ok(Change::Server { server: of, .. }) if of == server => break,
                         Err(RecvError::Lagged(_)) => break,
                         Ok(_) => {}
                         Err(RecvError::Closed) => sleep_until(until).await,

@@ -224,15 +224,14 @@ impl Launch {
             let why = format!("checkpoint {number} was merged into a later one before it could be kept");
             return Err(StepError::Permanent(why));
         };
-        let generation = match self.pin_generation {
-            Some(generation) => generation,
-            None => {
-                let mut tx = cx.hub.store.begin().await?;
-                tx.checkpoint_pin(&row, Some(&cx.job)).await?;
-                let generation = tx.runner_touch(&runner).await?;
-                tx.commit().await?;
-                *self.pin_generation.insert(generation)
-            }
+        let generation = if let Some(generation) = self.pin_generation {
+            generation
+        } else {
+            let mut tx = cx.hub.store.begin().await?;
+            tx.checkpoint_pin(&row, Some(&cx.job)).await?;
+            let generation = tx.runner_touch(&runner).await?;
+            tx.commit().await?;
+            *self.pin_generation.insert(generation)
         };
         if heard >= generation {
             return Ok(Progress::Done);

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Accounts change seldom; people who add one ask for a refresh at once.
-const EVERY: Duration = Duration::from_secs(60);
+const EVERY: Duration = Duration::from_mins(1);
 
 /// Calls into different accounts at one time.
 const FAN_OUT: usize = 16;

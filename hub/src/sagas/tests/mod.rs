@@ -138,6 +138,50 @@ async fn crash_at(kind: InitiatedBy, step: usize) {
     assert_arrived(&world, kind, &job).await;
 }
 
+/// The last step that acts fails, and the hub dies while `undone` steps are taken back already.
+async fn crash_while_undoing(kind: InitiatedBy, undone: usize) {
+    let world = World::before(kind).await;
+    let before = world.standing().await;
+    let job = world.order(kind).await.unwrap().job;
+    let last = steps(kind) - 1;
+    loop {
+        let mut saga = world
+            .running(&job)
+            .await
+            .unwrap()
+            .expect("the crash comes before the end");
+        let mut attempt = carry_out(&world, &mut saga).await;
+        if is_at(&saga, last) {
+            attempt.outcome = Outcome::Failed("it was made to fail".into());
+        }
+        let left = usize::try_from(saga.position).unwrap();
+        if saga.direction.0 == Direction::Back && left == steps(kind) - undone {
+            break;
+        }
+        engine::record(&world.hub, saga, attempt).await.unwrap();
+    }
+    let (world, engine) = world.restart().await;
+    world
+        .eventually("over", async |world| world.running(&job).await.unwrap().is_none())
+        .await;
+    world.hub.stopping.cancel();
+    engine.await.unwrap();
+    world.assert_over(&job).await;
+    let status = world.status(&job).await;
+    assert!(
+        matches!(&status, LaunchStatus::Failed { left, .. } if left.is_empty()),
+        "{status:?}"
+    );
+    assert_eq!(world.standing().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_undoing_survives_crashes() {
+    for undone in 0..steps(InitiatedBy::StartTest) {
+        crash_while_undoing(InitiatedBy::StartTest, undone).await;
+    }
+}
+
 async fn assert_arrived(world: &World, kind: InitiatedBy, job: &JobId) {
     world.assert_over(job).await;
     let status = world.status(job).await;
@@ -266,7 +310,7 @@ async fn a_stale_checkpoint_is_used_only_if_it_was_accepted() {
     assert_eq!(world.server().await.lifecycle_name, "READY_FOR_CUTOVER");
     assert!(world.events(&job).await.contains(&"SNAPSHOT_FAIL"));
 
-    let hour = Some(std::time::Duration::from_secs(3600));
+    let hour = Some(std::time::Duration::from_hours(1));
     let servers = std::slice::from_ref(&world.server);
     let job = jobs::start_cutover(&world.hub, &ada(), servers, hour)
         .await
