@@ -1,6 +1,9 @@
 //! A runner on loopback, and agents that say exactly what a test wants them to say.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+// Each test file uses its part of it.
+#![allow(dead_code)]
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use cloud::layers::LayerStore;
 use domain::{
@@ -54,22 +57,27 @@ pub fn certified(authority: &Authority, role: &Role) -> Credentials {
     key.certified(signed.certificate_pem, authority.certificate_pem().to_owned())
 }
 
+/// Servers one to `count`, each to be replicated.
+pub fn desired_servers(count: u128) -> Vec<DesiredServer> {
+    let servers = (1..=count).map(|n| DesiredServer {
+        id: server_id(n),
+        replication: ReplicationIntent::Run,
+        checkpoint_request: 0,
+        checkpoint_interval_s: 600,
+        retry_request: 0,
+        pinned: Vec::new(),
+    });
+    servers.collect()
+}
+
 impl World {
     pub async fn with_servers(count: u128) -> Self {
         identity::install_crypto_provider();
         let authority = Authority::generate("test").unwrap();
         let credentials = certified(&authority, &Role::Runner(RunnerId::from_entropy(1)));
-        let servers = (1..=count).map(|n| DesiredServer {
-            id: server_id(n),
-            replication: ReplicationIntent::Run,
-            checkpoint_request: 0,
-            checkpoint_interval_s: 600,
-            retry_request: 0,
-            pinned: Vec::new(),
-        });
         let desired = Desired {
             generation: 1,
-            servers: servers.collect(),
+            servers: desired_servers(count),
             revoked_serials: Vec::new(),
         };
         let mut world = Self {
@@ -217,9 +225,9 @@ impl Agent {
         }
     }
 
-    pub async fn dial(&self, world: &World) -> Connection {
+    async fn dial(&self, runner: SocketAddr) -> Connection {
         let tls = identity::tls::client(&self.credentials).unwrap();
-        let tcp = TcpStream::connect(world.runner().data_address()).await.unwrap();
+        let tcp = TcpStream::connect(runner).await.unwrap();
         let name = Role::RUNNER_NAME.try_into().unwrap();
         let stream = TlsConnector::from(Arc::new(tls))
             .connect(name, tcp)
@@ -229,7 +237,11 @@ impl Agent {
     }
 
     pub async fn knock(&self, world: &World, disks: &[Disk]) -> (Connection, Answer) {
-        let mut connection = self.dial(world).await;
+        self.knock_at(world.runner().data_address(), disks).await
+    }
+
+    async fn knock_at(&self, runner: SocketAddr, disks: &[Disk]) -> (Connection, Answer) {
+        let mut connection = self.dial(runner).await;
         connection.say(&AgentMessage::Hello(self.hello(disks))).await;
         let answer = match connection.hear().await {
             Some(RunnerMessage::Welcome(welcome)) => Answer::Welcome(welcome),
@@ -242,7 +254,11 @@ impl Agent {
 
     /// Is let in, and keeps the session.
     pub async fn enter(&mut self, world: &World, disks: &[Disk]) -> (Connection, Welcome) {
-        let (mut connection, answer) = self.knock(world, disks).await;
+        self.enter_at(world.runner().data_address(), disks).await
+    }
+
+    pub async fn enter_at(&mut self, runner: SocketAddr, disks: &[Disk]) -> (Connection, Welcome) {
+        let (mut connection, answer) = self.knock_at(runner, disks).await;
         let Answer::Welcome(welcome) = answer else {
             panic!("{answer:?}")
         };
