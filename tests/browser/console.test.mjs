@@ -1,0 +1,164 @@
+// The console over the real programs: the lab moves servers, and a browser watches.
+
+import assert from 'node:assert/strict';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { DESKTOP, openBrowser, openPage, PHONE, picture } from './chromium.mjs';
+import { programPath, start } from './programs.mjs';
+
+process.env.ORGLIFT_SCREENSHOTS ??= join(import.meta.dirname, 'screenshots');
+
+const MINUTE = 60_000;
+
+let browser;
+let folder;
+let lab;
+let console_; // address, name and password
+
+before(
+  async () => {
+    folder = await mkdtemp(join(tmpdir(), 'orglift-console-'));
+    // Disks large enough that the first copy can be watched.
+    const args = ['--dir', join(folder, 'lab'), '--port', '0', '--servers', '4', '--disk-mib', '192'];
+    const ready = /Console: (http\S+)\s+sign in as (\S+) with (\S+)/;
+    lab = await start(programPath('orglift-lab'), args, { ready, withinMs: MINUTE });
+    const [, address, name, password] = lab.match;
+    console_ = { address: address.replace(/\/$/, ''), name, password };
+    browser = await openBrowser();
+  },
+  { timeout: 2 * MINUTE },
+);
+
+after(async () => {
+  await browser?.close();
+  await lab?.stop();
+  if (folder) await rm(folder, { recursive: true, force: true });
+});
+
+async function signIn(page) {
+  await page.goto(`${console_.address}/sign-in`);
+  await page.getByLabel('Name').fill(console_.name);
+  await page.getByLabel('Password').fill(console_.password);
+  await page.getByRole('button', { name: 'Sign in' }).click();
+  await page.waitForURL(`${console_.address}/`);
+}
+
+/** Pixels by which the page is wider than its window, without the scroll bar. */
+function overflow(page) {
+  return page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+}
+
+test('a server goes from its first copy to its cutover on a page that is never reloaded', { timeout: 6 * MINUTE }, async () => {
+  const { page, complaints } = await openPage(browser);
+  await signIn(page);
+  await page.goto(`${console_.address}/servers`);
+  // The list fills itself as agents enrol.
+  const first = page.locator('#live tbody tr').first();
+  await first.waitFor({ timeout: MINUTE });
+  const server = await first.getByRole('link').first().getAttribute('href');
+  await page.goto(console_.address + server);
+  await page.evaluate(() => {
+    window.seen = [];
+    const look = () => {
+      const badges = document.querySelectorAll('.page-head [data-state]');
+      const states = [...badges].map((badge) => badge.dataset.state).join(' ');
+      if (window.seen.at(-1) !== states) window.seen.push(states);
+    };
+    look();
+    new MutationObserver(look).observe(document.getElementById('live'), {
+      subtree: true,
+      childList: true,
+      attributes: true,
+      characterData: true,
+    });
+  });
+  await picture(page, 'server-first-copy');
+  await page.waitForSelector('.page-head [data-state="CUTOVER"]', { timeout: 5 * MINUTE });
+  const seen = await page.evaluate(() => window.seen);
+  assert.match(seen[0], /^NOT_READY (INITIATING|INITIAL_SYNC|CREATING_SNAPSHOT)$/, seen.join(', '));
+  assert.match(seen.at(-1), /^CUTOVER/, seen.join(', '));
+  assert.ok(seen.length > 3, `the page showed only ${seen.join(', ')}`);
+  assert.deepEqual(complaints, []);
+});
+
+test('every page fits both widths, and nothing complains', { timeout: 3 * MINUTE }, async () => {
+  const { page, complaints } = await openPage(browser);
+  await page.addInitScript(() => {
+    document.addEventListener('securitypolicyviolation', (event) => {
+      console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`);
+    });
+  });
+  await page.goto(`${console_.address}/sign-in`);
+  await picture(page, 'sign-in');
+  await signIn(page);
+  const href = async (path, selector) => {
+    await page.goto(console_.address + path);
+    return page.locator(selector).first().getAttribute('href');
+  };
+  const server = await href('/servers', '#live tbody th a');
+  const account = await href('/', '.matrix tbody th[scope=row] a');
+  const job = await href('/jobs', '#live tbody th a');
+  const pages = {
+    overview: '/',
+    servers: '/servers',
+    'servers-none': '/servers?q=no+such+server',
+    server,
+    'launch-configuration': `${server}/launch-configuration`,
+    account,
+    'add-source-server': `${account}/enrol/agent`,
+    jobs: '/jobs',
+    job,
+  };
+  for (const [name, path] of Object.entries(pages)) {
+    for (const viewport of [DESKTOP, PHONE]) {
+      await page.setViewportSize(viewport);
+      await page.goto(console_.address + path);
+      assert.equal(await overflow(page), 0, `${name} is wider than ${viewport.width}`);
+    }
+    await page.setViewportSize(DESKTOP);
+    for (const colorScheme of ['light', 'dark']) {
+      await page.emulateMedia({ colorScheme });
+      await picture(page, `${name}-${colorScheme}`);
+    }
+  }
+  assert.deepEqual(complaints, []);
+});
+
+test('an order is confirmed in a dialog that survives the page refreshing itself', { timeout: 2 * MINUTE }, async () => {
+  const { page, complaints } = await openPage(browser);
+  await signIn(page);
+  await page.goto(`${console_.address}/servers?state=CUTOVER`);
+  const row = page.locator('#live tbody th a').first();
+  const name = await row.textContent();
+  await row.click();
+  await page.getByText('Live', { exact: true }).waitFor();
+  await page.getByRole('link', { name: 'Archive' }).click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByRole('heading', { name: `Archive: ${name}` }).waitFor();
+  await page.evaluate(() => htmx.trigger('#live', 'sse:changed'));
+  await page.waitForTimeout(500);
+  assert.ok(await dialog.isVisible(), 'the dialog is still open');
+  await dialog.getByRole('link', { name: 'Keep as it is' }).click();
+  assert.ok(await dialog.isHidden(), 'the dialog closes');
+  await page.getByRole('link', { name: 'Archive' }).click();
+  await dialog.getByRole('button', { name: 'Archive' }).click();
+  await page.getByText(`${name} is archived.`).waitFor();
+  assert.deepEqual(complaints, []);
+});
+
+test('pages and orders work without JavaScript', { timeout: 2 * MINUTE }, async () => {
+  const context = await browser.newContext({ javaScriptEnabled: false, viewport: PHONE });
+  const page = await context.newPage();
+  await signIn(page);
+  await page.goto(`${console_.address}/servers?state=CUTOVER`);
+  await page.locator('#live tbody th a').first().click();
+  const name = await page.getByRole('heading', { level: 1 }).textContent();
+  await page.getByRole('link', { name: 'Archive' }).click();
+  await page.getByRole('button', { name: 'Archive' }).click();
+  await page.getByText(`${name} is archived.`).waitFor();
+  await page.getByRole('button', { name: 'Sign out' }).click();
+  await page.getByText('You are signed out.').waitFor();
+  await context.close();
+});
