@@ -5,6 +5,8 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
+use tracing_subscriber::EnvFilter;
+
 use crate::{
     demo::{Demo, options::Choice},
     replicate::Replicate,
@@ -108,6 +110,12 @@ impl ReplicateArgs {
 }
 
 fn execute(cli: Cli) -> anyhow::Result<()> {
+    // The lab's own output is what people came for; warnings of agent and runner in `replicate` go beside it.
+    let filter = EnvFilter::try_from_env("ORGLIFT_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     identity::install_crypto_provider();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     if let Some(Command::Replicate(args)) = cli.command {

@@ -178,6 +178,19 @@ impl Server {
         run(&self.programs, Program::Agent, args, &[]).await
     }
 
+    /// A second machine with the agent of this one, as cloning its disks would make it.
+    pub fn cloned(&self, name: &str) -> anyhow::Result<Self> {
+        let servers = self.dir.parent().context("a server's folder is in another")?;
+        let plan = ServerPlan {
+            name: name.to_owned(),
+            ..self.plan.clone()
+        };
+        let clone = Self::prepare(&self.programs, servers, plan)?;
+        copy_folder(&self.agent_dir(), &clone.agent_dir())
+            .with_context(|| format!("cannot clone {}", self.agent_dir().display()))?;
+        Ok(clone)
+    }
+
     /// The application runs and writes, unless it was stopped for the cutover.
     pub fn start_workload(&mut self) -> anyhow::Result<()> {
         if self.is_held() {
@@ -210,4 +223,18 @@ impl Server {
     pub fn written_by_workload(&self) -> u64 {
         self.workload.as_ref().map_or(0, Workload::written)
     }
+}
+
+fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
