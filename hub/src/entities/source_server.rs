@@ -102,6 +102,14 @@ impl Model {
         self.lag_basis.map(|taken_at| (now - taken_at).max(0))
     }
 
+    /// What people call it: its tag `Name`, as they are used to from their cloud, or its host name.
+    pub fn known_as(&self) -> &str {
+        self.tags
+            .get("Name")
+            .filter(|name| !name.is_empty())
+            .unwrap_or(&self.hostname)
+    }
+
     pub fn is_archived(&self) -> bool {
         matches!(
             self.lifecycle.0,

@@ -7,7 +7,7 @@ use domain::{
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, Order, PaginatorTrait,
     QueryFilter, QueryOrder, QuerySelect, Select, Statement, Value,
-    sea_query::{Expr, ExprTrait, LikeExpr},
+    sea_query::{Expr, ExprTrait, LikeExpr, SimpleExpr},
 };
 
 use super::{Reader, StoreError};
@@ -58,7 +58,8 @@ pub struct Participant {
     pub initiated_by: Word<InitiatedBy>,
     pub created_at: i64,
     pub created_by: String,
-    pub hostname: String,
+    /// See `source_server::Model::known_as`.
+    pub name: String,
     pub account_name: String,
 }
 
@@ -70,7 +71,7 @@ pub struct HeldCertificate {
     pub issued_at: i64,
     pub revoked_at: Option<i64>,
     /// `None` for a runner.
-    pub hostname: Option<String>,
+    pub name: Option<String>,
 }
 
 #[derive(Debug, FromQueryResult)]
@@ -79,7 +80,7 @@ struct Sum {
 }
 
 const PARTICIPANTS: &str = "SELECT p.job, p.server, p.account, p.status, j.initiated_by, j.created_at, j.created_by, \
-     s.hostname, a.name AS account_name FROM job_servers p JOIN jobs j ON j.id = p.job \
+     COALESCE(NULLIF(json_extract(s.tags, '$.Name'), ''), s.hostname) AS name, a.name AS account_name FROM job_servers p JOIN jobs j ON j.id = p.job \
      JOIN source_servers s ON s.id = p.server JOIN accounts a ON a.id = p.account";
 
 impl<C: ConnectionTrait> Reader<C> {
@@ -97,14 +98,14 @@ impl<C: ConnectionTrait> Reader<C> {
             Order::Asc
         };
         let found = match search.sort {
-            ServerSort::Name => found.order_by(Column::Hostname, order),
+            ServerSort::Name => found.order_by(known_as(), order),
             ServerSort::Account => found.order_by(Column::Account, order),
             ServerSort::Lifecycle => found.order_by(Column::LifecycleName, order),
             ServerSort::Replication => found.order_by(Column::ReplicationName, order),
             ServerSort::Lag => found.order_by(Column::LagBasis, order),
         };
         let rows = found
-            .order_by_asc(Column::Hostname)
+            .order_by(known_as(), Order::Asc)
             .order_by_asc(Column::Id)
             .offset(offset)
             .limit(limit)
@@ -158,7 +159,7 @@ impl<C: ConnectionTrait> Reader<C> {
             return Ok(Vec::new());
         }
         let marks = vec!["?"; jobs.len()].join(", ");
-        let sql = format!("{PARTICIPANTS} WHERE p.job IN ({marks}) ORDER BY s.hostname, p.server");
+        let sql = format!("{PARTICIPANTS} WHERE p.job IN ({marks}) ORDER BY name, p.server");
         let jobs = jobs.iter().map(|job| Value::from(job.as_str()));
         self.participants_by(sql, jobs.collect()).await
     }
@@ -198,11 +199,12 @@ impl<C: ConnectionTrait> Reader<C> {
     pub async fn certificates_in(&self, account: &AccountId) -> Result<Vec<HeldCertificate>, StoreError> {
         let statement = Statement::from_sql_and_values(
             DbBackend::Sqlite,
-            "SELECT c.serial, c.subject, c.issued_at, c.revoked_at, s.hostname FROM certificates c \
+            "SELECT c.serial, c.subject, c.issued_at, c.revoked_at, \
+             COALESCE(NULLIF(json_extract(s.tags, '$.Name'), ''), s.hostname) AS name FROM certificates c \
              LEFT JOIN source_servers s ON c.subject = 'orglift://agent/' || s.id \
              LEFT JOIN runners r ON c.subject = 'orglift://runner/' || r.id \
              WHERE s.account = ? OR r.account = ? \
-             ORDER BY c.revoked_at IS NOT NULL, s.hostname IS NOT NULL, s.hostname, c.issued_at DESC",
+             ORDER BY c.revoked_at IS NOT NULL, s.id IS NOT NULL, name, c.issued_at DESC",
             [Value::from(account.as_str()), account.as_str().into()],
         );
         Ok(HeldCertificate::find_by_statement(statement).all(&self.0).await?)
@@ -239,6 +241,11 @@ impl<C: ConnectionTrait> Reader<C> {
     }
 }
 
+/// See `source_server::Model::known_as`.
+fn known_as() -> SimpleExpr {
+    Expr::cust("COALESCE(NULLIF(json_extract(tags, '$.Name'), ''), hostname)")
+}
+
 fn matching(search: &ServerSearch) -> Select<Entity> {
     let archived = Expr::col(Column::Lifecycle).like("%\"archived\":true%");
     let mut found = Entity::find().filter(if search.archived { archived } else { archived.not() });
@@ -258,6 +265,7 @@ fn matching(search: &ServerSearch) -> Select<Entity> {
         let os = Expr::cust("json_extract(properties, '$.os')");
         found = found.filter(
             Condition::any()
+                .add(known_as().like(pattern()))
                 .add(Expr::col(Column::Hostname).like(pattern()))
                 .add(Expr::col(Column::Id).like(pattern()))
                 .add(Expr::col(Column::AgentAddress).like(pattern()))

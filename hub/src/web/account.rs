@@ -165,7 +165,7 @@ fn certificate_row(held: &HeldCertificate, account: &AccountId, administers: boo
     let machine = held.subject.rsplit('/').next().unwrap_or_default();
     let is_valid = held.revoked_at.is_none();
     CertificateRow {
-        machine: held.hostname.clone().unwrap_or_else(|| "Runner".into()),
+        machine: held.name.clone().unwrap_or_else(|| "Runner".into()),
         subject: machine.to_owned(),
         state: badge::certificate(!is_valid),
         issued: text::moment(held.issued_at),
@@ -190,7 +190,7 @@ async fn machine(web: &Web, account: &AccountId, id: &str) -> Result<Machine, Pa
             return Err(not_here());
         }
         return Ok(Machine {
-            name: format!("the agent on {}", server.hostname),
+            name: format!("the agent on {}", server.known_as()),
             role: Role::Agent(server.id.0),
             consequence: "Its connection to the runner ends within seconds, and it cannot replicate any more.",
         });

@@ -155,7 +155,7 @@ impl Action {
     // A table: one entry for each action.
     #[allow(clippy::too_many_lines)]
     pub fn words(self, server: &Model) -> Words {
-        let name = &server.hostname;
+        let name = server.known_as();
         let lines = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
         let launch = &server.launch_configuration;
         let (summary, does, keeps, caution): (String, Vec<String>, Vec<String>, Option<String>) = match self {

@@ -109,7 +109,7 @@ pub async fn carry_out(
     let back = format!("/servers/{id}");
     let accepted = Some(Duration::from_secs(choices.accept_older_than)).filter(|age| !age.is_zero());
     let flash = match orders::give(&web, &session, &server, action, accepted).await {
-        Ok(()) => Flash::good(action.done(&server.hostname)),
+        Ok(()) => Flash::good(action.done(server.known_as())),
         Err(refusal) => Flash::bad(refusal),
     };
     Ok(flash.show_at(&back))
@@ -126,7 +126,7 @@ fn check(action: Action, server: &Model) -> Result<(), PageError> {
     Err(PageError::Invalid(format!(
         "“{}” is not possible for {} now: it may have moved on meanwhile. Its page shows what is possible.",
         action.label(),
-        server.hostname
+        server.known_as()
     )))
 }
 

@@ -94,7 +94,7 @@ pub async fn page(
     let title = badge::job_title(job.initiated_by.0);
     let names: HashMap<&str, &str> = parts
         .iter()
-        .map(|part| (part.server.as_str(), part.hostname.as_str()))
+        .map(|part| (part.server.as_str(), part.name.as_str()))
         .collect();
     let page = JobPage {
         shell: visit.shell(title, Section::Jobs, format!("/events?job={id}")),
@@ -140,7 +140,7 @@ fn participant(part: &Participant, saga: Option<&saga::Model>, session: &Session
     let cleans = !left.is_empty() && session.may(UserRole::Operator);
     Share {
         server: part.server.to_string(),
-        name: part.hostname.clone(),
+        name: part.name.clone(),
         account: part.account_name.clone(),
         status: badge::launch(&part.status),
         clean_up: cleans.then(|| format!("/jobs/{}/clean-up/{}", part.job, part.server)),
@@ -213,7 +213,7 @@ pub async fn ask_clean_up(
 ) -> Result<Response, PageError> {
     visit.session.require(UserRole::Operator)?;
     let server = web.hub.store.server(&server).await?;
-    let title = format!("Clean up after {}", server.hostname);
+    let title = format!("Clean up after {}", server.known_as());
     let page = AskPage {
         shell: visit.shell(title.clone(), Section::Jobs, format!("/events?job={job}")),
         action: format!("/jobs/{job}/clean-up/{}", server.id),
@@ -245,7 +245,7 @@ pub async fn clean_up(
     let flash = match orders::clean_up(&web, &session, &server).await {
         Ok(()) => Flash::good(format!(
             "A job was started to clean up after {}.",
-            server.hostname
+            server.known_as()
         )),
         Err(refusal) => Flash::bad(refusal),
     };

@@ -92,7 +92,7 @@ fn row(job: &job::Model, parts: &[&Participant], now: i64) -> JobRow {
         title: badge::job_title(job.initiated_by.0),
         status: badge::job(job.status.0, failed),
         failed: (failed > 0).then(|| format!("{failed} of {} failed", parts.len())),
-        servers: names(parts.iter().map(|part| part.hostname.as_str()), 4),
+        servers: names(parts.iter().map(|part| part.name.as_str()), 4),
         at: text::moment(job.created_at),
         took: text::span(job.ended_at.unwrap_or(now) - job.created_at),
         by: job.created_by.clone(),

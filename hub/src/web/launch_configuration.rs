@@ -103,7 +103,7 @@ pub async fn save(
             let flash = match saved {
                 Ok(()) => Flash::good(format!(
                     "The launch configuration of {} is saved.",
-                    server.hostname
+                    server.known_as()
                 )),
                 Err(refusal) => Flash::bad(refusal),
             };
@@ -226,12 +226,12 @@ fn form(visit: &Visit, server: &Model, given: Given, errors: &Errors) -> LaunchP
     };
     LaunchPage {
         shell: visit.shell(
-            format!("Launch configuration of {}", server.hostname),
+            format!("Launch configuration of {}", server.known_as()),
             Section::Servers,
             format!("/events?server={}", server.id),
         ),
         id: server.id.to_string(),
-        name: server.hostname.clone(),
+        name: server.known_as().to_owned(),
         has_errors: !errors.is_empty(),
         fields: vec![
             field(

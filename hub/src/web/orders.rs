@@ -86,7 +86,7 @@ fn sentence(error: &ActionError, server: &Model) -> String {
             other.to_string()
         }
     };
-    format!("Nothing was changed for {}: {why}.", server.hostname)
+    format!("Nothing was changed for {}: {why}.", server.known_as())
 }
 
 /// What the steps of a job are called, in order.
@@ -95,7 +95,7 @@ pub fn steps(kind: InitiatedBy) -> Vec<String> {
 }
 
 /// `RegisterImage` as people read it: `Register image`.
-fn words(name: &str) -> String {
+pub fn words(name: &str) -> String {
     let mut words = String::with_capacity(name.len() + 4);
     for letter in name.chars() {
         if letter.is_uppercase() && !words.is_empty() {

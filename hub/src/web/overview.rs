@@ -246,7 +246,7 @@ fn running_job(job: &crate::entities::job::Model, parts: &[&Participant], now: i
     RunningJob {
         href: format!("/jobs/{}", job.id),
         title: badge::job_title(job.initiated_by.0),
-        servers: names(parts.iter().map(|part| part.hostname.as_str()), 3),
+        servers: names(parts.iter().map(|part| part.name.as_str()), 3),
         progress,
         since: format!("for {}", text::span(now - job.created_at)),
     }
@@ -395,7 +395,7 @@ async fn hands(web: &Web, accounts: &[AccountOverview], now: i64) -> Result<(Vec
             _ => String::new(),
         };
         hands.push(Hand {
-            what: server.hostname.clone(),
+            what: server.known_as().to_owned(),
             href: Some(format!("/servers/{}", server.id)),
             place: account_name(server.account.as_str()),
             why,
@@ -408,7 +408,7 @@ async fn hands(web: &Web, accounts: &[AccountOverview], now: i64) -> Result<(Vec
                 what: format!(
                     "{}: {}",
                     badge::job_title(participant.initiated_by.0),
-                    participant.hostname
+                    participant.name
                 ),
                 href: Some(format!("/jobs/{}", participant.job)),
                 place: participant.account_name.clone(),

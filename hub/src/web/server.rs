@@ -17,6 +17,7 @@ use super::{
     Web,
     action::Action,
     badge::{self, Badge},
+    orders,
     overview::{Fact, fact},
     servers,
     session::Session,
@@ -40,6 +41,9 @@ pub use details::Pair;
 pub use journey::next_in_short;
 
 const JOBS_MAX: u64 = 20;
+
+/// Characters of a device name; `/dev/mapper/vg0-root` has 20.
+const DEVICE_SHOWN: usize = 24;
 
 #[derive(Debug, Template)]
 #[template(path = "server/page.html", blocks = ["live"])]
@@ -101,7 +105,9 @@ pub struct Step {
 #[derive(Debug)]
 struct DiskRow {
     id: String,
+    /// Shortened; `device_name` is all of it.
     device: String,
+    device_name: String,
     is_boot: bool,
     bar: Bar,
     done: String,
@@ -175,7 +181,11 @@ pub async fn page(
     let next = journey::next_step(&server, &visit.session);
     let (no_checkpoints_title, no_checkpoints_text) = no_checkpoints(&server);
     let page = ServerPage {
-        shell: visit.shell(&server.hostname, Section::Servers, format!("/events?server={id}")),
+        shell: visit.shell(
+            server.known_as(),
+            Section::Servers,
+            format!("/events?server={id}"),
+        ),
         menu: menu(&server, &visit.session, next.action),
         next,
         journey: journey::stages(&server.lifecycle),
@@ -211,7 +221,7 @@ pub async fn page(
         launch: details::launch(&server.launch_configuration),
         properties: details::properties(&server, now),
         interfaces: details::interfaces(&server.properties),
-        name: server.hostname,
+        name: server.known_as().to_owned(),
         id: id.to_string(),
     };
     visit.answer(match visit.part {
@@ -323,7 +333,8 @@ fn disks(server: &Model) -> Vec<DiskRow> {
                 &format!("{} replicated", disk.device_name),
             ),
             id: disk.id.to_string(),
-            device: disk.device_name.clone(),
+            device: text::tail(&disk.device_name, DEVICE_SHOWN),
+            device_name: disk.device_name.clone(),
             is_boot: is_boot(&disk.id),
             done: text::bytes(disk.replicated_bytes),
             size: text::bytes(disk.total_bytes),
@@ -353,7 +364,7 @@ fn checkpoint_row(row: &checkpoint::Model, now: i64) -> CheckpointRow {
             .disks
             .iter()
             .map(|disk| CheckpointDisk {
-                device: disk.device_name.clone(),
+                device: text::tail(&disk.device_name, DEVICE_SHOWN / 2),
                 size: text::bytes(disk.bytes),
                 root: disk.root.to_string(),
             })
@@ -398,7 +409,7 @@ pub fn resource_row(row: &ledger::Model) -> ResourceRow {
         kind: row.kind.name(),
         state: badge::ledger(row.state.0),
         job: row.job.to_string(),
-        purpose: row.step.clone(),
+        purpose: orders::words(&row.step),
         since: text::moment(row.ended_at.or(row.present_at).unwrap_or(row.wanted_at)),
     }
 }

@@ -327,7 +327,7 @@ pub fn row(server: &Model, account: Option<AccountLink>, now: i64) -> ServerRow 
     let lag = server.lag_ms(now);
     ServerRow {
         id: server.id.to_string(),
-        name: server.hostname.clone(),
+        name: server.known_as().to_owned(),
         account,
         lifecycle: badge::lifecycle(&server.lifecycle_name),
         next: server::next_in_short(server),
@@ -337,7 +337,7 @@ pub fn row(server: &Model, account: Option<AccountLink>, now: i64) -> ServerRow 
             Replication::Initiating(at) => badge::initiation_step(at.step).into(),
             _ => backlog(&server.disks),
         },
-        bar: (whole > 0).then(|| disk_bar(server, done, whole, &format!("{} replicated", server.hostname))),
+        bar: (whole > 0).then(|| disk_bar(server, done, whole, &format!("{} replicated", server.known_as()))),
         size: text::bytes(whole),
         lag: lag.map_or_else(|| "–".into(), text::span),
         lag_class: lag_class(server, lag),

@@ -105,6 +105,17 @@ pub fn hex(bytes: &[u8]) -> String {
         })
 }
 
+/// The end of a name that is too long: of the path of an image file it says most.
+pub fn tail(name: &str, characters: usize) -> String {
+    match name.chars().count() {
+        length if length > characters => {
+            let end = name.chars().skip(length + 1 - characters);
+            std::iter::once('…').chain(end).collect()
+        }
+        _ => name.to_owned(),
+    }
+}
+
 /// A bar, full at 1000.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bar {
@@ -167,6 +178,12 @@ mod tests {
         assert_eq!(bar(5, 5, "", "").percent, "100%");
         assert_eq!(bar(u64::MAX, u64::MAX, "", "").permille, 1000);
         assert_eq!(bar(0, 0, "", "").permille, 0);
+    }
+
+    #[test]
+    fn a_long_name_keeps_its_end() {
+        assert_eq!(tail("/dev/sda", 8), "/dev/sda");
+        assert_eq!(tail("/var/lib/disk.raw", 9), "…disk.raw");
     }
 
     #[test]

@@ -269,7 +269,13 @@ async fn servers(tx: &mut Write, runners: &[runner::Model]) {
             roots: vec![],
         };
         let row = source_server::Model {
-            hostname: hostname.into(),
+            // Every other one is known by its tag.
+            hostname: if number % 2 == 0 {
+                hostname.into()
+            } else {
+                format!("vm-{number}")
+            },
+            tags: Doc([("Name".to_owned(), hostname.to_owned())].into()),
             lifecycle_name: lifecycle.name().into(),
             test_launch: Doc(matches!(lifecycle, L::Testing { .. }).then(|| launch(7))),
             cutover_launch: Doc(
