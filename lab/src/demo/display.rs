@@ -30,7 +30,7 @@ impl Display {
         match self {
             Self::Bars(bars) => {
                 let bar = bars.add(ProgressBar::new(0));
-                let style = "{prefix:26} {bar:24} {bytes:>10} of {total_bytes:<10} {msg}";
+                let style = "{prefix:26} {bar:24} {bytes:>10} of {total_bytes:<10} {wide_msg}";
                 if let Ok(style) = ProgressStyle::with_template(style) {
                     bar.set_style(style.progress_chars("━╸─"));
                 }
@@ -67,8 +67,11 @@ impl Line {
         }
     }
 
+    /// Disks that were disconnected are in no list: the bar keeps what it showed.
     pub fn progress(&self, done: u64, total: u64) {
-        if let Self::Bar(bar) = self {
+        if let Self::Bar(bar) = self
+            && total > 0
+        {
             bar.set_length(total);
             bar.set_position(done);
         }

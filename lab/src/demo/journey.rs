@@ -4,7 +4,8 @@
 //! matter where an earlier run was interrupted.
 
 use std::{
-    path::PathBuf,
+    fs,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -43,12 +44,52 @@ pub struct Journey {
     account: AccountPlan,
     line: Line,
     orders: u32,
+    clock: Clock,
+}
+
+/// How long the journey took, over interruptions: `seconds` in the server's folder.
+#[derive(Debug)]
+struct Clock {
+    file: PathBuf,
+    before: f64,
+    began: Instant,
+    noted: f64,
+}
+
+impl Clock {
+    fn go_on(folder: &Path) -> Self {
+        let file = folder.join("seconds");
+        let before = fs::read_to_string(&file)
+            .ok()
+            .and_then(|text| text.trim().parse().ok());
+        Self {
+            file,
+            before: before.unwrap_or(0.0),
+            began: Instant::now(),
+            noted: 0.0,
+        }
+    }
+
+    fn seconds(&self) -> f64 {
+        self.before + self.began.elapsed().as_secs_f64()
+    }
+
+    /// Remembers the time, to a second.
+    fn note(&mut self) -> anyhow::Result<()> {
+        let now = self.seconds();
+        if now > self.noted + 1.0 {
+            fs::write(&self.file, format!("{now:.1}\n")).context("cannot note the time")?;
+            self.noted = now;
+        }
+        Ok(())
+    }
 }
 
 impl Journey {
     pub fn new(world: Arc<World>, server: Server, account: AccountPlan, line: Line) -> Self {
         Self {
             api: world.hub.api.clone(),
+            clock: Clock::go_on(server.dir()),
             world,
             server,
             account,
@@ -59,17 +100,13 @@ impl Journey {
 
     /// To the end, or as far as it gets; how far is in the row.
     pub async fn run(mut self) -> anyhow::Result<Row> {
-        let began = Instant::now();
         let row_file = self.server.dir().join("row.json");
         let earlier: Option<Row> = read_json(&row_file)?;
         let outcome = self.travel().await;
-        let mut row = self.row(began.elapsed()).await?;
+        let mut row = self.row().await?;
         row.trouble = outcome.err().map(|error| format!("{error:#}"));
-        match earlier {
-            // Finished then, and only looked at now.
-            Some(earlier) if earlier.trouble.is_none() => row.seconds = earlier.seconds,
-            Some(earlier) => row.seconds += earlier.seconds,
-            None => {}
+        if let Some(finished) = earlier.filter(|earlier| earlier.trouble.is_none()) {
+            row.seconds = finished.seconds;
         }
         write_json(&row_file, &row)?;
         self.line.finish(row.trouble.as_deref().unwrap_or("done"));
@@ -81,6 +118,7 @@ impl Journey {
         self.server.start_workload()?;
         let mut last_change = (String::new(), Instant::now());
         loop {
+            self.clock.note()?;
             let seen = self.look(&id).await?;
             let now = format!("{seen:?}");
             if now != last_change.0 {
@@ -223,7 +261,7 @@ impl Journey {
         Ok(launched.instance)
     }
 
-    async fn row(&self, took: Duration) -> anyhow::Result<Row> {
+    async fn row(&self) -> anyhow::Result<Row> {
         let mut row = Row {
             server: self.server.id(),
             name: self.server.plan.name.clone(),
@@ -233,7 +271,7 @@ impl Journey {
             source_disks: self.server.disks(),
             target_disks: Vec::new(),
             bytes: self.server.plan.disks.iter().sum(),
-            seconds: took.as_secs_f64(),
+            seconds: self.clock.seconds(),
             checkpoint_age_s: None,
             target_equals_source: false,
             difference: None,
