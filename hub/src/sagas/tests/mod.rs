@@ -323,3 +323,54 @@ async fn a_stale_checkpoint_is_used_only_if_it_was_accepted() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
 }
+
+/// Drives the job until `step` has been tried once, and makes that try a failure for good.
+async fn fail_after_one_try(world: &World, job: &JobId, step: usize) {
+    drive_tampered(world, job, async |saga| {
+        if !is_at(saga, step) {
+            return None;
+        }
+        let attempt = engine::attempt(&world.hub, saga, 0).await;
+        assert_ne!(attempt.outcome, Outcome::Done);
+        let outcome = Outcome::Failed("it was made to fail".into());
+        Some(Attempt { outcome, ..attempt })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_made_without_an_answer_is_found_and_removed() {
+    use cloud::folder::faults::{Call, Effect, Fault};
+    let names = engine::step_names(InitiatedBy::StartTest);
+    for (call, step) in [
+        (Call::RegisterImage, "RegisterImage"),
+        (Call::RunInstances, "LaunchInstance"),
+    ] {
+        let world = World::before(InitiatedBy::StartTest).await;
+        let before = world.standing().await;
+        world
+            .hub
+            .cloud
+            .faults()
+            .set(&[Fault::new(Effect::Forget).on(call)])
+            .unwrap();
+        let job = world.order(InitiatedBy::StartTest).await.unwrap().job;
+        let step = names.iter().position(|name| name == step).unwrap();
+        fail_after_one_try(&world, &job, step).await;
+        assert_eq!(world.standing().await, before);
+    }
+}
+
+#[tokio::test]
+async fn replication_goes_on_when_its_end_fails() {
+    for kind in [InitiatedBy::Disconnect, InitiatedBy::FinalizeCutover] {
+        let world = World::before(kind).await;
+        let before = world.standing().await;
+        // The runner does not hear of it.
+        world.silence_runner();
+        let job = world.order(kind).await.unwrap().job;
+        fail_after_one_try(&world, &job, 1).await;
+        assert_eq!(world.server().await.intent.name(), "RUN");
+        assert_eq!(world.standing().await, before);
+    }
+}
