@@ -172,8 +172,12 @@ pub fn job(status: JobStatus, failed: u64) -> Badge {
     }
 }
 
-pub fn launch(status: &LaunchStatus) -> Badge {
+/// What became of a participant. Only a launch leaves something launched.
+pub fn launch(status: &LaunchStatus, initiated_by: InitiatedBy) -> Badge {
     match status {
+        LaunchStatus::Launched { .. } if initiated_by.job_type() != "LAUNCH" => {
+            badge("LAUNCHED", "Done", "good")
+        }
         LaunchStatus::Pending => badge("PENDING", "Pending", "idle"),
         LaunchStatus::InProgress => badge("IN_PROGRESS", "In progress", "busy"),
         LaunchStatus::Launched { .. } => badge("LAUNCHED", "Launched", "good"),

@@ -142,7 +142,7 @@ fn participant(part: &Participant, saga: Option<&saga::Model>, session: &Session
         server: part.server.to_string(),
         name: part.name.clone(),
         account: part.account_name.clone(),
-        status: badge::launch(&part.status),
+        status: badge::launch(&part.status, part.initiated_by.0),
         clean_up: cleans.then(|| format!("/jobs/{}/clean-up/{}", part.job, part.server)),
         error,
         left,

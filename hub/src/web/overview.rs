@@ -413,7 +413,7 @@ async fn hands(web: &Web, accounts: &[AccountOverview], now: i64) -> Result<(Vec
                 href: Some(format!("/jobs/{}", participant.job)),
                 place: participant.account_name.clone(),
                 why: error.clone(),
-                badge: badge::launch(&participant.status),
+                badge: badge::launch(&participant.status, participant.initiated_by.0),
             });
         }
     }

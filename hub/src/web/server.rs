@@ -64,6 +64,8 @@ struct ServerPage {
     facts: Vec<Fact>,
     initiation: Vec<Step>,
     disks: Vec<DiskRow>,
+    no_disks_title: &'static str,
+    no_disks_text: &'static str,
     checkpoints: Vec<CheckpointRow>,
     no_checkpoints_title: &'static str,
     no_checkpoints_text: &'static str,
@@ -180,6 +182,7 @@ pub async fn page(
     let now = now_ms();
     let next = journey::next_step(&server, &visit.session);
     let (no_checkpoints_title, no_checkpoints_text) = no_checkpoints(&server);
+    let (no_disks_title, no_disks_text) = no_disks(&server);
     let page = ServerPage {
         shell: visit.shell(
             server.known_as(),
@@ -206,6 +209,8 @@ pub async fn page(
         facts: facts(&server, &checkpoints, now),
         initiation: initiation(&server.replication),
         disks: disks(&server),
+        no_disks_title,
+        no_disks_text,
         checkpoints: checkpoints
             .iter()
             .rev()
@@ -262,6 +267,9 @@ fn menu(server: &Model, session: &Session, next: Option<Action>) -> Vec<ActionLi
 }
 
 fn facts(server: &Model, checkpoints: &[checkpoint::Model], now: i64) -> Vec<Fact> {
+    if server.lifecycle.is_final() {
+        return Vec::new();
+    }
     let (done, whole) = servers::progress(&server.disks);
     let sum = |of: fn(&domain::disk::DiskProgress) -> u64| server.disks.iter().map(of).sum::<u64>();
     let lag = server.lag_ms(now);
@@ -372,6 +380,19 @@ fn checkpoint_row(row: &checkpoint::Model, now: i64) -> CheckpointRow {
     }
 }
 
+fn no_disks(server: &Model) -> (&'static str, &'static str) {
+    match server.lifecycle.0 {
+        Lifecycle::Cutover { .. } | Lifecycle::Disconnected { .. } => (
+            "Replication is over",
+            "The agent has removed itself from the source, and the runner holds nothing of its disks any more.",
+        ),
+        _ => (
+            "No disks reported yet",
+            "The agent names its disks when it connects to the runner. If this lasts, check that the path from the source to the runner's data port is open, TCP 1500 unless it was started with another.",
+        ),
+    }
+}
+
 fn no_checkpoints(server: &Model) -> (&'static str, &'static str) {
     match server.lifecycle.0 {
         Lifecycle::Cutover { .. } | Lifecycle::Disconnected { .. } => (
@@ -418,7 +439,7 @@ fn job_row(part: &Participant) -> JobRow {
     JobRow {
         id: part.job.to_string(),
         title: badge::job_title(part.initiated_by.0),
-        status: badge::launch(&part.status),
+        status: badge::launch(&part.status, part.initiated_by.0),
         at: text::moment(part.created_at),
         by: part.created_by.clone(),
     }
