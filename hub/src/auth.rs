@@ -20,7 +20,7 @@ use crate::{
 };
 
 pub const IDLE: Duration = Duration::from_hours(8);
-pub const ABSOLUTE: Duration = Duration::from_hours(7 * 24);
+pub const ABSOLUTE: Duration = Duration::from_hours(24);
 
 /// A session's idle time is written back when this much of it has passed, not with every page.
 const EXTEND_AFTER: Duration = Duration::from_mins(5);
