@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap, error::Error, ffi::OsString, fmt::Write as _, path::PathBuf, process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -11,7 +12,9 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     install,
     layout::{DEFAULT_DIR, Layout},
-    run, status, uninstall,
+    run,
+    session::Pace,
+    status, uninstall,
 };
 
 #[derive(Debug, Parser)]
@@ -33,7 +36,12 @@ enum Command {
     /// Enrols this server with a runner and starts replication.
     Install(InstallArgs),
     /// Replicates until it is stopped; the service runs this.
-    Run,
+    Run {
+        /// Seconds after which a first copy is saved at the latest; a fault costs no more than that.
+        #[arg(long, value_name = "SECONDS", default_value_t = 60,
+            value_parser = clap::value_parser!(u64).range(1..=3600))]
+        save_every: u64,
+    },
     /// Shows what the agent is doing.
     Status {
         /// As JSON, for programs.
@@ -113,7 +121,13 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
     let layout = Layout::new(absolute(&cli.dir)?);
     match cli.command {
         Command::Install(args) => runtime()?.block_on(install::install(&layout, wishes(args)?)),
-        Command::Run => runtime()?.block_on(run::run(layout)),
+        Command::Run { save_every } => {
+            let pace = Pace {
+                partial_every: Duration::from_secs(save_every),
+                ..Pace::default()
+            };
+            runtime()?.block_on(run::run(layout, pace))
+        }
         Command::Status { json } => {
             print!("{}", status::show(&layout, json)?);
             Ok(())

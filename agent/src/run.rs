@@ -22,12 +22,12 @@ use crate::{
 };
 
 /// Runs the agent that is installed in `layout` until a signal or its runner ends it.
-pub async fn run(layout: Layout) -> anyhow::Result<()> {
+pub async fn run(layout: Layout, pace: Pace) -> anyhow::Result<()> {
     hooks::thaw_on_panic();
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     tasks.spawn(stop_on_signal(stop.clone())?);
-    let (agent, mut config) = load(layout, Roots::default(), Pace::default())?;
+    let (agent, mut config) = load(layout, Roots::default(), pace)?;
     let thawing = agent.hooks.clone();
     tokio::task::spawn_blocking(move || thawing.thaw_left_over()).await?;
     let outcome = replicate(&agent, &mut config, &stop).await;
