@@ -1,6 +1,13 @@
 //! The wire between agents and a runner: it can be cut in the middle of a frame, stalled and throttled.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::Context;
 use tokio::{
@@ -30,6 +37,7 @@ pub enum Wire {
 pub struct Network {
     address: SocketAddr,
     wire: watch::Sender<Wire>,
+    traffic: Arc<Traffic>,
     _tasks: JoinSet<()>,
 }
 
@@ -41,10 +49,17 @@ impl Network {
         let address = listener.local_addr().context("a proxy without an address")?;
         let (wire, seen) = watch::channel(Wire::Open);
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, target, seen));
+        let traffic = Arc::default();
+        let path = Path {
+            target,
+            wire: seen,
+            traffic: Arc::clone(&traffic),
+        };
+        tasks.spawn(accept(listener, path));
         Ok(Self {
             address,
             wire,
+            traffic,
             _tasks: tasks,
         })
     }
@@ -58,6 +73,16 @@ impl Network {
         self.wire.send_replace(wire);
     }
 
+    /// Bytes that went towards the runner since the network was made.
+    pub fn carried(&self) -> u64 {
+        self.traffic.carried.load(Ordering::Relaxed)
+    }
+
+    /// Connections that were cut by [`Wire::CutAfter`].
+    pub fn cuts(&self) -> u64 {
+        self.traffic.cuts.load(Ordering::Relaxed)
+    }
+
     /// Breaks every connection in the middle of what it carries next, and lets none through.
     pub fn cut_mid_frame(&self) {
         self.set(Wire::CutAfter(100_000));
@@ -68,40 +93,57 @@ impl Network {
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, wire: watch::Receiver<Wire>) {
+/// What was seen of all connections.
+#[derive(Debug, Default)]
+struct Traffic {
+    /// Bytes, towards the runner only.
+    carried: AtomicU64,
+    cuts: AtomicU64,
+}
+
+/// What each connection goes over.
+#[derive(Debug, Clone)]
+struct Path {
+    target: SocketAddr,
+    wire: watch::Receiver<Wire>,
+    traffic: Arc<Traffic>,
+}
+
+async fn accept(listener: TcpListener, path: Path) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((near, _)) = accepted else { continue };
-                if matches!(*wire.borrow(), Wire::CutAfter(_)) {
+                if matches!(*path.wire.borrow(), Wire::CutAfter(_)) {
                     continue;
                 }
-                connections.spawn(carry(near, target, wire.clone()));
+                connections.spawn(carry(near, path.clone()));
             }
             Some(_) = connections.join_next() => {}
         }
     }
 }
 
-async fn carry(near: TcpStream, target: SocketAddr, wire: watch::Receiver<Wire>) {
-    let Ok(far) = TcpStream::connect(target).await else {
+async fn carry(near: TcpStream, path: Path) {
+    let Ok(far) = TcpStream::connect(path.target).await else {
         return;
     };
-    let wire = Arc::new(wire);
+    let Path { wire, traffic, .. } = path;
     let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
     // Whichever way ends first takes the other with it: a cut cuts both.
     tokio::select! {
-        () = one_way(near_in, far_out, (*wire).clone(), true) => {}
-        () = one_way(far_in, near_out, (*wire).clone(), false) => {}
+        () = one_way(near_in, far_out, wire.clone(), Some(&traffic)) => {}
+        () = one_way(far_in, near_out, wire.clone(), None) => {}
     }
 }
 
+/// `traffic` counts what goes towards the runner; there is none for the way back.
 async fn one_way(
     mut from: tcp::OwnedReadHalf,
     mut to: tcp::OwnedWriteHalf,
     mut wire: watch::Receiver<Wire>,
-    towards_runner: bool,
+    traffic: Option<&Traffic>,
 ) {
     let mut piece = vec![0; PIECE];
     let mut left_until_cut = None;
@@ -114,7 +156,7 @@ async fn one_way(
                 }
                 continue;
             }
-            Wire::CutAfter(_) if !towards_runner => {}
+            Wire::CutAfter(_) if traffic.is_none() => {}
             Wire::CutAfter(bytes) => {
                 left_until_cut.get_or_insert(bytes);
             }
@@ -136,9 +178,15 @@ async fn one_way(
         if to.write_all(&piece[..pass]).await.is_err() {
             return;
         }
+        if let Some(traffic) = traffic {
+            traffic.carried.fetch_add(pass as u64, Ordering::Relaxed);
+        }
         if let Some(left) = &mut left_until_cut {
             *left -= pass as u64;
             if *left == 0 {
+                if let Some(traffic) = traffic {
+                    traffic.cuts.fetch_add(1, Ordering::Relaxed);
+                }
                 return;
             }
         }

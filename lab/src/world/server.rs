@@ -137,7 +137,12 @@ impl Server {
     }
 
     pub fn start_agent(&mut self) -> anyhow::Result<()> {
-        let args = ["run".into(), "--dir".into(), OsString::from(self.agent_dir())];
+        self.start_agent_with(&[])
+    }
+
+    pub fn start_agent_with(&mut self, extra: &[&str]) -> anyhow::Result<()> {
+        let mut args = vec!["run".into(), "--dir".into(), OsString::from(self.agent_dir())];
+        args.extend(extra.iter().map(OsString::from));
         let (name, log) = (
             format!("the agent of {}", self.plan.name),
             self.dir.join("agent.log"),
