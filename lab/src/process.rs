@@ -177,7 +177,8 @@ async fn finish(command: Command, program: Program, input: Option<&str>) -> anyh
         .with_context(|| format!("cannot wait for {program:?}"))?;
     if !output.status.success() {
         bail!(
-            "{program:?} failed: {}{}",
+            "{program:?} failed, {}: {}{}",
+            output.status,
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr).trim()
         );
