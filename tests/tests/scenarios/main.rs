@@ -5,11 +5,16 @@
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
+mod accounts;
+mod agent;
 mod disks;
 mod enrolment;
 mod faults;
 mod journey;
+mod launch;
 mod operations;
+mod replica;
+mod runner;
 mod sagas;
 mod scene;
 mod strangers;

@@ -8,6 +8,7 @@ use cloud::{
 use domain::ids::SourceServerId;
 use lab::{
     network::Wire,
+    source::compare::first_difference_of_all,
     wait::{Look, eventually},
 };
 use reqwest::Method;
@@ -39,7 +40,7 @@ impl Scene {
     }
 
     /// What the ledger says of resources that somebody must still look after.
-    async fn open_in_ledger(&self, id: &SourceServerId) -> Vec<String> {
+    pub async fn open_in_ledger(&self, id: &SourceServerId) -> Vec<String> {
         let path = format!("/api/v1/servers/{id}");
         let answer: Value = self.world.hub.api.call(Method::GET, &path, None).await.unwrap();
         let rows = answer["ledger"].as_array().cloned().unwrap_or_default();
@@ -88,6 +89,103 @@ async fn a_launch_survives_the_hubs_death_in_every_call() {
         let api = scene.world.hub.api.clone();
         let instance = api.launched(&scene.account.id, &job, &id, SOON).await.unwrap();
         assert_eq!(scene.inventory(ResourceKind::Instance).await, [instance]);
+    }
+}
+
+#[tokio::test]
+async fn a_cutover_survives_the_hubs_death_in_every_call_and_its_volumes_equal_the_source() {
+    let mut scene = Scene::new().await;
+    let mut server = scene.server("web-1", &[4 * MIB]).await;
+    scene.until_state(&server, "READY_FOR_TEST").await;
+    let id = server.id().unwrap();
+    scene.launches("StartTest", &id).await.unwrap();
+    let api = scene.world.hub.api.clone();
+    api.mark_ready_for_cutover(&scene.account.id, &id).await.unwrap();
+    server.hold().unwrap();
+    let mut instances = Vec::new();
+    for call in [
+        Call::TerminateInstances,
+        Call::RegisterImage,
+        Call::RunInstances,
+        Call::DescribeInstances,
+        Call::DeregisterImage,
+    ] {
+        for effect in [Effect::HoldBefore, Effect::HoldAfter] {
+            scene.holds(call, &effect);
+            let job = api.launch("StartCutover", &scene.account.id, &id).await.unwrap();
+            scene.kill_hub_in(call, effect).await;
+            let api = scene.world.hub.api.clone();
+            let launched = api.launched(&scene.account.id, &job.id, &id, SOON).await;
+            instances = vec![launched.unwrap()];
+            assert_eq!(
+                scene.inventory(ResourceKind::Instance).await,
+                instances,
+                "{call:?}"
+            );
+            assert_eq!(scene.inventory(ResourceKind::Image).await, [""; 0], "{call:?}");
+            assert_eq!(scene.open_in_ledger(&id).await.len(), 1, "{call:?}");
+        }
+    }
+    let volumes = scene.volumes(&instances[0]).await;
+    assert_eq!(first_difference_of_all(&server.disks(), &volumes).unwrap(), None);
+}
+
+#[tokio::test]
+async fn terminating_survives_the_hubs_death_and_leaves_no_instance() {
+    let mut scene = Scene::new().await;
+    let server = scene.server("web-1", &[4 * MIB]).await;
+    scene.until_state(&server, "READY_FOR_TEST").await;
+    let id = server.id().unwrap();
+    for (call, effect) in [
+        (Call::TerminateInstances, Effect::HoldBefore),
+        (Call::TerminateInstances, Effect::HoldAfter),
+        (Call::DescribeInstances, Effect::HoldAfter),
+    ] {
+        scene.launches("StartTest", &id).await.unwrap();
+        let api = scene.world.hub.api.clone();
+        let state = serde_json::json!({ "state": "READY_FOR_TEST" });
+        let back = serde_json::json!({
+            "accountID": scene.account.id, "sourceServerID": id, "lifeCycle": state
+        });
+        api.mgn::<Value>("ChangeServerLifeCycleState", back)
+            .await
+            .unwrap();
+        scene.holds(call, &effect);
+        let job = api
+            .launch("TerminateTargetInstances", &scene.account.id, &id)
+            .await
+            .unwrap();
+        scene.kill_hub_in(call, effect).await;
+        let ended = || async {
+            let job = scene.world.hub.api.job(&scene.account.id, &job.id).await?;
+            let done = job.status == "COMPLETED";
+            Ok(Look::when(done, job))
+        };
+        eventually("the job ends", SOON, ended).await.unwrap();
+        assert_eq!(scene.inventory(ResourceKind::Instance).await, [""; 0], "{call:?}");
+        assert_eq!(scene.open_in_ledger(&id).await, [""; 0], "{call:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_launch_survives_the_hubs_death_at_any_moment() {
+    let mut scene = Scene::new().await;
+    let server = scene.server("web-1", &[4 * MIB]).await;
+    scene.until_state(&server, "READY_FOR_TEST").await;
+    let id = server.id().unwrap();
+    for _ in 0..8 {
+        let job = scene.start_test(&id).await;
+        // A launch takes about half a second.
+        let moment = std::time::Duration::from_millis(rand::random_range(0..600));
+        tokio::time::sleep(moment).await;
+        scene.world.hub.kill().unwrap();
+        scene.world.hub.restart().await.unwrap();
+        let api = scene.world.hub.api.clone();
+        let instance = api.launched(&scene.account.id, &job, &id, SOON).await;
+        let instance = instance.unwrap_or_else(|error| panic!("killed after {moment:?}: {error:#}"));
+        assert_eq!(scene.inventory(ResourceKind::Instance).await, [instance]);
+        assert_eq!(scene.inventory(ResourceKind::Image).await, [""; 0]);
+        assert_eq!(scene.open_in_ledger(&id).await.len(), 1);
     }
 }
 

@@ -44,16 +44,17 @@ impl Scene {
     }
 
     pub async fn with(hub: HubSettings) -> Self {
+        Self::with_accounts(hub, vec![account("210000000001", "production")]).await
+    }
+
+    /// A world of several accounts. The scene is in the first of them.
+    pub async fn with_accounts(hub: HubSettings, accounts: Vec<AccountPlan>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let account = AccountPlan {
-            id: "210000000001".parse().unwrap(),
-            name: "production".into(),
-            in_organization: true,
-        };
+        let account = accounts[0].clone();
         let world = World::start(WorldPlan {
             dir: folder.path().to_owned(),
             programs: Programs::beside_this_test().unwrap(),
-            accounts: vec![account.clone()],
+            accounts,
             ui: ([127, 0, 0, 1], 0).into(),
             hub,
             runner: RunnerSettings { with_network: true },
@@ -180,5 +181,14 @@ impl Scene {
         let all = self.world.cloud.inventory(&self.account.place()).await.unwrap();
         let wanted = all.into_iter().filter(|resource| resource.kind == kind);
         wanted.map(|resource| resource.id).collect()
+    }
+}
+
+/// An account of the organization.
+pub fn account(id: &str, name: &str) -> AccountPlan {
+    AccountPlan {
+        id: id.parse().unwrap(),
+        name: name.into(),
+        in_organization: true,
     }
 }

@@ -1,13 +1,13 @@
 //! Peers that are not who they say, or do not keep to the protocol: refused and named, and nobody else
 //! notices.
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{fs, net::SocketAddr, path::Path, sync::Arc};
 
 use domain::{disk::Disk, ids::SourceServerId, launch::BootMode, source_server::SourceProperties};
 use identity::{Credentials, Role};
 use lab::{
     wait::{Look, eventually},
-    world::server::Server,
+    world::{hub::HubSettings, server::Server},
 };
 use protocol::{
     SESSION_VERSIONS,
@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::scene::{MIB, SOON, Scene};
+use crate::scene::{MIB, SOON, Scene, account};
 
 /// A peer on the data port that says what it likes, with an agent's certificate.
 struct Stranger(TlsStream<TcpStream>);
@@ -164,14 +164,7 @@ async fn a_frame_longer_than_allowed_ends_that_connection_and_no_other() {
     scene.until_state(&other, "READY_FOR_TEST").await;
     other.kill_agent().unwrap();
     let mut stranger = scene.stranger_as(&other).await;
-    let mut header = Header {
-        kind: Kind::Control,
-        codec: Codec::Raw,
-        disk: 0,
-        at: 0,
-        payload_len: 0,
-    }
-    .encode();
+    let mut header = header(Kind::Control);
     header[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
     stranger.0.write_all(&header).await.unwrap();
     stranger.0.flush().await.unwrap();
@@ -208,6 +201,110 @@ async fn of_two_agents_with_one_identity_the_clone_is_refused_and_named() {
     scene.until_replication(&server, "CONTINUOUS").await;
     clone.start_agent().unwrap();
     let row = scene.turned_away("clone").await;
+    let reason = row["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("(127.0.0.1)"),
+        "the other machine is named: {reason}"
+    );
     assert_eq!(row["server"].as_str(), Some(server.id().unwrap().as_str()));
     scene.cuts_over_equal(&mut server).await;
+}
+
+#[tokio::test]
+async fn an_agent_at_the_runner_of_another_account_is_refused_and_named() {
+    let accounts = vec![
+        account("210000000001", "production"),
+        account("210000000002", "development"),
+    ];
+    let scene = Scene::with_accounts(HubSettings::default(), accounts.clone()).await;
+    let mut server = scene.quiet_server("web-1", &[4 * MIB]).await;
+    scene.until_state(&server, "READY_FOR_TEST").await;
+    server.terminate_agent().await.unwrap();
+    let file = server.agent_dir().join("agent.json");
+    let right = fs::read_to_string(&file).unwrap();
+    let mut config: Value = serde_json::from_str(&right).unwrap();
+    let elsewhere = scene.world.runner(&accounts[1].id).unwrap();
+    config["data_port"] = elsewhere.listening().data.port().into();
+    fs::write(&file, config.to_string()).unwrap();
+    server.start_agent().unwrap();
+    let row = scene.turned_away("belongs to another account").await;
+    assert_eq!(row["server"].as_str(), Some(server.id().unwrap().as_str()));
+
+    server.terminate_agent().await.unwrap();
+    fs::write(&file, right).unwrap();
+    server.start_agent().unwrap();
+    scene.cuts_over_equal(&mut server).await;
+}
+
+#[tokio::test]
+async fn garbage_long_frames_and_silence_cost_the_runner_nothing_and_others_go_on() {
+    let scene = Scene::with_a_checkpoint_each_second().await;
+    let server = scene.quiet_server("web-1", &[4 * MIB]).await;
+    let other = scene.installed_server("web-2", &[4 * MIB]).await;
+    scene.next_checkpoint(&server).await;
+    let runner = scene.runner().listening().data;
+    let before = scene.runner_memory();
+
+    let mut raw = Vec::new();
+    for opening in [
+        &b"GET / HTTP/1.1\r\nHost: runner\r\n\r\n"[..],
+        // A TLS record that never ends.
+        &[0x16, 0x03, 0x01, 0x40, 0x00, 0x01],
+        &[],
+        &[0xff; 4096],
+    ] {
+        for _ in 0..10 {
+            let mut stream = TcpStream::connect(runner).await.unwrap();
+            stream.write_all(opening).await.unwrap();
+            raw.push(stream);
+        }
+    }
+    let mut strangers = Vec::new();
+    for at_most in [u32::MAX, 0x0010_0000, 0x0004_0000] {
+        for kind in [Kind::Control, Kind::Extent, Kind::Zeros] {
+            let mut stranger = scene.stranger_as(&other).await;
+            let mut header = header(kind);
+            header[4..8].copy_from_slice(&at_most.to_le_bytes());
+            stranger.0.write_all(&header).await.unwrap();
+            stranger.0.flush().await.unwrap();
+            strangers.push(stranger);
+        }
+    }
+    scene.next_checkpoint(&server).await;
+    for stranger in &mut strangers {
+        stranger.is_hung_up_on().await;
+    }
+    for stream in &mut raw {
+        let mut heard = Vec::new();
+        let end = tokio::time::timeout(SOON, stream.read_to_end(&mut heard)).await;
+        assert!(end.is_ok(), "the runner keeps the connection");
+    }
+    let grown = scene.runner_memory().saturating_sub(before);
+    assert!(grown < 24 * MIB, "the runner's memory grew by {grown} bytes");
+    scene.replica_equals_source(&server).await;
+}
+
+impl Scene {
+    /// Bytes of the runner's memory that are resident.
+    fn runner_memory(&self) -> u64 {
+        let id = self.runner().process().unwrap().id();
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap();
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+        kib * 1024
+    }
+}
+
+fn header(kind: Kind) -> [u8; HEADER_LEN] {
+    Header {
+        kind,
+        codec: Codec::Raw,
+        disk: 0,
+        at: 0,
+        payload_len: 0,
+    }
+    .encode()
 }
