@@ -1,6 +1,6 @@
 //! `orglift-hub`: the command line.
 //!
-//! `user`, `key` and `token` work on the hub's folder directly, whether the hub runs or not.
+//! `organization`, `user`, `key` and `token` work on the hub's folder directly, whether the hub runs or not.
 
 use std::{
     ffi::OsString,
@@ -12,12 +12,17 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use clap::{Args, Parser, Subcommand};
-use domain::ids::AccountId;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use domain::{
+    account::Reach,
+    ids::{AccountId, InvalidId},
+};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    Settings, auth,
+    Settings,
+    actions::accounts::{self, NewOrganization, RosterAccount},
+    auth,
     changes::Changes,
     entities::{token::TokenPurpose, user::UserRole},
     hub::open_store,
@@ -38,6 +43,9 @@ struct Cli {
 enum Command {
     /// Run the hub.
     Serve(Serve),
+    /// Organizations and rosters: the accounts that servers are moved into.
+    #[command(subcommand)]
+    Organization(OrganizationCommand),
     /// Users who sign in to the console.
     #[command(subcommand)]
     User(UserCommand),
@@ -81,6 +89,52 @@ struct Serve {
     /// Seconds that a launch waits for a fresh checkpoint before it refuses.
     #[arg(long, default_value_t = 900, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     checkpoint_deadline: u32,
+}
+
+#[derive(Debug, Subcommand)]
+enum OrganizationCommand {
+    /// Add an organization and print its id. A running hub looks at its accounts within a minute.
+    Add {
+        #[command(flatten)]
+        dir: Dir,
+        #[arg(long)]
+        name: String,
+        /// How its accounts are reached. A roster is listed by hand, with --account.
+        #[arg(long, value_enum)]
+        reach: ReachChoice,
+        /// Where its accounts are worked in, such as eu-central-1.
+        #[arg(long)]
+        region: String,
+        /// An account of a roster; give it once for each.
+        #[arg(long = "account", value_name = "ID=NAME", value_parser = roster_account)]
+        accounts: Vec<RosterAccount>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ReachChoice {
+    ManagementAccount,
+    DelegatedAdministrator,
+    Roster,
+}
+
+impl From<ReachChoice> for Reach {
+    fn from(choice: ReachChoice) -> Self {
+        match choice {
+            ReachChoice::ManagementAccount => Self::ManagementAccount,
+            ReachChoice::DelegatedAdministrator => Self::DelegatedAdministrator,
+            ReachChoice::Roster => Self::Roster,
+        }
+    }
+}
+
+fn roster_account(text: &str) -> Result<RosterAccount, String> {
+    let (id, name) = text.split_once('=').ok_or("give it as ID=NAME")?;
+    Ok(RosterAccount {
+        id: id.parse().map_err(|invalid: InvalidId| invalid.to_string())?,
+        name: name.to_owned(),
+        region: None,
+    })
 }
 
 #[derive(Debug, Subcommand)]
@@ -181,6 +235,26 @@ async fn run(command: Command) -> anyhow::Result<()> {
             })
             .await
         }
+        Command::Organization(OrganizationCommand::Add {
+            dir,
+            name,
+            reach,
+            region,
+            accounts,
+        }) => {
+            let store = open_store(&dir.dir, Changes::default()).await?;
+            let mut tx = store.begin().await?;
+            let organization = NewOrganization {
+                name,
+                reach: reach.into(),
+                region,
+                roster: accounts,
+            };
+            let id = accounts::insert(&mut tx, organization).await?;
+            tx.commit().await?;
+            println!("{id}");
+            Ok(())
+        }
         Command::User(UserCommand::Add {
             dir,
             name,
@@ -218,5 +292,27 @@ async fn run(command: Command) -> anyhow::Result<()> {
             println!("{}", token.reveal());
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_of_a_roster_has_a_number_and_a_name() {
+        let account = roster_account("640000000001=gov tenant").unwrap();
+        assert_eq!(
+            (account.id.as_str(), account.name.as_str()),
+            ("640000000001", "gov tenant")
+        );
+        assert!(roster_account("640000000001").is_err());
+        assert!(roster_account("64=gov tenant").is_err());
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
     }
 }

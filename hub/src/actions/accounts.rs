@@ -11,6 +11,7 @@ use crate::{
     auth::Actor,
     clock::now_ms,
     entities::{Doc, Word, organization, user::UserRole},
+    store::Write,
 };
 
 /// An account of a roster.
@@ -39,6 +40,14 @@ pub async fn add_organization(
 ) -> Result<OrganizationId, ActionError> {
     let order = Order::new(actor, "add an organization", &new.name);
     let mut tx = order.begin(hub, UserRole::Administrator).await?;
+    let id = insert(&mut tx, new).await?;
+    order.done(tx).await?;
+    hub.accounts_changed.notify_one();
+    Ok(id)
+}
+
+/// Writes an organization, and the accounts of a roster, into the store.
+pub(crate) async fn insert(tx: &mut Write, new: NewOrganization) -> Result<OrganizationId, ActionError> {
     check(&new)?;
     let row = organization::Model {
         id: Word(OrganizationId::from_entropy(rand::random())),
@@ -66,8 +75,6 @@ pub async fn add_organization(
         };
         tx.account_listed(&row, listed, &region).await?;
     }
-    order.done(tx).await?;
-    hub.accounts_changed.notify_one();
     Ok(row.id.0)
 }
 
