@@ -164,7 +164,7 @@ impl Journey {
         if state == "CUTOVER" {
             return Ok(true);
         }
-        self.keep_agent_running()?;
+        self.keep_agent_running(state)?;
         let jobs = self.jobs(id).await?;
         let newest = jobs.first();
         let is_launched = |initiated_by: &str| {
@@ -221,14 +221,20 @@ impl Journey {
         }
     }
 
-    fn keep_agent_running(&mut self) -> anyhow::Result<()> {
+    /// An agent that was told that its server is disconnected removes itself, a moment before the hub
+    /// shows it.
+    fn keep_agent_running(&mut self, state: &str) -> anyhow::Result<()> {
+        if !self.server.has_agent() {
+            return Ok(());
+        }
         match self.server.agent() {
             Err(_) => self.server.start_agent(),
             Ok(agent) => match agent.ended()? {
-                // Told to by the runner, just before the hub shows it.
-                Some(status) if status.success() => Ok(()),
-                Some(status) => bail!("the agent ended, {status}:\n{}", agent.last_words()),
-                None => Ok(()),
+                // While finalizing it may have been killed half-way through removing itself.
+                Some(status) if !status.success() && state != "CUTTING_OVER" => {
+                    bail!("the agent ended, {status}:\n{}", agent.last_words())
+                }
+                _ => Ok(()),
             },
         }
     }

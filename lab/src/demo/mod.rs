@@ -48,7 +48,7 @@ pub struct Demo {
 impl Demo {
     pub async fn run(self) -> anyhow::Result<()> {
         let shape = options::open_folder(&self.dir, &self.choice)?;
-        let _only = options::lock(&self.dir)?;
+        let _only = options::lock(&self.dir).await?;
         let dir = std::path::absolute(&self.dir).context("cannot find the lab's folder")?;
         println!("Orglift lab in {}: {shape}", dir.display());
         let plan = WorldPlan {

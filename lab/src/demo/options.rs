@@ -1,15 +1,19 @@
 //! What the lab consists of, and the folder that remembers it.
 
-use std::{fmt, fs, path::Path};
+use std::{fmt, fs, path::Path, time::Duration};
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::world::{AccountPlan, read_json, server::ServerPlan, write_json};
+use crate::{
+    wait::{Look, eventually},
+    world::{AccountPlan, read_json, server::ServerPlan, write_json},
+};
 
 /// Accounts that an organization can list and people can still look at.
 const ACCOUNTS_MAX: u32 = 50;
 const SERVERS_MAX: u32 = 200;
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// A disk needs its partition table, its log and some room.
 const DISK_MIB_MIN: u64 = 4;
 
@@ -159,14 +163,15 @@ pub fn open_folder(dir: &Path, choice: &Choice) -> anyhow::Result<Shape> {
     }
 }
 
-/// Two labs in one folder would fight over it.
-pub fn lock(dir: &Path) -> anyhow::Result<fs::File> {
+/// Two labs in one folder would fight over it. One that was just killed may take a moment to end.
+pub async fn lock(dir: &Path) -> anyhow::Result<fs::File> {
     let path = dir.join("lock");
     let file = fs::File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(_) => bail!("another lab runs in {}", dir.display()),
-    }
+    let free = || async { Ok(Look::when(file.try_lock().is_ok(), "the folder is locked")) };
+    eventually("the folder is free", LOCK_PATIENCE, free)
+        .await
+        .with_context(|| format!("another lab runs in {}", dir.display()))?;
+    Ok(file)
 }
 
 #[cfg(test)]

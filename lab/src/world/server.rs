@@ -136,6 +136,11 @@ impl Server {
         fs::write(self.dir.join("server-id"), format!("{id}\n")).context("cannot note a server's id")
     }
 
+    /// Whether an agent is installed.
+    pub fn has_agent(&self) -> bool {
+        self.agent_dir().join("agent.json").exists()
+    }
+
     pub fn start_agent(&mut self) -> anyhow::Result<()> {
         self.start_agent_with(&[])
     }

@@ -12,6 +12,7 @@ mod enrolment;
 mod faults;
 mod journey;
 mod launch;
+mod lab_program;
 mod operations;
 mod replica;
 mod runner;
