@@ -32,6 +32,9 @@ use crate::{
 
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// A restart may come before the kernel has taken the last process away.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+
 #[derive(Debug)]
 pub struct Config {
     pub dir: PathBuf,
@@ -78,7 +81,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         );
     }
     create_folder(&config.dir)?;
-    let _only = lock(&config.dir)?;
+    let _only = lock(&config.dir).await?;
     let hub = Arc::new(Hub::open(&config.dir, config.cloud.open(), config.settings.clone()).await?);
 
     let ui = listen(config.ui)?;
@@ -199,12 +202,16 @@ fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Two hubs on one folder would run every saga twice.
-fn lock(dir: &Path) -> anyhow::Result<fs::File> {
+/// Two hubs on one folder would run every saga twice. One that was just killed may take a moment to end.
+async fn lock(dir: &Path) -> anyhow::Result<fs::File> {
     let path = dir.join("lock");
     let file = fs::File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
-    if file.try_lock().is_err() {
-        bail!("another hub runs on {}", dir.display());
+    let end = tokio::time::Instant::now() + LOCK_PATIENCE;
+    while file.try_lock().is_err() {
+        if tokio::time::Instant::now() > end {
+            bail!("another hub runs on {}", dir.display());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(file)
 }
