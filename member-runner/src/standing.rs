@@ -118,6 +118,15 @@ impl Standing {
         }
     }
 
+    /// Nothing came from the agent for [`SILENCE_MAX`]: it has been away for so long already.
+    pub fn agent_fell_silent(&mut self, now: Instant) {
+        self.agent_lost(
+            now,
+            &format!("it was silent for {} seconds", SILENCE_MAX.as_secs()),
+        );
+        self.absent_since = Some(now.checked_sub(SILENCE_MAX).unwrap_or(now));
+    }
+
     /// Called every second or so.
     pub fn tick(&mut self, now: Instant) {
         let Some(since) = self.absent_since else { return };
@@ -275,6 +284,19 @@ mod tests {
         standing.agent_came(agent());
         standing.agent_reports(status(Phase::Rescan), true);
         assert_eq!(standing.replication, Replication::Rescan);
+    }
+
+    #[test]
+    fn an_agent_that_was_silent_long_enough_is_not_given_the_same_time_again() {
+        let (mut standing, start) = syncing();
+        let now = start + SILENCE_MAX;
+        standing.agent_fell_silent(now);
+        standing.tick(now);
+        let Replication::Stalled(stall) = &standing.replication else {
+            panic!("{:?}", standing.replication)
+        };
+        assert_eq!(stall.error, ReplicationError::AgentNotSeen);
+        assert!(stall.detail.contains("silent for 20 seconds"), "{}", stall.detail);
     }
 
     #[test]

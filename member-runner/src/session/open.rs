@@ -44,6 +44,8 @@ pub(super) struct Session {
 enum End {
     Goodbye(Goodbye),
     Lost(String),
+    /// The connection stands, and nothing came over it for as long as a peer may be silent.
+    Silent,
     Fault(Fault),
     /// The agent connected anew.
     Replaced,
@@ -120,6 +122,7 @@ impl Session {
                     Some(Err(error)) if error.is_protocol() => {
                         return End::Fault(Fault::Protocol { detail: error.to_string() });
                     }
+                    Some(Err(ReadError::Silent)) => return End::Silent,
                     Some(Err(error)) => return End::Lost(error.to_string()),
                     None => return End::Lost("the connection was closed".into()),
                 },
@@ -222,6 +225,7 @@ impl Session {
             End::Revoked => standing.agent_left(now, "its certificate was revoked"),
             End::NotWanted => standing.agent_left(now, "it is not wanted any more"),
             End::Lost(why) => standing.agent_lost(now, why),
+            End::Silent => standing.agent_fell_silent(now),
             End::Fault(Fault::Stopping) => standing.agent_left(now, "the runner is stopping"),
             End::Fault(Fault::StagingFull) => {
                 let needed = MARGIN_BYTES.max(free.saturating_mul(2));
