@@ -20,6 +20,7 @@ use domain::{
 use protocol::{
     exchange::{ObservedCheckpoint, ObservedServer},
     handshake::SessionMemory,
+    session::HEARTBEAT,
 };
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
@@ -52,8 +53,8 @@ pub struct Server {
     full: Mutex<Option<u64>>,
     /// Whoever holds it writes for this server: one session, or its erasure.
     slot: Arc<tokio::sync::Mutex<()>>,
-    /// Ends the session that holds the slot.
-    current: Mutex<Option<CancellationToken>>,
+    /// The session that holds the slot, or held it last.
+    current: Mutex<Option<Current>>,
     /// The lock of the runner's folder: held until the last of those who write there is done.
     lock: Arc<fs::File>,
 }
@@ -82,6 +83,19 @@ pub struct Slot {
     _held: OwnedMutexGuard<()>,
     pub replaced: CancellationToken,
 }
+
+#[derive(Debug)]
+struct Current {
+    /// Ends the session.
+    replaced: CancellationToken,
+    /// Of the machine it came from; empty if nothing came from one, or it could not be told.
+    boot_id: String,
+    /// When the agent was heard last.
+    heard: Instant,
+}
+
+/// An agent that was heard within this time lives: it speaks twice as often.
+const ALIVE_WITHIN: Duration = HEARTBEAT.saturating_mul(2);
 
 /// The folder of a server's state.
 pub fn server_dir(dir: &Path, id: &SourceServerId) -> PathBuf {
@@ -161,14 +175,18 @@ impl Server {
         ])
     }
 
-    /// Ends the session that there is, and takes its place.
-    pub async fn take_over(&self) -> Result<Slot, ServerError> {
+    /// Ends the session that there is, and takes its place for a machine with this boot id.
+    pub async fn take_over(&self, boot_id: &str) -> Result<Slot, ServerError> {
         self.close();
         let held = tokio::time::timeout(TAKE_OVER_MAX, Arc::clone(&self.slot).lock_owned())
             .await
             .map_err(|_| ServerError::Occupied(self.id.clone()))?;
         let replaced = CancellationToken::new();
-        *self.current.lock().expect("no panic while it was held") = Some(replaced.clone());
+        *self.current() = Some(Current {
+            replaced: replaced.clone(),
+            boot_id: boot_id.to_owned(),
+            heard: Instant::now(),
+        });
         Ok(Slot {
             _held: held,
             replaced,
@@ -177,9 +195,32 @@ impl Server {
 
     /// Asks the session that there is to end.
     pub fn close(&self) {
-        if let Some(session) = &*self.current.lock().expect("no panic while it was held") {
-            session.cancel();
+        if let Some(current) = &*self.current() {
+            current.replaced.cancel();
         }
+    }
+
+    /// The agent of the present session said something.
+    pub fn heard(&self) {
+        if let Some(current) = &mut *self.current() {
+            current.heard = Instant::now();
+        }
+    }
+
+    /// Whether a session is alive that came from another machine, or from the same one before it booted.
+    /// Both hold the session that was dealt out last, so that it cannot tell them apart.
+    pub fn is_alive_elsewhere(&self, boot_id: &str) -> bool {
+        let is_open = self.slot.try_lock().is_err();
+        let current = self.current();
+        let other = current.as_ref().filter(|current| {
+            let known = !boot_id.is_empty() && !current.boot_id.is_empty();
+            known && current.boot_id != boot_id && !current.replaced.is_cancelled()
+        });
+        is_open && other.is_some_and(|other| other.heard.elapsed() < ALIVE_WITHIN)
+    }
+
+    fn current(&self) -> MutexGuard<'_, Option<Current>> {
+        self.current.lock().expect("no panic while it was held")
     }
 
     pub fn set_full(&self, needed: Option<u64>) {
@@ -212,7 +253,7 @@ impl Server {
 
     /// Deletes every trace of the server, its snapshots included. May be repeated.
     pub async fn erase(&self) -> Result<(), ServerError> {
-        let _slot = self.take_over().await?;
+        let _slot = self.take_over("").await?;
         // Without the manifests, a crash in between leaves snapshots that nobody names.
         let dir = self.dir.clone();
         blocking(move || match fs::remove_dir_all(&dir) {

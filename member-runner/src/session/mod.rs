@@ -160,10 +160,13 @@ async fn welcome(core: &Arc<Core>, mut guest: Guest) -> Result<Session, TurnedAw
             });
         }
     };
-    let slot = server.take_over().await.map_err(|error| TurnedAway {
-        server: claimed.clone(),
-        reason: chain(&error),
-    })?;
+    let slot = server
+        .take_over(&guest.hello.boot_id)
+        .await
+        .map_err(|error| TurnedAway {
+            server: claimed.clone(),
+            reason: chain(&error),
+        })?;
     open_session(core, guest, Arc::clone(&server), slot, version)
         .await
         .map_err(|reason| {
@@ -193,7 +196,8 @@ async fn admit_guest(core: &Core, guest: &Guest) -> Result<(Arc<Server>, u16), R
         return Err((unknown(), None));
     }
     let memory = server.memory();
-    if !memory.recognises(hello.kept_session.as_ref()) {
+    let is_known = memory.recognises(hello.kept_session.as_ref());
+    if !is_known || server.is_alive_elsewhere(&hello.boot_id) {
         let other = memory.machine.unwrap_or_else(|| "another machine".into());
         let server = hello.server.clone();
         return Err((Refusal::ClonedIdentity { server, other }, None));

@@ -115,6 +115,7 @@ impl Session {
                 () = self.out.closed() => return End::Lost("the connection could not be written".into()),
                 received = self.frames.recv() => match received {
                     Some(Ok(received)) => {
+                        self.server.heard();
                         if let Err(end) = self.take(core, received).await {
                             return end;
                         }
