@@ -12,7 +12,7 @@ use lab::{
 use protocol::{
     SESSION_VERSIONS,
     frame::{Codec, Frame, HEADER_LEN, Header, Kind},
-    session::{AgentMessage, Hello, Refusal, RunnerMessage, control, read_control},
+    session::{AgentMessage, Hello, Refusal, RunnerMessage, SessionId, control, read_control},
 };
 use reqwest::Method;
 use serde_json::Value;
@@ -83,6 +83,10 @@ impl Stranger {
 }
 
 fn hello(server: SourceServerId) -> AgentMessage {
+    hello_of_session(server, None)
+}
+
+fn hello_of_session(server: SourceServerId, kept_session: Option<SessionId>) -> AgentMessage {
     let disk = Disk {
         id: "path-somewhere".parse().unwrap(),
         device_name: "/dev/sda".into(),
@@ -94,7 +98,7 @@ fn hello(server: SourceServerId) -> AgentMessage {
         agent_version: "0.1.0".into(),
         server,
         boot_id: "boot".into(),
-        kept_session: None,
+        kept_session,
         properties: SourceProperties {
             hostname: "stranger".into(),
             fqdn: "stranger.example".into(),
@@ -208,6 +212,29 @@ async fn of_two_agents_with_one_identity_the_clone_is_refused_and_named() {
     );
     assert_eq!(row["server"].as_str(), Some(server.id().unwrap().as_str()));
     scene.cuts_over_equal(&mut server).await;
+}
+
+#[tokio::test]
+async fn a_clone_that_comes_while_its_original_is_connected_does_not_take_its_place() {
+    let scene = Scene::with_a_checkpoint_each_second().await;
+    let server = scene.quiet_server("web-1", &[4 * MIB]).await;
+    scene.next_checkpoint(&server).await;
+    // Cloned as it runs: it holds the very session of its original, on a machine that booted by itself.
+    let session = fs::read(server.agent_dir().join("session.json")).unwrap();
+    let session = serde_json::from_slice(&session).unwrap();
+    let mut clone = scene.stranger_as(&server).await;
+    clone
+        .say(&hello_of_session(server.id().unwrap(), Some(session)))
+        .await;
+    let heard = clone.hear().await;
+    assert!(
+        matches!(&heard, RunnerMessage::Refused(Refusal::ClonedIdentity { other, .. }) if other.contains("(127.0.0.1)")),
+        "{heard:?}"
+    );
+    scene.turned_away("clone").await;
+    scene.replica_equals_source(&server).await;
+    let log = fs::read_to_string(server.dir().join("agent.log")).unwrap();
+    assert_eq!(log.matches("connected to the runner at").count(), 1, "{log}");
 }
 
 #[tokio::test]
