@@ -150,8 +150,9 @@ impl Scene {
         let mut sum = 0;
         for entry in fs::read_dir(self.world.cloud.place(&self.account.place()).snapshots())? {
             let data = entry?.path();
-            let is_committed =
-                data.extension().is_some_and(|is| is == "data") && data.with_extension("index").exists();
+            // After a merge, a data file bears the name of a snapshot that is gone.
+            let is_data = data.extension().is_some_and(|is| is == "data");
+            let is_committed = is_data && !data.with_extension("open").exists();
             // A layer may be merged into another one meanwhile.
             if is_committed && let Ok(metadata) = fs::metadata(&data) {
                 sum += metadata.blocks() * 512;

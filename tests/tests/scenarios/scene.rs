@@ -29,6 +29,32 @@ pub struct Scene {
     _folder: tempfile::TempDir,
 }
 
+/// A scenario that fails shows what the programs said last.
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let dir = &self.world.plan.dir;
+        let mut logs = vec![dir.join("hub/log.txt")];
+        for (folder, log) in [("runners", "log.txt"), ("servers", "agent.log")] {
+            let entries = std::fs::read_dir(dir.join(folder))
+                .into_iter()
+                .flatten()
+                .flatten();
+            logs.extend(entries.map(|entry| entry.path().join(log)));
+        }
+        for log in logs {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            let lines: Vec<_> = text.lines().collect();
+            let last = &lines[lines.len().saturating_sub(LAST_WORDS)..];
+            eprintln!("--- {}\n{}", log.display(), last.join("\n"));
+        }
+    }
+}
+
+const LAST_WORDS: usize = 25;
+
 impl Scene {
     pub async fn new() -> Self {
         Self::with(HubSettings::default()).await
