@@ -47,9 +47,7 @@ impl Process {
         command
             .stdin(Stdio::null())
             .stdout(out.try_clone().context("cannot share a log")?)
-            .stderr(out)
-            // Ctrl-C is for the lab, which then stops its children in order.
-            .process_group(0);
+            .stderr(out);
         let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
         Ok(Self {
             name: name.to_owned(),
@@ -196,6 +194,8 @@ fn command(
     let mut command = Command::new(file);
     command.args(first).args(args.into_iter().map(Into::into));
     command.envs(env.iter().copied());
+    // Ctrl-C is for the lab, which then stops its children in order.
+    command.process_group(0);
     // SAFETY: between fork and exec the closure makes one system call and allocates nothing.
     unsafe {
         command.pre_exec(|| {

@@ -29,6 +29,7 @@ use crate::{
         World, WorldPlan,
         hub::{HubSettings, USER},
         runner::RunnerSettings,
+        server::Server,
     },
 };
 
@@ -61,20 +62,22 @@ impl Demo {
         };
         let world = Arc::new(World::start(plan).await?);
         println!("Console: {}", sign_in(&world));
-        let outcome = tokio::select! {
-            report = migrate(&world, &shape) => Some(report),
-            _ = tokio::signal::ctrl_c() => None,
+        let report = migrate(&world, &shape).await?;
+        let finished = match report {
+            Some(report) => self.show(report, &world).await,
+            None => self.stopped(),
         };
-        let finished = match outcome {
-            None => {
-                println!("Stopped. Run it again to go on.");
-                Ok(())
-            }
-            Some(report) => self.show(report?, &world).await,
-        };
-        let world = Arc::into_inner(world).context("somebody still holds the world")?;
+        let world = Arc::into_inner(world).context("a journey still holds the world")?;
         world.stop().await?;
         finished
+    }
+
+    fn stopped(&self) -> anyhow::Result<()> {
+        println!("Stopped. Run it again to go on.");
+        if self.once {
+            bail!("it was stopped before every server had arrived");
+        }
+        Ok(())
     }
 
     async fn show(&self, report: Report, world: &World) -> anyhow::Result<()> {
@@ -93,15 +96,16 @@ impl Demo {
     }
 }
 
-/// All servers at once, each on its own journey. One that fails does not stop the others.
-async fn migrate(world: &Arc<World>, shape: &Shape) -> anyhow::Result<Report> {
+/// All servers at once, each on its own journey. One that fails does not stop the others; Ctrl-C stops all,
+/// and then there is no report.
+async fn migrate(world: &Arc<World>, shape: &Shape) -> anyhow::Result<Option<Report>> {
     let display = Display::new();
     let mut journeys = JoinSet::new();
     for (plan, account) in shape.servers() {
         let line = display.line(&plan.name, &account.name);
-        let making = world.clone();
+        let (programs, servers) = (world.plan.programs.clone(), world.servers());
         // Disks of some size take a while to make.
-        let server = tokio::task::spawn_blocking(move || making.server(plan));
+        let server = tokio::task::spawn_blocking(move || Server::prepare(&programs, &servers, plan));
         let world = world.clone();
         journeys.spawn(async move {
             let server = server.await.context("a disk could not be made")??;
@@ -109,12 +113,20 @@ async fn migrate(world: &Arc<World>, shape: &Shape) -> anyhow::Result<Report> {
         });
     }
     let mut rows: Vec<Row> = Vec::new();
-    while let Some(row) = journeys.join_next().await {
-        rows.push(row.context("a journey panicked")??);
+    loop {
+        tokio::select! {
+            ended = journeys.join_next() => match ended {
+                Some(row) => rows.push(row.context("a journey panicked")??),
+                None => break,
+            },
+            _ = tokio::signal::ctrl_c() => {
+                journeys.shutdown().await;
+                return Ok(None);
+            }
+        }
     }
-    drop(journeys);
     rows.sort_by(|a, b| (&a.account, &a.name).cmp(&(&b.account, &b.name)));
-    report::Report::of(world, rows).await
+    Report::of(world, rows).await.map(Some)
 }
 
 fn sign_in(world: &World) -> String {

@@ -128,7 +128,12 @@ impl World {
 
     /// A source server with its disks, not enrolled yet unless it was in an earlier run.
     pub fn server(&self, plan: ServerPlan) -> anyhow::Result<Server> {
-        Server::prepare(&self.plan.programs, &self.plan.dir.join("servers"), plan)
+        Server::prepare(&self.plan.programs, &self.servers(), plan)
+    }
+
+    /// The folder of the source servers.
+    pub fn servers(&self) -> PathBuf {
+        self.plan.dir.join("servers")
     }
 
     /// Asks every program to end, and waits.

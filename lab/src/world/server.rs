@@ -37,7 +37,8 @@ pub struct Server {
 }
 
 impl Server {
-    pub(super) fn prepare(programs: &Programs, servers: &Path, plan: ServerPlan) -> anyhow::Result<Self> {
+    /// Makes the server's disks in its folder, or finds them there.
+    pub(crate) fn prepare(programs: &Programs, servers: &Path, plan: ServerPlan) -> anyhow::Result<Self> {
         let dir = servers.join(&plan.name);
         let server = Self {
             programs: programs.clone(),
