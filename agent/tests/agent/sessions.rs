@@ -309,7 +309,12 @@ async fn a_block_device_is_copied_and_its_counters_are_believed() {
     // Whole sectors, and a short last block.
     fs::write(&backing, noise(4 * BLOCK_LEN + 4096, 8)).unwrap();
     let Some(device) = LoopDevice::attach(&backing) else {
-        eprintln!("no loop device can be made here; nothing was tested");
+        eprintln!("cannot run here: replication of a block device: no loop device can be made");
+        assert_ne!(
+            std::env::var("CI").as_deref(),
+            Ok("true"),
+            "in CI, every test runs"
+        );
         return;
     };
     let mut world = World::with_disks(folder, vec![device.path.clone()]).await;
