@@ -105,6 +105,7 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .finish();
     // Another program that runs this one inside itself may have set its own.
     let _set = tracing::subscriber::set_global_default(subscriber);

@@ -107,7 +107,8 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let filter = EnvFilter::try_from_env("ORGLIFT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let logging = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     // Fails if this process has logging already, which is as good.
     drop(logging.try_init());
     identity::install_crypto_provider();
