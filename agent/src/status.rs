@@ -9,9 +9,10 @@ use std::{
 use domain::{
     checkpoint::{CheckpointKind, CheckpointNumber, Consistency},
     disk::DiskProgress,
+    flow::Flow,
     ids::SourceServerId,
 };
-use protocol::session::{AgentStatus, Phase};
+use protocol::session::{AgentStatus, Phase, Trouble};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -31,9 +32,11 @@ pub struct LocalStatus {
     pub connected: bool,
     pub phase: Phase,
     pub disks: Vec<DiskProgress>,
+    #[serde(default)]
+    pub flow: Flow,
     pub last_checkpoint: Option<LastCheckpoint>,
     /// Why nothing flows, if so.
-    pub trouble: Option<String>,
+    pub trouble: Option<Trouble>,
     /// The last reason for a session to end; stays when the next one works.
     pub last_error: Option<LastError>,
     pub updated_at_ms: i64,
@@ -83,6 +86,7 @@ impl Board {
                 disks: Vec::new(),
                 last_checkpoint: None,
                 trouble: None,
+                flow: Flow::default(),
                 last_error: None,
                 updated_at_ms: now_ms(),
             },
@@ -116,7 +120,7 @@ impl Board {
         self.current().status.phase = phase;
     }
 
-    pub fn set_trouble(&self, trouble: Option<String>) {
+    pub fn set_trouble(&self, trouble: Option<Trouble>) {
         self.current().status.trouble = trouble;
     }
 
@@ -135,6 +139,7 @@ impl Board {
             phase: snapshot.phase,
             disks: snapshot.disks,
             trouble: snapshot.trouble,
+            flow: snapshot.flow,
         }
     }
 
@@ -238,7 +243,7 @@ fn table(status: &LocalStatus, running: bool) -> String {
         ),
     }
     if let Some(trouble) = &status.trouble {
-        line("Trouble", trouble);
+        line("Trouble", &trouble.detail);
     }
     if let Some(error) = &status.last_error {
         line("Last error", &format!("{}: {}", utc(error.at_ms), error.message));
@@ -323,7 +328,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::new(folder.path());
         let board = Board::new(SourceServerId::from_entropy(5), "10.0.0.7:1500".into());
-        board.set_trouble(Some("/dev/sdb is gone".into()));
+        board.set_trouble(Some(Trouble {
+            kind: protocol::session::TroubleKind::Disks,
+            detail: "/dev/sdb is gone".into(),
+        }));
         let stop = CancellationToken::new();
         stop.cancel();
         board.clone().keep_written(layout.clone(), stop.clone()).await;

@@ -103,6 +103,21 @@ pub struct DiskProgress {
     pub rescanned_bytes: u64,
     /// Known to have changed and not with the runner yet.
     pub backlogged_bytes: u64,
+    /// How its changes are found; `None` until the agent says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracking: Option<Tracking>,
+}
+
+/// How the agent finds what changed on a disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "by", rename_all = "snake_case")]
+pub enum Tracking {
+    /// The kernel marks what is written, in chunks of this length.
+    Tracker { chunk_bytes: u64 },
+    /// The whole disk is compared for each checkpoint, and why.
+    Rescan { reason: String },
+    /// The tracker runs and could not prove that it saw everything: one compare, then it is trusted again.
+    Suspect { doubt: String },
 }
 
 #[cfg(test)]

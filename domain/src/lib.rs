@@ -6,9 +6,11 @@
 //! Words and transitions are those of AWS Application Migration Service (MGN API 2020-02-26).
 
 pub mod account;
+pub mod bandwidth;
 pub mod checkpoint;
 pub mod digest;
 pub mod disk;
+pub mod flow;
 pub mod ids;
 pub mod job;
 pub mod launch;

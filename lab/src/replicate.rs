@@ -225,6 +225,7 @@ impl Kept {
                 replication: ReplicationIntent::Run,
                 checkpoint_request: self.request,
                 checkpoint_interval_s: interval_s,
+                bandwidth: domain::bandwidth::Bandwidth::default(),
                 retry_request: 0,
                 pinned: Vec::new(),
             }],

@@ -194,6 +194,9 @@ impl Ledger {
             consistency: offer.consistency,
             taken_at_ms: offer.taken_at_ms,
             request: offer.request,
+            frozen_ms: offer.frozen_ms,
+            received_bytes: 0,
+            damage: None,
             disks: listed,
         };
         let manifest = Manifest {

@@ -246,6 +246,7 @@ impl Server {
             replication: standing.replication.clone(),
             agent: standing.agent.clone(),
             disks: standing.disks.clone(),
+            flow: standing.flow.clone(),
             checkpoints,
             forgotten: standing.forgotten,
         }
@@ -330,6 +331,7 @@ fn known_progress(newest: &ObservedCheckpoint) -> Vec<DiskProgress> {
         replicated_bytes: if whole { disk.bytes } else { 0 },
         rescanned_bytes: 0,
         backlogged_bytes: 0,
+        tracking: None,
     });
     progress.collect()
 }

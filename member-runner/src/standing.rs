@@ -8,12 +8,13 @@ use std::{
 use domain::{
     checkpoint::CheckpointKind,
     disk::DiskProgress,
+    flow::Flow,
     replication::{Event, InitiationStep, Replication, ReplicationError, Stall},
     source_server::ReplicationIntent,
 };
 use protocol::{
     exchange::ObservedAgent,
-    session::{AgentStatus, Phase, SILENCE_MAX},
+    session::{AgentStatus, Phase, SILENCE_MAX, TroubleKind},
 };
 
 /// So many lost connections within [`FLAPPING_WITHIN`] make the network unstable.
@@ -25,6 +26,7 @@ pub struct Standing {
     pub replication: Replication,
     pub agent: Option<ObservedAgent>,
     pub disks: Vec<DiskProgress>,
+    pub flow: Flow,
     /// Since when no agent has been connected; `None` while one is.
     absent_since: Option<Instant>,
     /// Why the last agent is gone, for the operator.
@@ -40,6 +42,7 @@ impl Standing {
             replication: Replication::Stopped,
             agent: None,
             disks,
+            flow: Flow::default(),
             absent_since: Some(now),
             absence: "it has not connected since the runner started".into(),
             losses: VecDeque::new(),
@@ -100,6 +103,7 @@ impl Standing {
         self.absent_since = Some(now);
         why.clone_into(&mut self.absence);
         self.agent = None;
+        self.flow = Flow::default();
     }
 
     pub fn agent_lost(&mut self, now: Instant, why: &str) {
@@ -157,9 +161,10 @@ impl Standing {
     pub fn agent_reports(&mut self, status: AgentStatus, has_checkpoint: bool) {
         use Replication as R;
         self.disks = status.disks;
+        self.flow = status.flow;
         if let Some(trouble) = status.trouble {
             if !matches!(self.replication, R::Stalled(_)) {
-                self.stall(ReplicationError::NotConverging, trouble);
+                self.stall(error_of(trouble.kind), trouble.detail);
             }
             return;
         }
@@ -222,6 +227,15 @@ impl Standing {
     }
 }
 
+/// The name that MGN has for what the agent cannot do.
+fn error_of(trouble: TroubleKind) -> ReplicationError {
+    match trouble {
+        TroubleKind::Disks => ReplicationError::UnsupportedVmConfiguration,
+        TroubleKind::Reading => ReplicationError::SnapshotsFailure,
+        TroubleKind::Hooks | TroubleKind::NotConverging => ReplicationError::NotConverging,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,6 +245,7 @@ mod tests {
             phase,
             disks: Vec::new(),
             trouble: None,
+            flow: Flow::default(),
         }
     }
 

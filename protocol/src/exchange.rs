@@ -3,9 +3,11 @@
 //! message or a restart of either side needs no replay. The runner's certificate says who it is.
 
 use domain::{
+    bandwidth::Bandwidth,
     checkpoint::{CheckpointKind, CheckpointNumber, Consistency},
     digest::Digest,
     disk::{DiskId, DiskProgress},
+    flow::Flow,
     ids::SourceServerId,
     replication::Replication,
     source_server::{ReplicationIntent, SourceProperties},
@@ -35,6 +37,8 @@ pub struct DesiredServer {
     /// Grows with each launch that asks for a fresh checkpoint.
     pub checkpoint_request: u64,
     pub checkpoint_interval_s: u32,
+    #[serde(default)]
+    pub bandwidth: Bandwidth,
     /// Grows with each order to retry a stalled replication at once.
     pub retry_request: u64,
     /// Checkpoints that a job uses and that must not be merged.
@@ -60,6 +64,8 @@ pub struct ObservedServer {
     pub replication: Replication,
     pub agent: Option<ObservedAgent>,
     pub disks: Vec<DiskProgress>,
+    #[serde(default)]
+    pub flow: Flow,
     /// Committed checkpoints, oldest first.
     pub checkpoints: Vec<ObservedCheckpoint>,
     /// Set once a server that was to be disconnected is: nothing of it is left with the runner.
@@ -82,6 +88,15 @@ pub struct ObservedCheckpoint {
     pub taken_at_ms: i64,
     /// The greatest checkpoint request that it answers.
     pub request: u64,
+    /// For how long file systems stood still, in milliseconds.
+    #[serde(default)]
+    pub frozen_ms: u32,
+    /// Payload that came for it over the network.
+    #[serde(default)]
+    pub received_bytes: u64,
+    /// What of it is damaged in the store, in words: it cannot be launched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damage: Option<String>,
     pub disks: Vec<ObservedSnapshot>,
 }
 

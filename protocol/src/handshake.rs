@@ -167,6 +167,9 @@ impl AgentMessage {
             Self::Status(_) => "Status",
             Self::Checkpoint(_) => "Checkpoint",
             Self::Goodbye { .. } => "Goodbye",
+            Self::Join { .. } => "Join",
+            Self::Inspect { .. } => "Inspect",
+            Self::KeepAlive => "KeepAlive",
         }
     }
 }
@@ -177,7 +180,11 @@ impl RunnerMessage {
             Self::Welcome(_) => "Welcome",
             Self::Refused(_) => "Refused",
             Self::Orders(_) => "Orders",
+            Self::Durable { .. } => "Durable",
             Self::Committed { .. } => "Committed",
+            Self::Joined => "Joined",
+            Self::Inspected(_) => "Inspected",
+            Self::KeepAlive => "KeepAlive",
             Self::Fault { .. } => "Fault",
         }
     }
@@ -237,12 +244,14 @@ mod tests {
             replication: domain::source_server::ReplicationIntent::Run,
             checkpoint_request: 0,
             checkpoint_interval_s: 600,
+            bandwidth: domain::bandwidth::Bandwidth::default(),
         };
         let welcome = |version| Welcome {
             version,
             session: session("a"),
             disks: vec![],
             orders: orders.clone(),
+            lanes: 1,
         };
         assert!(sent().on(RunnerMessage::Welcome(welcome(1))).is_ok());
         assert!(matches!(

@@ -15,7 +15,7 @@ pub mod handshake;
 pub mod session;
 
 /// The versions of the session that this build speaks, lowest and highest.
-pub const SESSION_VERSIONS: (u16, u16) = (1, 1);
+pub const SESSION_VERSIONS: (u16, u16) = (2, 2);
 
 /// TCP port of the data session, as in MGN.
 pub const DATA_PORT: u16 = 1500;

@@ -10,19 +10,32 @@
 //!   │ Extent, Zeros ─────────────────────────▶ │  │ many in flight
 //!   │ Status ────────────────────────────────▶ │  ┘
 //!   │ Checkpoint ────────────────────────────▶ │  all of the above is one point of all disks
-//!   │ ◀──────────────────── Committed | Fault  │  durable, or why not
+//!   │ ◀────────────────────── Durable | Fault  │  it can be forgotten, or why not
+//!   │ ◀──────────────────────────── Committed  │  it can be launched
 //!   │ ◀───────────────────────────────  Orders │  whenever they change, and every few seconds
 //! ```
 //!
 //! Orders are level-triggered: each carries everything that is wanted, so a lost one needs no replay.
 //! Either side takes a peer that is silent for [`SILENCE_MAX`] for dead.
+//!
+//! **Lanes.** A session may have several connections, which share its load. The one that said Hello is
+//! lane 0 and carries all control messages; the others begin with `Join`, are answered by `Joined`, and
+//! carry extents and zeros alone, and `KeepAlive` both ways. What concerns one place of a disk always goes
+//! by the same lane ([`lane_of`]), so that it arrives in the order in which it was sent. A message that
+//! is about data says how many frames of data went before it on each lane ([`SentBefore`]), and waits at
+//! the runner for the last of them. If one lane ends, the session does.
+//!
+//! **Inspection.** A connection that begins with `Inspect` asks for the digests of a committed checkpoint,
+//! and disturbs no session: `Inspected` or `Refused` answers, then any number of `DigestsWanted`.
 
 use std::time::Duration;
 
 use domain::{
+    bandwidth::Bandwidth,
     checkpoint::{CheckpointKind, CheckpointNumber, Consistency},
     digest::Digest,
     disk::{Disk, DiskId, DiskProgress},
+    flow::Flow,
     ids::SourceServerId,
     source_server::{ReplicationIntent, SourceProperties},
 };
@@ -38,6 +51,24 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(20);
 
 /// The longest control message. The largest, a Hello of sixty disks, is about 20 KiB.
 pub const CONTROL_LEN_MAX: usize = 256 << 10;
+
+/// Connections that one session may have.
+pub const LANES_MAX: u16 = 8;
+
+/// As much of a disk goes by one lane before the next takes over: eight blocks.
+pub const LANE_SPAN: u64 = 4 << 20;
+
+/// The lane, of `lanes`, by which data of a disk at byte `at` travel. A run of zeros that reaches from
+/// one span into the next is cut at the boundary.
+pub fn lane_of(at: u64, lanes: u16) -> u16 {
+    // The remainder is less than `lanes`.
+    u16::try_from(at / LANE_SPAN % u64::from(lanes.max(1))).unwrap_or(0)
+}
+
+/// How many frames of data were sent on each lane since the session began, before a message.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SentBefore(pub Vec<u64>);
 
 /// A nonce that the runner deals out with each Welcome. The agent writes it to disk before it confirms,
 /// and shows the one it kept in its next Hello. Two machines with one identity, a cloned disk or a
@@ -60,6 +91,8 @@ pub enum AgentMessage {
         disk: u16,
         first_block: u64,
         count: u64,
+        #[serde(default)]
+        after: SentBefore,
     },
     Status(AgentStatus),
     Checkpoint(CheckpointOffer),
@@ -67,6 +100,20 @@ pub enum AgentMessage {
     Goodbye {
         reason: Goodbye,
     },
+    /// The first message of a further connection of a session that is open.
+    Join {
+        server: SourceServerId,
+        session: SessionId,
+        /// From 1.
+        lane: u16,
+    },
+    /// The first message of a connection that only asks; `None` is the newest launchable checkpoint.
+    Inspect {
+        server: SourceServerId,
+        checkpoint: Option<CheckpointNumber>,
+    },
+    /// Nothing to say, on a lane that would fall silent.
+    KeepAlive,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,10 +122,19 @@ pub enum RunnerMessage {
     Welcome(Welcome),
     Refused(Refusal),
     Orders(Orders),
+    /// What was sent for the oldest checkpoint that was not answered survives any crash: the agent may
+    /// forget it. Exactly one for each that was offered, in their order.
+    Durable {
+        number: CheckpointNumber,
+    },
+    /// The checkpoint exists, and can be launched if it is of that kind.
     Committed {
         number: CheckpointNumber,
         roots: Vec<Digest>,
     },
+    Joined,
+    Inspected(Inspected),
+    KeepAlive,
     /// The open checkpoint is lost; the session ends. The agent comes again and is told where to go on.
     Fault {
         fault: Fault,
@@ -108,6 +164,23 @@ pub struct Welcome {
     /// One per disk of the Hello, in its order.
     pub disks: Vec<DiskPlan>,
     pub orders: Orders,
+    /// How many connections the session may have in all.
+    #[serde(default = "one")]
+    pub lanes: u16,
+}
+
+fn one() -> u16 {
+    1
+}
+
+/// A checkpoint as somebody who asks sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inspected {
+    pub number: CheckpointNumber,
+    pub consistency: Consistency,
+    pub taken_at_ms: i64,
+    /// In the order that numbers them in `DigestsWanted`.
+    pub disks: Vec<Disk>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,6 +210,8 @@ pub struct Orders {
     pub checkpoint_request: u64,
     /// Seconds between scheduled checkpoints.
     pub checkpoint_interval_s: u32,
+    #[serde(default)]
+    pub bandwidth: Bandwidth,
 }
 
 /// What the agent does, for the console.
@@ -144,8 +219,31 @@ pub struct Orders {
 pub struct AgentStatus {
     pub phase: Phase,
     pub disks: Vec<DiskProgress>,
-    /// Why nothing flows, if so: a disk that vanished or shrank, a read error.
-    pub trouble: Option<String>,
+    /// Why nothing flows, or no checkpoint comes of it, if so.
+    pub trouble: Option<Trouble>,
+    #[serde(default)]
+    pub flow: Flow,
+}
+
+/// What an operator has to look after on the source server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    pub kind: TroubleKind,
+    /// What happened, to what, and what to do about it.
+    pub detail: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TroubleKind {
+    /// A disk is gone, or is another one.
+    Disks,
+    /// A disk cannot be read.
+    Reading,
+    /// A hook failed or hung.
+    Hooks,
+    /// More is written than gets through, or it never stands still for long enough.
+    NotConverging,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,6 +266,11 @@ pub struct CheckpointOffer {
     pub taken_at_ms: i64,
     /// The greatest [`Orders::checkpoint_request`] that this checkpoint answers.
     pub request: u64,
+    /// For how long file systems stood still, in milliseconds.
+    #[serde(default)]
+    pub frozen_ms: u32,
+    #[serde(default)]
+    pub after: SentBefore,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -205,6 +308,10 @@ pub enum Refusal {
     Disks { reason: String },
     #[error("replication of this server is switched off")]
     NotWanted,
+    #[error("there is no session {session:?} to join")]
+    NoSession { session: String },
+    #[error("the runner holds no such checkpoint of source server {server}")]
+    NoCheckpoint { server: SourceServerId },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]

@@ -9,9 +9,11 @@
 use std::collections::BTreeMap;
 
 use domain::{
+    bandwidth::{Bandwidth, Window},
     checkpoint::{CheckpointKind, CheckpointNumber, Consistency},
     digest::Digest,
-    disk::{Disk, DiskProgress},
+    disk::{Disk, DiskProgress, Tracking},
+    flow::{Flow, Forecast, Hop},
     ids::{RunnerId, SourceServerId},
     launch::BootMode,
     replication::{Initiation, InitiationStep, Replication, ReplicationError, Stall},
@@ -24,8 +26,9 @@ use protocol::{
         ObservedSnapshot, TurnedAway,
     },
     session::{
-        AgentMessage, AgentStatus, CheckpointOffer, DiskPlan, DiskStart, Fault, Goodbye, Hello, Orders,
-        Phase, Refusal, RunnerMessage, SessionId, Welcome, control, read_control,
+        AgentMessage, AgentStatus, CheckpointOffer, DiskPlan, DiskStart, Fault, Goodbye, Hello, Inspected,
+        Orders, Phase, Refusal, RunnerMessage, SentBefore, SessionId, Trouble, TroubleKind, Welcome, control,
+        read_control,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -51,6 +54,7 @@ fn progress() -> DiskProgress {
         replicated_bytes: 4 << 30,
         rescanned_bytes: 0,
         backlogged_bytes: 4096,
+        tracking: Some(Tracking::Tracker { chunk_bytes: 4096 }),
     }
 }
 
@@ -73,11 +77,36 @@ fn properties() -> SourceProperties {
     }
 }
 
+fn bandwidth() -> Bandwidth {
+    Bandwidth {
+        mbit_s: None,
+        windows: vec![Window {
+            from: 480,
+            until: 1080,
+            mbit_s: Some(50),
+        }],
+        utc_offset_min: 540,
+    }
+}
+
+fn flow() -> Flow {
+    Flow {
+        written_bytes_s: 4_250_000,
+        copied_bytes_s: 4_000_000,
+        wire_bytes_s: 2_000_000,
+        backlog_bytes: 4096,
+        limit_mbit_s: Some(50),
+        bottleneck: Some(Hop::Link),
+        forecast: Some(Forecast::Diverges { needed_mbit_s: 34 }),
+    }
+}
+
 fn orders() -> Orders {
     Orders {
         replication: ReplicationIntent::Run,
         checkpoint_request: 3,
         checkpoint_interval_s: 600,
+        bandwidth: bandwidth(),
     }
 }
 
@@ -97,7 +126,7 @@ fn lines<M: Serialize + for<'de> Deserialize<'de> + PartialEq + std::fmt::Debug>
 fn messages_of_an_agent() {
     let messages = [
         AgentMessage::Hello(Hello {
-            versions: (1, 1),
+            versions: (2, 2),
             agent_version: "0.1.0".into(),
             server: server(),
             boot_id: "6f1d2a3b-0000-4000-8000-000000000001".into(),
@@ -110,21 +139,38 @@ fn messages_of_an_agent() {
             disk: 0,
             first_block: 8192,
             count: 8192,
+            after: SentBefore(vec![7, 0]),
         },
         AgentMessage::Status(AgentStatus {
             phase: Phase::FirstCopy,
             disks: vec![progress()],
-            trouble: Some("/dev/sdb vanished".into()),
+            trouble: Some(Trouble {
+                kind: TroubleKind::Disks,
+                detail: "/dev/sdb vanished".into(),
+            }),
+            flow: flow(),
         }),
         AgentMessage::Checkpoint(CheckpointOffer {
             kind: CheckpointKind::Launchable,
             consistency: Consistency::Crash,
             taken_at_ms: 1_793_000_000_000,
             request: 3,
+            frozen_ms: 120,
+            after: SentBefore(vec![7, 1]),
         }),
         AgentMessage::Goodbye {
             reason: Goodbye::DisksChanged,
         },
+        AgentMessage::Join {
+            server: server(),
+            session: SessionId("c0ffee".into()),
+            lane: 1,
+        },
+        AgentMessage::Inspect {
+            server: server(),
+            checkpoint: Some(CheckpointNumber(12)),
+        },
+        AgentMessage::KeepAlive,
     ];
     insta::assert_snapshot!(lines(&messages));
 }
@@ -150,6 +196,10 @@ fn messages_of_a_runner() {
             reason: "two disks are both wwn-1".into(),
         },
         Refusal::NotWanted,
+        Refusal::NoSession {
+            session: "c0ffee".into(),
+        },
+        Refusal::NoCheckpoint { server: server() },
     ];
     let faults = [
         Fault::StagingFull,
@@ -171,16 +221,28 @@ fn messages_of_a_runner() {
     let plan = |start| DiskPlan { id: disk().id, start };
     let mut messages = vec![
         RunnerMessage::Welcome(Welcome {
-            version: 1,
+            version: 2,
             session: SessionId("c0ffee".into()),
             disks: starts.into_iter().map(plan).collect(),
             orders: orders(),
+            lanes: 4,
         }),
         RunnerMessage::Orders(orders()),
+        RunnerMessage::Durable {
+            number: CheckpointNumber(8),
+        },
         RunnerMessage::Committed {
             number: CheckpointNumber(8),
             roots: vec![Digest([0xab; 32])],
         },
+        RunnerMessage::Joined,
+        RunnerMessage::Inspected(Inspected {
+            number: CheckpointNumber(8),
+            consistency: Consistency::Filesystem,
+            taken_at_ms: 1_793_000_000_000,
+            disks: vec![disk()],
+        }),
+        RunnerMessage::KeepAlive,
     ];
     messages.extend(refusals.into_iter().map(RunnerMessage::Refused));
     messages.extend(faults.into_iter().map(|fault| RunnerMessage::Fault { fault }));
@@ -241,6 +303,7 @@ fn exchange() {
             replication: ReplicationIntent::Run,
             checkpoint_request: 3,
             checkpoint_interval_s: 600,
+            bandwidth: bandwidth(),
             retry_request: 1,
             pinned: vec![CheckpointNumber(8)],
         }],
@@ -252,6 +315,9 @@ fn exchange() {
         consistency: Consistency::Crash,
         taken_at_ms: 1_793_000_000_000,
         request: 3,
+        frozen_ms: 120,
+        received_bytes: 1 << 20,
+        damage: None,
         disks: vec![ObservedSnapshot {
             disk: disk().id,
             device_name: "/dev/sda".into(),
@@ -283,6 +349,7 @@ fn exchange() {
         replication,
         agent: Some(agent.clone()),
         disks: vec![progress()],
+        flow: flow(),
         checkpoints: vec![checkpoint.clone()],
         forgotten: false,
     };

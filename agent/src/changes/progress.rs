@@ -58,6 +58,7 @@ impl Progress {
             replicated_bytes: self.known.load(Relaxed).saturating_sub(backlogged_bytes),
             rescanned_bytes: self.scanned.load(Relaxed),
             backlogged_bytes,
+            tracking: None,
         }
     }
 }

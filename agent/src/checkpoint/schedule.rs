@@ -48,6 +48,7 @@ mod tests {
             replication: ReplicationIntent::Run,
             checkpoint_request: 4,
             checkpoint_interval_s: 600,
+            bandwidth: domain::bandwidth::Bandwidth::default(),
         };
         let mut schedule = Schedule::default();
         let start = Instant::now();

@@ -11,7 +11,7 @@ use domain::{
     checkpoint::{CheckpointKind, CheckpointNumber},
     source_server::ReplicationIntent,
 };
-use protocol::session::{CheckpointOffer, DiskStart, Orders, Phase, Welcome};
+use protocol::session::{CheckpointOffer, DiskStart, Orders, Phase, Trouble, TroubleKind, Welcome};
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -216,12 +216,14 @@ impl<'a> Drive<'a> {
 
     pub(super) fn show_troubles(&self) {
         let troubles = &self.troubles;
-        let first = troubles
-            .disks
-            .as_ref()
-            .or(troubles.reading.as_ref())
-            .or(troubles.hooks.as_ref());
-        self.agent.board.set_trouble(first.cloned());
+        let first = [
+            (TroubleKind::Disks, &troubles.disks),
+            (TroubleKind::Reading, &troubles.reading),
+            (TroubleKind::Hooks, &troubles.hooks),
+        ]
+        .into_iter()
+        .find_map(|(kind, detail)| detail.clone().map(|detail| Trouble { kind, detail }));
+        self.agent.board.set_trouble(first);
     }
 
     /// Waits until the orders change or something was committed, `longest` at most.

@@ -6,8 +6,8 @@ use domain::{checkpoint::CheckpointNumber, digest::Digest};
 use protocol::{
     frame::{self, Frame, HEADER_LEN, Header, Kind},
     session::{
-        AgentMessage, CONTROL_LEN_MAX, ControlError, HEARTBEAT, Orders, RunnerMessage, SILENCE_MAX, control,
-        read_control,
+        AgentMessage, CONTROL_LEN_MAX, ControlError, HEARTBEAT, Orders, RunnerMessage, SILENCE_MAX,
+        SentBefore, control, read_control,
     },
 };
 use tokio::{
@@ -80,6 +80,7 @@ impl DigestAnswers {
             disk,
             first_block: blocks.start,
             count: blocks.end - blocks.start,
+            after: SentBefore::default(),
         };
         self.asked.push_back((disk, blocks));
         post(outbox, Outgoing::plain(control(&wanted))).await;
@@ -132,7 +133,7 @@ pub async fn read(mut stream: impl AsyncRead + Unpin, inbox: Inbox) -> Result<()
                     news
                 });
             }
-            RunnerMessage::Committed { number, .. } => {
+            RunnerMessage::Durable { number } => {
                 if inbox.commits.send(number).await.is_err() {
                     return Ok(());
                 }
@@ -141,8 +142,10 @@ pub async fn read(mut stream: impl AsyncRead + Unpin, inbox: Inbox) -> Result<()
             RunnerMessage::Refused(refusal) => {
                 return Err(protocol::handshake::HandshakeError::from(refusal).into());
             }
-            RunnerMessage::Welcome(_) => {
-                return Err(SessionError::Protocol("it sent a second Welcome"));
+            // What the agent has to know of it was said before.
+            RunnerMessage::Committed { .. } | RunnerMessage::KeepAlive => {}
+            RunnerMessage::Welcome(_) | RunnerMessage::Joined | RunnerMessage::Inspected(_) => {
+                return Err(SessionError::Protocol("it answered what nobody asked"));
             }
         }
     }
@@ -257,6 +260,7 @@ mod tests {
             replication: ReplicationIntent::Run,
             checkpoint_request: 0,
             checkpoint_interval_s: 600,
+            bandwidth: domain::bandwidth::Bandwidth::default(),
         })
     }
 

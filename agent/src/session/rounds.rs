@@ -22,7 +22,7 @@ use domain::{
     checkpoint::{CheckpointKind, Consistency},
     source_server::ReplicationIntent,
 };
-use protocol::session::CheckpointOffer;
+use protocol::session::{CheckpointOffer, SentBefore};
 use tracing::{debug, warn};
 
 use super::{
@@ -103,6 +103,8 @@ impl Drive<'_> {
             },
             taken_at_ms: pass.taken_at_ms,
             request: pass.request,
+            frozen_ms: 0,
+            after: SentBefore::default(),
         })
         .await;
         self.all_committed().await
@@ -246,6 +248,8 @@ impl Drive<'_> {
                 consistency: Consistency::None,
                 taken_at_ms: now_ms(),
                 request: 0,
+                frozen_ms: 0,
+                after: SentBefore::default(),
             })
             .await;
         }

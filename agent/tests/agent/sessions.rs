@@ -214,7 +214,12 @@ async fn a_checkpoint_under_writes_is_honest_and_hooks_make_it_good() {
     world
         .eventually("the broken hook is reported", |state| {
             let status = state.statuses.last();
-            status.is_some_and(|status| status.trouble.as_ref().is_some_and(|t| t.contains("20-broken")))
+            status.is_some_and(|status| {
+                status
+                    .trouble
+                    .as_ref()
+                    .is_some_and(|t| t.detail.contains("20-broken"))
+            })
         })
         .await;
     stop.store(true, Relaxed);
@@ -231,7 +236,12 @@ async fn a_server_is_not_replicated_with_a_disk_missing() {
     world
         .eventually("trouble names the disk", |state| {
             let status = state.statuses.last();
-            status.is_some_and(|status| status.trouble.as_ref().is_some_and(|t| t.contains("disk1.raw")))
+            status.is_some_and(|status| {
+                status
+                    .trouble
+                    .as_ref()
+                    .is_some_and(|t| t.detail.contains("disk1.raw"))
+            })
         })
         .await;
     world.write_block(0, 0, b"changed");

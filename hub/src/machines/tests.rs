@@ -149,6 +149,7 @@ fn report(generation: u64, servers: Vec<ObservedServer>) -> Observed {
 
 fn observed(id: &SourceServerId, checkpoints: Vec<ObservedCheckpoint>) -> ObservedServer {
     ObservedServer {
+        flow: domain::flow::Flow::default(),
         id: id.clone(),
         replication: Replication::Continuous,
         agent: None,
@@ -254,6 +255,9 @@ async fn a_report_moves_a_server_to_ready_for_test() {
     let (_, client) = api.runner().await;
     let (agent, _) = api.agent(&client).await;
     let checkpoint = |number, kind| ObservedCheckpoint {
+        frozen_ms: 0,
+        received_bytes: 0,
+        damage: None,
         number: CheckpointNumber(number),
         kind,
         consistency: Consistency::Crash,

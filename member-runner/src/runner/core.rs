@@ -187,6 +187,7 @@ impl Core {
                 }),
                 agent: None,
                 disks: Vec::new(),
+                flow: domain::flow::Flow::default(),
                 checkpoints: Vec::new(),
                 forgotten: false,
             })

@@ -272,6 +272,7 @@ async fn open_session(
         session,
         disks: staging.plan(),
         orders: orders.clone(),
+        lanes: 1,
     });
     write_frame(&mut stream, &control(&welcome))
         .await

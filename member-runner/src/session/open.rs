@@ -161,6 +161,7 @@ impl Session {
                 disk,
                 first_block,
                 count,
+                ..
             } => self.answer_digests(disk, first_block, count).await,
             AgentMessage::Status(status) => {
                 let has_checkpoint = self.server.has_launchable();
@@ -170,11 +171,13 @@ impl Session {
             }
             AgentMessage::Checkpoint(offer) => self.commit(core, &offer).await,
             AgentMessage::Goodbye { reason } => Err(End::Goodbye(reason)),
-            other @ (AgentMessage::Hello(_) | AgentMessage::SessionKept) => {
-                Err(End::Fault(Fault::Protocol {
-                    detail: format!("{} came in an open session", other.name()),
-                }))
-            }
+            AgentMessage::KeepAlive => Ok(()),
+            other @ (AgentMessage::Hello(_)
+            | AgentMessage::SessionKept
+            | AgentMessage::Join { .. }
+            | AgentMessage::Inspect { .. }) => Err(End::Fault(Fault::Protocol {
+                detail: format!("{} came in an open session", other.name()),
+            })),
         }
     }
 
@@ -201,6 +204,7 @@ impl Session {
         self.server.standing().checkpoint_committed(offer.kind);
         core.changed.notify_one();
         core.tidy.notify_one();
+        self.say(control(&RunnerMessage::Durable { number })).await?;
         self.say(control(&RunnerMessage::Committed { number, roots }))
             .await
     }

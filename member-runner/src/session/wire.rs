@@ -123,6 +123,7 @@ pub fn orders(desired: &Desired, server: &SourceServerId) -> Option<Orders> {
         replication: wanted.replication,
         checkpoint_request: wanted.checkpoint_request,
         checkpoint_interval_s: wanted.checkpoint_interval_s,
+        bandwidth: wanted.bandwidth.clone(),
     })
 }
 

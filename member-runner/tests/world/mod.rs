@@ -64,6 +64,7 @@ pub fn desired_servers(count: u128) -> Vec<DesiredServer> {
         replication: ReplicationIntent::Run,
         checkpoint_request: 0,
         checkpoint_interval_s: 600,
+        bandwidth: domain::bandwidth::Bandwidth::default(),
         retry_request: 0,
         pinned: Vec::new(),
     });
@@ -298,6 +299,7 @@ impl Connection {
             phase,
             disks,
             trouble: None,
+            flow: domain::flow::Flow::default(),
         };
         self.say(&AgentMessage::Status(status)).await;
     }
@@ -318,11 +320,11 @@ impl Connection {
         })
     }
 
-    /// The next message that is no mere repetition of orders; `None` if the connection ended.
+    /// The next message that is no mere repetition of orders and no promise; `None` if the connection ended.
     pub async fn hear(&mut self) -> Option<RunnerMessage> {
         loop {
             match read_control(&self.frame().await?).unwrap() {
-                RunnerMessage::Orders(_) => {}
+                RunnerMessage::Orders(_) | RunnerMessage::Durable { .. } => {}
                 other => return Some(other),
             }
         }
@@ -343,6 +345,7 @@ impl Connection {
             disk,
             first_block,
             count,
+            after: protocol::session::SentBefore::default(),
         })
         .await;
         loop {
@@ -358,6 +361,8 @@ impl Connection {
             consistency: Consistency::Crash,
             taken_at_ms: 1_700_000_000_000,
             request: 0,
+            frozen_ms: 0,
+            after: protocol::session::SentBefore::default(),
         }))
         .await;
     }

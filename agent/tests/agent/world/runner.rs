@@ -67,6 +67,7 @@ impl Runner {
             replication: ReplicationIntent::Run,
             checkpoint_request: 0,
             checkpoint_interval_s: 600,
+            bandwidth: domain::bandwidth::Bandwidth::default(),
         });
         let mut tasks = JoinSet::new();
         let (shared, orders_seen) = (state.clone(), orders.clone());
@@ -219,6 +220,7 @@ impl Session<'_> {
             session,
             disks,
             orders: orders.clone(),
+            lanes: 1,
         }
     }
 
@@ -269,6 +271,7 @@ impl Session<'_> {
                 disk,
                 first_block,
                 count,
+                ..
             } => {
                 let (first, count) = (
                     usize::try_from(first_block).unwrap(),
@@ -300,13 +303,18 @@ impl Session<'_> {
                     state.checkpoints.push(offer);
                     CheckpointNumber(state.checkpoints.len() as u64)
                 };
+                self.say(&RunnerMessage::Durable { number }).await;
                 self.say(&RunnerMessage::Committed {
                     number,
                     roots: Vec::new(),
                 })
                 .await;
             }
-            AgentMessage::Hello(_) | AgentMessage::SessionKept => panic!("{} again", message.name()),
+            AgentMessage::KeepAlive => {}
+            AgentMessage::Hello(_)
+            | AgentMessage::SessionKept
+            | AgentMessage::Join { .. }
+            | AgentMessage::Inspect { .. } => panic!("{} out of turn", message.name()),
         }
         Some(())
     }

@@ -290,6 +290,9 @@ impl FakeRunner {
         for row in hub.store.sagas_running().await.unwrap_or_default().iter().take(1) {
             for known in hub.store.checkpoint_list(&row.server).await.unwrap() {
                 checkpoints.push(ObservedCheckpoint {
+                    frozen_ms: 0,
+                    received_bytes: 0,
+                    damage: None,
                     number: known.checkpoint_number(),
                     kind: known.kind.0,
                     consistency: known.consistency.0,
@@ -314,6 +317,7 @@ impl FakeRunner {
                     );
                 }
                 servers.push(ObservedServer {
+                    flow: domain::flow::Flow::default(),
                     id: wanted.id,
                     replication: Replication::Continuous,
                     agent: None,
@@ -345,6 +349,9 @@ impl FakeRunner {
         let snapshot = self.store.start(&spec).await.unwrap();
         self.store.commit(&snapshot).await.unwrap();
         ObservedCheckpoint {
+            frozen_ms: 0,
+            received_bytes: 0,
+            damage: None,
             number: CheckpointNumber(number),
             kind: CheckpointKind::Launchable,
             consistency: Consistency::Crash,

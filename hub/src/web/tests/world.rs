@@ -320,6 +320,7 @@ fn progress(at: usize, bytes: u64, copied: u64) -> DiskProgress {
         total_bytes: bytes,
         replicated_bytes: bytes / 1000 * copied + if copied == 1000 { bytes % 1000 } else { 0 },
         rescanned_bytes: bytes / 3,
+        tracking: None,
         backlogged_bytes: if copied == 1000 { 0 } else { 48 << 20 },
     }
 }
@@ -336,6 +337,9 @@ fn disk(progress: &DiskProgress) -> Disk {
 async fn checkpoints(tx: &mut Write, server: &SourceServerId, disks: &[DiskProgress], newest: i64) {
     let reported: Vec<_> = (1..=5_u64)
         .map(|number| ObservedCheckpoint {
+            frozen_ms: 0,
+            received_bytes: 0,
+            damage: None,
             number: CheckpointNumber(number),
             kind: if number == 1 {
                 CheckpointKind::Partial
