@@ -7,12 +7,15 @@
 //! - [`rescan`]: knows nothing, looks at every block, and compares digests.
 //! - [`scan`]: the threads that read, compare and pack.
 //! - [`progress`]: how far they are.
+//! - [`tracker`]: programs in the kernel that see every write; [`chunks`]: the sets of what they saw.
 
 use std::ops::Range;
 
+pub mod chunks;
 pub mod progress;
 pub mod rescan;
 pub mod scan;
+pub mod tracker;
 
 /// Where the changes of one disk come from. It lives as long as a session.
 ///
