@@ -114,8 +114,13 @@ pub struct DiskProgress {
 pub enum Tracking {
     /// The kernel marks what is written, in chunks of this length.
     Tracker { chunk_bytes: u64 },
-    /// The whole disk is compared for each checkpoint, and why.
-    Rescan { reason: String },
+    /// The whole disk is compared for each checkpoint.
+    Rescan {
+        reason: String,
+        /// What a person could do about it; `None` where nothing can be done.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        remedy: Option<String>,
+    },
     /// The tracker runs and could not prove that it saw everything: one compare, then it is trusted again.
     Suspect { doubt: String },
 }

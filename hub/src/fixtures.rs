@@ -8,7 +8,9 @@ use cloud::folder::{
 };
 use domain::{
     account::{Access, ListedAccount, Reach},
+    bandwidth::Bandwidth,
     disk::Disk,
+    flow::Flow,
     ids::{AccountId, OrganizationId, RunnerId, SourceServerId},
     launch::{BootMode, LaunchConfiguration},
     lifecycle::Lifecycle,
@@ -175,6 +177,10 @@ pub fn server(id: SourceServerId, runner: &runner::Model) -> source_server::Mode
         retry_request: 0,
         lag_basis: None,
         disks: Doc(vec![]),
+        bandwidth: Doc(Bandwidth::default()),
+        flow: Doc(Flow::default()),
+        diverges: false,
+        untracked: false,
         agent_address: None,
         agent_version: None,
         last_seen: None,

@@ -8,6 +8,7 @@
 use sea_orm_migration::prelude::*;
 
 mod m0001_first_light;
+mod m0002_flow;
 
 #[derive(Debug)]
 pub struct Migrator;
@@ -15,6 +16,9 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_first_light::Migration)]
+        vec![
+            Box::new(m0001_first_light::Migration),
+            Box::new(m0002_flow::Migration),
+        ]
     }
 }

@@ -1,6 +1,10 @@
 //! Orders about the replication of one server. They say what is wanted; the runner strives for it.
+//!
+//! A server that a job works on keeps its intent until the job has ended. Its bandwidth may be changed
+//! even then: a cutover that takes too long is when people want to.
 
 use domain::{
+    bandwidth::Bandwidth,
     ids::SourceServerId,
     lifecycle::{Event, Lifecycle},
     source_server::ReplicationIntent,
@@ -11,7 +15,7 @@ use super::{ActionError, Order};
 use crate::{
     Hub,
     auth::Actor,
-    entities::{Word, source_server, user::UserRole},
+    entities::{Doc, Word, source_server, user::UserRole},
     store::Write,
 };
 
@@ -89,6 +93,38 @@ pub async fn retry_data_replication(
     order.done(tx).await
 }
 
+/// Changes how much of the network a server may use, from now on. `change` is given what is kept.
+pub async fn update_bandwidth(
+    hub: &Hub,
+    actor: &Actor,
+    server: &SourceServerId,
+    change: impl FnOnce(&mut Bandwidth),
+) -> Result<Bandwidth, ActionError> {
+    let order = Order::new(actor, "update the bandwidth", server);
+    let mut tx = order.begin(hub, UserRole::Operator).await?;
+    let row = tx.server(server).await?;
+    if is_over(&row) {
+        drop(tx);
+        return order.refuse(hub, ActionError::refused(server, OVER)).await;
+    }
+    let mut bandwidth = row.bandwidth.0.clone();
+    change(&mut bandwidth);
+    bandwidth
+        .check()
+        .map_err(|invalid| ActionError::Invalid(invalid.to_string()))?;
+    tx.server_update(&row, |update| update.bandwidth = Set(Doc(bandwidth.clone())))
+        .await?;
+    tx.runner_touch(&row.runner).await?;
+    order.done(tx).await?;
+    Ok(bandwidth)
+}
+
+const OVER: &str = "its replication is over; install the agent anew to replicate it again";
+
+fn is_over(row: &source_server::Model) -> bool {
+    row.lifecycle.is_final() || row.intent.0 == ReplicationIntent::Disconnected
+}
+
 /// A server whose replication is not over, and that no job works on.
 async fn open(
     hub: &Hub,
@@ -97,11 +133,10 @@ async fn open(
 ) -> Result<(Write, source_server::Model), ActionError> {
     let tx = order.begin(hub, UserRole::Operator).await?;
     let row = tx.server(server).await?;
-    let over = row.lifecycle.is_final() || row.intent.0 == ReplicationIntent::Disconnected;
     let hindrance = match (&row.running_job, &row.lifecycle.0) {
         (Some(job), _) => format!("job {job} works on it; wait until it ends"),
         (None, Lifecycle::Discovered | Lifecycle::PendingInstallation) => "it has no agent yet".to_owned(),
-        _ if over => "its replication is over; install the agent anew to replicate it again".to_owned(),
+        _ if is_over(&row) => OVER.to_owned(),
         _ => return Ok((tx, row)),
     };
     drop(tx);

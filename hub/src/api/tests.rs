@@ -259,6 +259,104 @@ async fn launch_settings_are_changed_member_by_member() {
 }
 
 #[tokio::test]
+async fn mgns_throttle_is_the_limit_outside_of_the_windows() {
+    let client = client(UserRole::Operator).await;
+    let path = format!("/api/v1/servers/{}/bandwidth", client.server);
+    let plan = json!({
+        "mbitS": 100,
+        "windows": [{ "from": 480, "until": 1080, "mbitS": null }],
+        "utcOffsetMin": -300,
+    });
+    let (status, body) = client.call("PUT", &path, plan.clone()).await;
+    assert_eq!((status, &body), (StatusCode::OK, &plan));
+
+    let throttle = async |mbit_s: i64| {
+        let update = json!({ "sourceServerID": client.server, "bandwidthThrottling": mbit_s });
+        client.mgn("UpdateReplicationConfiguration", update).await
+    };
+    let (status, after) = throttle(34).await;
+    assert_eq!(status, StatusCode::OK, "{after}");
+    let one = json!({ "sourceServerID": client.server });
+    let (_, read) = client.mgn("GetReplicationConfiguration", one.clone()).await;
+    assert_eq!(read, after);
+    assert_eq!(read["bandwidthThrottling"], 34);
+    assert_eq!(
+        read["replicatedDisks"],
+        json!([{ "deviceName": "/dev/sda", "isBootDisk": true, "stagingDiskType": "AUTO" }])
+    );
+    let (_, body) = client.call("GET", &path, Value::Null).await;
+    assert_eq!((&body["mbitS"], &body["windows"]), (&json!(34), &plan["windows"]));
+
+    // The runner hears of it.
+    let runner = RunnerId::from_entropy(1);
+    let before = client.hub.store.runner(&runner).await.unwrap().desired_generation;
+    assert_eq!(throttle(0).await.1["bandwidthThrottling"], 0);
+    assert_eq!(
+        client.call("GET", &path, Value::Null).await.1["mbitS"],
+        Value::Null
+    );
+    let after = client.hub.store.runner(&runner).await.unwrap().desired_generation;
+    assert_eq!(after, before + 1);
+    let log = client
+        .hub
+        .store
+        .audit_of(client.server.as_str(), 10)
+        .await
+        .unwrap();
+    let done = log
+        .iter()
+        .filter(|entry| entry.action == "update the bandwidth" && entry.outcome == "done");
+    assert_eq!(done.count(), 3);
+
+    // What is not stored is answered as MGN sets it by default.
+    let encrypt = json!({ "sourceServerID": client.server, "ebsEncryption": "CUSTOM" });
+    let (status, body) = client.mgn("UpdateReplicationConfiguration", encrypt).await;
+    assert_eq!(
+        (status, body["ebsEncryption"].as_str()),
+        (StatusCode::OK, Some("DEFAULT"))
+    );
+}
+
+#[tokio::test]
+async fn a_viewer_may_read_the_bandwidth_and_not_change_it() {
+    let client = client(UserRole::Viewer).await;
+    let path = format!("/api/v1/servers/{}/bandwidth", client.server);
+    assert_eq!(client.call("GET", &path, Value::Null).await.0, StatusCode::OK);
+    let (status, _) = client.call("PUT", &path, json!({ "mbitS": 5 })).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_bandwidth_that_cannot_be_kept_is_refused_with_a_reason() {
+    let client = client(UserRole::Operator).await;
+    let path = format!("/api/v1/servers/{}/bandwidth", client.server);
+    for (plan, reason) in [
+        (json!({ "mbitS": 10_001 }), "10001 Mbit/s is not a limit"),
+        (json!({ "mbitS": 0 }), "leave it out for no limit"),
+        (json!({ "mbit_s": 5 }), "unknown field `mbit_s`"),
+        (
+            json!({ "mbitS": 5, "windows": [{ "from": 7, "until": 7, "mbitS": 1 }] }),
+            "not a part of the week",
+        ),
+        (json!({ "mbitS": 5, "utcOffsetMin": 900 }), "offset from UTC"),
+    ] {
+        let (status, body) = client.call("PUT", &path, plan).await;
+        assert_eq!(
+            (status, body["code"].as_str()),
+            (StatusCode::BAD_REQUEST, Some("ValidationException"))
+        );
+        assert!(body["message"].as_str().unwrap().contains(reason), "{body}");
+    }
+    for wrong in [-1, 10_001, i64::MAX] {
+        let update = json!({ "sourceServerID": client.server, "bandwidthThrottling": wrong });
+        let (status, body) = client.mgn("UpdateReplicationConfiguration", update).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
+    }
+    let kept = client.hub.store.server(&client.server).await.unwrap().bandwidth.0;
+    assert_eq!(kept, domain::bandwidth::Bandwidth::default());
+}
+
+#[tokio::test]
 async fn a_roster_is_added_and_reached_or_said_why_not() {
     let client = client(UserRole::Administrator).await;
     let roster = json!({

@@ -26,6 +26,8 @@ use crate::{
     entities::{ledger, source_server::Launch, token::TokenPurpose},
 };
 
+mod bandwidth;
+
 pub fn routes() -> Router<Arc<Hub>> {
     Router::new()
         .route("/organizations", get(organizations).post(add_organization))
@@ -36,6 +38,7 @@ pub fn routes() -> Router<Arc<Hub>> {
         .route("/runners", get(runners))
         .route("/runners/{id}/revoke", post(revoke_runner))
         .route("/servers/{id}", get(server))
+        .route("/servers/{id}/bandwidth", get(bandwidth::get).put(bandwidth::put))
         .route("/servers/{id}/clean-up", post(clean_up))
         .route("/servers/{id}/revoke", post(revoke_server))
         .route("/turned-away", get(turned_away))
@@ -227,12 +230,16 @@ async fn server(Caller(_): Caller, State(hub): State<Arc<Hub>>, Path(id): Path<S
                 "consistency": row.consistency.0,
                 "takenAt": date_time(row.taken_at),
                 "request": row.request,
+                "frozenMs": row.frozen_ms,
+                "receivedBytes": row.received_bytes,
+                "damage": row.damage,
                 "pinnedBy": row.pinned_by.as_ref().map(|job| &job.0),
                 "disks": row.disks.0,
             })
         })
         .collect();
     let ledger = hub.store.ledger_of_server(&id).await?;
+    let now = now_ms();
     let launches = json!({
         "test": server.test_launch.as_ref().map(launch),
         "cutover": server.cutover_launch.as_ref().map(launch),
@@ -242,10 +249,12 @@ async fn server(Caller(_): Caller, State(hub): State<Arc<Hub>>, Path(id): Path<S
         "generation": server.generation,
         "intent": server.intent.0,
         "runningJob": server.running_job.as_ref().map(|job| &job.0),
+        "disks": server.disks.0,
+        "flow": server.flow_at(now),
         "checkpoints": checkpoints,
         "launches": launches,
         "ledger": ledger.iter().map(ledger_row).collect::<Vec<_>>(),
-        "sourceServer": SourceServer::new(server, &region, now_ms()),
+        "sourceServer": SourceServer::new(server, &region, now),
     })))
 }
 

@@ -21,6 +21,12 @@ pub struct Model {
     pub taken_at: i64,
     /// The greatest checkpoint request that it answers.
     pub request: i64,
+    /// For how long file systems stood still.
+    pub frozen_ms: i32,
+    /// Payload that came for it over the network.
+    pub received_bytes: i64,
+    /// What of it is damaged in the snapshot store: it cannot be launched.
+    pub damage: Option<String>,
     pub disks: Doc<Vec<ObservedSnapshot>>,
     pub pinned_by: Option<Word<JobId>>,
 }

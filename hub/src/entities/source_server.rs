@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use domain::{
+    bandwidth::Bandwidth,
     checkpoint::{CheckpointNumber, Consistency},
     digest::Digest,
-    disk::{DiskId, DiskProgress},
+    disk::{DiskId, DiskProgress, Tracking},
+    flow::{Flow, Forecast},
     ids::{AccountId, JobId, RunnerId, SourceServerId},
     launch::{LaunchConfiguration, Purpose},
     lifecycle::Lifecycle,
@@ -46,6 +48,13 @@ pub struct Model {
     /// When the newest launchable checkpoint was taken; lag counts from here.
     pub lag_basis: Option<i64>,
     pub disks: Doc<Vec<DiskProgress>>,
+    pub bandwidth: Doc<Bandwidth>,
+    /// As of `last_seen`; see [`Model::flow_at`].
+    pub flow: Doc<Flow>,
+    /// See [`diverges`].
+    pub diverges: bool,
+    /// See [`is_untracked`].
+    pub untracked: bool,
     pub agent_address: Option<String>,
     pub agent_version: Option<String>,
     /// When its agent was last connected to the runner.
@@ -86,7 +95,29 @@ pub struct Milestone {
     pub finalized_at: Option<i64>,
 }
 
+/// A flow is that of a moment: an agent that was not seen for so long may do anything by now.
+const FLOW_KEPT_MS: i64 = 20_000;
+
+/// Whether more is written than gets through, so that replication never catches up.
+pub fn diverges(flow: &Flow) -> bool {
+    matches!(flow.forecast, Some(Forecast::Diverges { .. }))
+}
+
+/// Whether whole disks are compared although a person could change that.
+pub fn is_untracked(disks: &[DiskProgress]) -> bool {
+    let curable =
+        |disk: &DiskProgress| matches!(&disk.tracking, Some(Tracking::Rescan { remedy: Some(_), .. }));
+    disks.iter().any(curable)
+}
+
 impl Model {
+    /// How data flows, as far as that is known at `now`.
+    pub fn flow_at(&self, now: i64) -> Option<&Flow> {
+        let flows = self.intent.0 == ReplicationIntent::Run && !self.lifecycle.is_final();
+        let seen = self.last_seen?;
+        (flows && now - seen < FLOW_KEPT_MS).then_some(&self.flow.0)
+    }
+
     pub fn launch(&self, purpose: Purpose) -> Option<&Launch> {
         match purpose {
             Purpose::Test => self.test_launch.as_ref(),

@@ -47,7 +47,7 @@ async fn compute(hub: &Hub, runner: &RunnerId, generation: u64) -> Result<Desire
             replication: server.intent.0,
             checkpoint_request: server.checkpoint_request.cast_unsigned(),
             checkpoint_interval_s: server.checkpoint_interval_s.cast_unsigned(),
-            bandwidth: domain::bandwidth::Bandwidth::default(),
+            bandwidth: server.bandwidth.0,
             retry_request: server.retry_request.cast_unsigned(),
             pinned: checkpoints
                 .iter()

@@ -5,7 +5,9 @@
 
 use axum::http::StatusCode;
 use domain::{
+    bandwidth::Bandwidth,
     digest::Digest,
+    flow::Flow,
     ids::{RunnerId, SourceServerId},
     launch::LaunchConfiguration,
     lifecycle::Lifecycle,
@@ -203,6 +205,10 @@ fn new_server(
         retry_request: 0,
         lag_basis: None,
         disks: Doc(Vec::new()),
+        bandwidth: Doc(Bandwidth::default()),
+        flow: Doc(Flow::default()),
+        diverges: false,
+        untracked: false,
         agent_address: None,
         agent_version: None,
         last_seen: None,

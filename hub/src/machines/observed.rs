@@ -2,6 +2,7 @@
 
 use domain::{
     checkpoint::CheckpointKind,
+    flow::Flow,
     ids::{RunnerId, SourceServerId},
     lifecycle::{Event, Lifecycle},
     replication::Replication,
@@ -94,7 +95,7 @@ async fn take_server(
     let launchable = observed
         .checkpoints
         .iter()
-        .filter(|checkpoint| checkpoint.kind == CheckpointKind::Launchable);
+        .filter(|checkpoint| checkpoint.kind == CheckpointKind::Launchable && checkpoint.damage.is_none());
     let lag_basis = launchable.map(|checkpoint| checkpoint.taken_at_ms).max();
     let row = changes_of(server, observed, lag_basis, now);
     if row != source_server::ActiveModel::default() {
@@ -126,6 +127,11 @@ fn changes_of(
     }
     if server.disks.0 != observed.disks {
         row.disks = Set(Doc(observed.disks.clone()));
+        row.untracked = Set(source_server::is_untracked(&observed.disks));
+    }
+    if server.flow.0 != observed.flow {
+        row.flow = Set(Doc(observed.flow.clone()));
+        row.diverges = Set(source_server::diverges(&observed.flow));
     }
     if server.lag_basis != lag_basis {
         row.lag_basis = Set(lag_basis);
@@ -161,6 +167,9 @@ async fn forget(tx: &mut Write, server: &source_server::Model) -> Result<(), Sto
         row.replication_name = Set(Replication::Disconnected.name().to_owned());
         row.lag_basis = Set(None);
         row.disks = Set(Doc(Vec::new()));
+        row.untracked = Set(false);
+        row.flow = Set(Doc(Flow::default()));
+        row.diverges = Set(false);
     })
     .await?;
     tx.runner_touch(&server.runner).await?;

@@ -9,6 +9,8 @@ use std::{
 
 use domain::{
     checkpoint::{CheckpointKind, CheckpointNumber, Consistency},
+    disk::{DiskProgress, Tracking},
+    flow::{Flow, Forecast, Hop},
     ids::{AccountId, SourceServerId},
     replication::Replication,
 };
@@ -149,7 +151,7 @@ fn report(generation: u64, servers: Vec<ObservedServer>) -> Observed {
 
 fn observed(id: &SourceServerId, checkpoints: Vec<ObservedCheckpoint>) -> ObservedServer {
     ObservedServer {
-        flow: domain::flow::Flow::default(),
+        flow: Flow::default(),
         id: id.clone(),
         replication: Replication::Continuous,
         agent: None,
@@ -288,6 +290,80 @@ async fn a_report_moves_a_server_to_ready_for_test() {
     );
     let kept = api.hub.store.checkpoint_list(&agent.server).await.unwrap();
     assert_eq!(kept.iter().map(|row| row.number).collect::<Vec<_>>(), [2, 3]);
+}
+
+#[tokio::test]
+async fn a_report_tells_how_data_flows_and_what_is_damaged() {
+    let api = api().await;
+    let (_, client) = api.runner().await;
+    let (agent, _) = api.agent(&client).await;
+    let checkpoint = ObservedCheckpoint {
+        frozen_ms: 210,
+        received_bytes: 64 << 20,
+        damage: None,
+        number: CheckpointNumber(1),
+        kind: CheckpointKind::Launchable,
+        consistency: Consistency::Filesystem,
+        taken_at_ms: 1000,
+        request: 0,
+        disks: vec![],
+    };
+    let flow = Flow {
+        written_bytes_s: 4_250_000,
+        copied_bytes_s: 4_000_000,
+        backlog_bytes: 1 << 30,
+        bottleneck: Some(Hop::Link),
+        forecast: Forecast::of(1 << 30, 4_250_000, 4_000_000),
+        ..Flow::default()
+    };
+    let disk = |tracking| DiskProgress {
+        id: "serial-1".parse().unwrap(),
+        device_name: "/dev/sda".into(),
+        total_bytes: 64 << 20,
+        replicated_bytes: 64 << 20,
+        rescanned_bytes: 0,
+        backlogged_bytes: 0,
+        tracking: Some(tracking),
+    };
+    let compared = |remedy: Option<&str>| Tracking::Rescan {
+        reason: "the kernel is locked down".into(),
+        remedy: remedy.map(str::to_owned),
+    };
+    let tell = async |checkpoint: &ObservedCheckpoint, flow: &Flow, tracking| {
+        let server = ObservedServer {
+            flow: flow.clone(),
+            disks: vec![disk(tracking)],
+            ..observed(&agent.server, vec![checkpoint.clone()])
+        };
+        let body = report(1, vec![server]);
+        api.post::<_, ()>(&client, "/v1/observed", &body).await.unwrap();
+        api.hub.store.server(&agent.server).await.unwrap()
+    };
+
+    let server = tell(&checkpoint, &flow, compared(Some("boot it without lockdown"))).await;
+    assert_eq!(server.flow.0, flow);
+    assert!(server.diverges && server.untracked);
+    assert_eq!(server.lag_basis, Some(1000));
+    let overview = &api.hub.store.account_overview().await.unwrap()[0];
+    assert_eq!((overview.diverging, overview.untracked), (1, 1));
+    let kept = &api.hub.store.checkpoint_list(&agent.server).await.unwrap()[0];
+    assert_eq!((kept.frozen_ms, kept.received_bytes), (210, 64 << 20));
+
+    // Nobody can change it: nobody is called.
+    let damaged = ObservedCheckpoint {
+        damage: Some("block 7 of /dev/sda".into()),
+        ..checkpoint.clone()
+    };
+    let server = tell(&damaged, &Flow::default(), compared(None)).await;
+    assert!(!server.diverges && !server.untracked);
+    assert_eq!(server.lag_basis, None, "what is damaged cannot be launched");
+    let kept = &api.hub.store.checkpoint_list(&agent.server).await.unwrap()[0];
+    assert_eq!(kept.damage, damaged.damage);
+
+    let server = tell(&checkpoint, &Flow::default(), compared(None)).await;
+    assert_eq!(server.lag_basis, Some(1000), "it was repaired");
+    let kept = &api.hub.store.checkpoint_list(&agent.server).await.unwrap()[0];
+    assert_eq!(kept.damage, None);
 }
 
 #[tokio::test]

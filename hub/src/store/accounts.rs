@@ -7,8 +7,11 @@ use domain::{
     ids::{AccountId, OrganizationId, RunnerId},
 };
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult,
-    IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
+    ActiveModelTrait,
+    ActiveValue::Set,
+    ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, IntoActiveModel, QueryFilter, QueryOrder,
+    QuerySelect,
+    sea_query::{Expr, Func, SimpleExpr},
 };
 
 use super::{Reader, StoreError, Write, not_found};
@@ -26,6 +29,10 @@ pub struct AccountOverview {
     pub servers: BTreeMap<String, u64>,
     /// Servers by the name of their replication state, those that are over left out.
     pub replication: BTreeMap<String, u64>,
+    /// Servers that write more than gets through.
+    pub diverging: u64,
+    /// Servers with disks that are compared in full although a person could change that.
+    pub untracked: u64,
     /// When the newest launchable checkpoint of the server that lags most was taken.
     pub oldest_lag_basis: Option<i64>,
     /// Servers that a job works on.
@@ -40,6 +47,8 @@ struct ServerCount {
     replication_name: String,
     servers: i64,
     in_jobs: i64,
+    diverging: i64,
+    untracked: i64,
     lag_basis: Option<i64>,
 }
 
@@ -95,6 +104,8 @@ impl<C: ConnectionTrait> Reader<C> {
             .columns([C::Account, C::LifecycleName, C::ReplicationName])
             .column_as(C::Id.count(), "servers")
             .column_as(C::RunningJob.count(), "in_jobs")
+            .column_as(counted(C::Diverges), "diverging")
+            .column_as(counted(C::Untracked), "untracked")
             .column_as(C::LagBasis.min(), "lag_basis")
             // An archived server's state says so in its JSON; its name is the same.
             .filter(C::Lifecycle.not_like("%\"archived\":true%"))
@@ -110,6 +121,8 @@ impl<C: ConnectionTrait> Reader<C> {
                 account: account.clone(),
                 servers: BTreeMap::new(),
                 replication: BTreeMap::new(),
+                diverging: 0,
+                untracked: 0,
                 oldest_lag_basis: None,
                 in_jobs: 0,
                 runners: Vec::new(),
@@ -127,6 +140,8 @@ impl<C: ConnectionTrait> Reader<C> {
                 continue;
             }
             *overview.replication.entry(count.replication_name).or_default() += count.servers.cast_unsigned();
+            overview.diverging += count.diverging.cast_unsigned();
+            overview.untracked += count.untracked.cast_unsigned();
             overview.oldest_lag_basis = [overview.oldest_lag_basis, count.lag_basis]
                 .into_iter()
                 .flatten()
@@ -139,6 +154,11 @@ impl<C: ConnectionTrait> Reader<C> {
         }
         Ok(overviews.into_values().collect())
     }
+}
+
+/// In how many rows a truth value is true.
+fn counted(column: source_server::Column) -> SimpleExpr {
+    Func::count(Expr::case(Expr::col(column), 1)).into()
 }
 
 impl Write {

@@ -52,7 +52,17 @@ impl Write {
             .filter(|seen| !known.iter().any(|row| row.checkpoint_number() == seen.number))
             .map(|seen| row(server, seen).into_active_model())
             .collect();
-        let changed = !gone.is_empty() || !new.is_empty();
+        // Damage is found later, and a repair may end it; nothing else of a checkpoint changes.
+        let judged: Vec<(&Model, &ObservedCheckpoint)> = known
+            .iter()
+            .filter_map(|row| {
+                let seen = reported
+                    .iter()
+                    .find(|seen| seen.number == row.checkpoint_number())?;
+                (seen.damage != row.damage).then_some((row, seen))
+            })
+            .collect();
+        let changed = !gone.is_empty() || !new.is_empty() || !judged.is_empty();
         if !gone.is_empty() {
             Entity::delete_many()
                 .filter(Column::Server.eq(server.as_str()))
@@ -64,6 +74,15 @@ impl Write {
             Entity::insert_many(new)
                 .exec_without_returning(&self.tx.0)
                 .await?;
+        }
+        for (known, seen) in judged {
+            let row = ActiveModel {
+                server: Set(known.server.clone()),
+                number: Set(known.number),
+                damage: Set(seen.damage.clone()),
+                ..Default::default()
+            };
+            row.update_without_returning(&self.tx.0).await?;
         }
         Ok(changed)
     }
@@ -100,6 +119,9 @@ fn row(server: &SourceServerId, seen: &ObservedCheckpoint) -> Model {
         consistency: Word(seen.consistency),
         taken_at: seen.taken_at_ms,
         request: seen.request.cast_signed(),
+        frozen_ms: i32::try_from(seen.frozen_ms).unwrap_or(i32::MAX),
+        received_bytes: i64::try_from(seen.received_bytes).unwrap_or(i64::MAX),
+        damage: seen.damage.clone(),
         disks: Doc(seen.disks.clone()),
         pinned_by: None,
     }

@@ -15,6 +15,7 @@ use crate::Hub;
 
 pub mod jobs;
 pub mod launch_configuration;
+pub mod replication_configuration;
 pub mod servers;
 pub mod shapes;
 
@@ -35,6 +36,14 @@ pub fn routes() -> Router<Arc<Hub>> {
         .route("/RetryDataReplication", post(servers::retry_data_replication))
         .route("/GetLaunchConfiguration", post(launch_configuration::get))
         .route("/UpdateLaunchConfiguration", post(launch_configuration::update))
+        .route(
+            "/GetReplicationConfiguration",
+            post(replication_configuration::get),
+        )
+        .route(
+            "/UpdateReplicationConfiguration",
+            post(replication_configuration::update),
+        )
         .route("/StartTest", post(jobs::start_test))
         .route("/StartCutover", post(jobs::start_cutover))
         .route(

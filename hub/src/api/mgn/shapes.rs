@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 
 use domain::{
+    bandwidth::Bandwidth,
+    disk::DISKS_MAX,
+    flow::Forecast,
     ids::{AccountId, JobId, SourceServerId},
     job::LaunchStatus,
     launch::LaunchConfiguration,
@@ -55,6 +58,8 @@ pub struct LaunchedInstance {
 pub struct DataReplicationInfo {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag_duration: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eta_date_time: Option<String>,
     pub replicated_disks: Vec<Value>,
     pub data_replication_state: &'static str,
     pub data_replication_initiation: Value,
@@ -101,7 +106,7 @@ impl LaunchedInstance {
 
 impl DataReplicationInfo {
     fn new(server: &Model, now: i64) -> Self {
-        let disks = server.disks.iter().map(|disk| {
+        let disks = server.disks.iter().take(DISKS_MAX).map(|disk| {
             json!({
                 "deviceName": disk.device_name,
                 "totalStorageBytes": disk.total_bytes,
@@ -117,11 +122,15 @@ impl DataReplicationInfo {
             .map(|(step, status)| json!({ "name": step, "status": status }))
             .collect();
         let error = match &server.replication.0 {
-            Replication::Stalled(stall) => Some(json!({ "error": stall.error, "rawError": stall.detail })),
+            Replication::Stalled(stall) => {
+                let raw: String = stall.detail.chars().take(RAW_ERROR_MAX).collect();
+                Some(json!({ "error": stall.error, "rawError": raw }))
+            }
             _ => None,
         };
         Self {
             lag_duration: server.lag_ms(now).map(duration),
+            eta_date_time: eta(server, now),
             replicated_disks: disks.collect(),
             data_replication_state: server.replication.name(),
             data_replication_initiation: json!({
@@ -132,6 +141,22 @@ impl DataReplicationInfo {
             last_snapshot_date_time: server.lag_basis.map(date_time),
             replicator_id: server.runner.to_string(),
         }
+    }
+}
+
+/// MGN allows no longer `rawError`.
+const RAW_ERROR_MAX: usize = 65_536;
+
+/// A forecast beyond this is no forecast.
+const ETA_MAX_S: u64 = 365 * 24 * 3600;
+
+/// When the runner will have caught up. Nobody knows while it falls behind.
+fn eta(server: &Model, now: i64) -> Option<String> {
+    match server.flow_at(now)?.forecast? {
+        Forecast::Converges { seconds } if seconds <= ETA_MAX_S => {
+            Some(date_time(now + seconds.cast_signed() * 1000))
+        }
+        _ => None,
     }
 }
 
@@ -274,6 +299,36 @@ pub fn launch_configuration(server: &SourceServerId, name: &str, settings: &Laun
     })
 }
 
+/// MGN's `ReplicationConfiguration`. See `replication_configuration` for what of it is ours.
+pub fn replication_configuration(server: &Model, bandwidth: &Bandwidth) -> Value {
+    let disks = server.properties.disks.iter().take(DISKS_MAX).map(|disk| {
+        json!({
+            "deviceName": disk.device_name,
+            "isBootDisk": disk.is_boot,
+            "stagingDiskType": "AUTO",
+        })
+    });
+    json!({
+        "sourceServerID": server.id.0,
+        "name": server.hostname,
+        "stagingAreaSubnetId": "",
+        "associateDefaultSecurityGroup": true,
+        "replicationServersSecurityGroupsIDs": [],
+        "replicationServerInstanceType": "t3.small",
+        "useDedicatedReplicationServer": false,
+        "defaultLargeStagingDiskType": "ST1",
+        "replicatedDisks": disks.collect::<Vec<_>>(),
+        "ebsEncryption": "DEFAULT",
+        "bandwidthThrottling": bandwidth.mbit_s.unwrap_or(0),
+        "dataPlaneRouting": "PRIVATE_IP",
+        "createPublicIP": false,
+        "stagingAreaTags": {},
+        "useFipsEndpoint": false,
+        "internetProtocol": "IPV4",
+        "storeSnapshotOnLocalZone": false,
+    })
+}
+
 /// An ISO 8601 duration.
 fn duration(ms: i64) -> String {
     let seconds = ms.max(0) / 1000;
@@ -288,7 +343,76 @@ fn duration(ms: i64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use domain::{
+        flow::Flow,
+        replication::{ReplicationError, Stall},
+    };
+
     use super::*;
+    use crate::{
+        entities::{Doc, Word},
+        fixtures,
+    };
+
+    const NOW: i64 = 1_800_000_000_000;
+
+    fn server() -> Model {
+        let account = fixtures::MEMBER.parse().unwrap();
+        let runner = fixtures::runner(domain::ids::RunnerId::from_entropy(1), &account);
+        Model {
+            last_seen: Some(NOW - 2_000),
+            ..fixtures::server(SourceServerId::from_entropy(1), &runner)
+        }
+    }
+
+    #[test]
+    fn the_end_is_told_as_long_as_it_is_in_sight() {
+        let eta_of = |forecast, seen: i64| {
+            let flow = Flow {
+                forecast,
+                ..Flow::default()
+            };
+            let server = Model {
+                flow: Doc(flow),
+                last_seen: Some(seen),
+                ..server()
+            };
+            DataReplicationInfo::new(&server, NOW).eta_date_time
+        };
+        let soon = Some(Forecast::Converges { seconds: 180 });
+        assert_eq!(eta_of(soon, NOW - 2_000), Some(date_time(NOW + 180_000)));
+        assert_eq!(eta_of(soon, NOW - 60_000), None, "nobody knows any more");
+        assert_eq!(eta_of(Some(Forecast::Diverges { needed_mbit_s: 34 }), NOW), None);
+        assert_eq!(eta_of(Some(Forecast::Converges { seconds: u64::MAX }), NOW), None);
+        assert_eq!(eta_of(None, NOW), None);
+        let paused = Model {
+            intent: Word(domain::source_server::ReplicationIntent::Paused),
+            flow: Doc(Flow {
+                forecast: soon,
+                ..Flow::default()
+            }),
+            ..server()
+        };
+        assert_eq!(eta(&paused, NOW), None);
+    }
+
+    #[test]
+    fn a_stall_has_mgns_name_and_the_words_of_whoever_met_it() {
+        let stall = Stall {
+            error: ReplicationError::NotConverging,
+            detail: "é".repeat(70_000),
+            step: None,
+        };
+        let server = Model {
+            replication: Doc(Replication::Stalled(stall)),
+            ..server()
+        };
+        let info = DataReplicationInfo::new(&server, NOW);
+        assert_eq!(info.data_replication_state, "STALLED");
+        let error = info.data_replication_error.unwrap();
+        assert_eq!(error["error"], "NOT_CONVERGING");
+        assert_eq!(error["rawError"].as_str().unwrap().chars().count(), RAW_ERROR_MAX);
+    }
 
     #[test]
     fn durations_are_iso_8601() {
