@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     demo::{Demo, options::Choice},
-    replicate::Replicate,
+    replicate::{AfterFirst, Replicate},
 };
 
 /// Shows what Orglift does, on this machine alone: six servers move into four accounts.
@@ -61,6 +61,12 @@ struct ReplicateArgs {
     /// Keep taking checkpoints for so long after the first.
     #[arg(long, value_name = "SECONDS")]
     follow: Option<f64>,
+    /// Take a checkpoint for each line on the standard input, and answer with a line of JSON, until it ends.
+    #[arg(long, conflicts_with = "follow")]
+    ask: bool,
+    /// Run the agent as a process of its own.
+    #[arg(long)]
+    agent_apart: bool,
     /// Write the last checkpoint as raw images, one for each source.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     export: Vec<PathBuf>,
@@ -100,10 +106,16 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 impl ReplicateArgs {
     fn replicate(self) -> anyhow::Result<Replicate> {
         let follow = self.follow.map(Duration::try_from_secs_f64).transpose();
+        let after_first = match follow.context("--follow takes a number of seconds")? {
+            Some(time) => AfterFirst::Follow(time),
+            None if self.ask => AfterFirst::Ask,
+            None => AfterFirst::Stop,
+        };
         Ok(Replicate {
             sources: self.source,
             dir: self.dir,
-            follow: follow.context("--follow takes a number of seconds")?,
+            after_first,
+            agent_apart: self.agent_apart,
             export: self.export,
         })
     }

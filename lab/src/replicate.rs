@@ -7,6 +7,9 @@
 //!
 //! For measuring, and for tests that are hard on disks. Agent and runner are the real ones and speak over
 //! loopback; killed at any moment, the next run goes on from the last committed checkpoint.
+//!
+//! With `--ask`, the standard output has one line of JSON, an [`Answer`], for the first checkpoint and then for
+//! each line on the standard input. The end of the input ends the run.
 
 use std::{
     fs,
@@ -25,6 +28,7 @@ use anyhow::{Context, bail};
 use cloud::layers::LayerStore;
 use domain::{
     checkpoint::CheckpointKind,
+    disk::DiskId,
     ids::{RunnerId, SourceServerId},
     source_server::ReplicationIntent,
 };
@@ -32,10 +36,18 @@ use identity::{Authority, Credentials, NewKey, Role};
 use member_runner::{Runner, RunnerConfig};
 use protocol::exchange::{Desired, DesiredServer, Observed, ObservedCheckpoint};
 use serde::{Deserialize, Serialize};
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{read_json, write_json};
+use crate::{
+    process::Process,
+    programs::{Program, Programs},
+    world::{read_json, write_json},
+};
 
 /// Between two checkpoints while following.
 const FOLLOW_EVERY_S: u32 = 1;
@@ -46,10 +58,34 @@ const NEVER_S: u32 = 24 * 3600;
 pub struct Replicate {
     pub sources: Vec<PathBuf>,
     pub dir: PathBuf,
-    /// Keep taking checkpoints this long after the first.
-    pub follow: Option<Duration>,
+    pub after_first: AfterFirst,
+    /// The agent in a process of its own, as on a server, and not in this one.
+    pub agent_apart: bool,
     /// Where to write the disks of the last checkpoint, in the order of the sources.
     pub export: Vec<PathBuf>,
+}
+
+/// What happens once the first checkpoint is there.
+#[derive(Debug, Clone, Copy)]
+pub enum AfterFirst {
+    Stop,
+    /// Keep taking checkpoints for so long.
+    Follow(Duration),
+    /// Take one for each line on the standard input.
+    Ask,
+}
+
+/// What became of one checkpoint that was asked for.
+#[derive(Debug, Serialize)]
+struct Answer {
+    number: u64,
+    consistency: &'static str,
+    /// From the moment it was wanted until it could be launched.
+    launchable_seconds: f64,
+    /// For how long file systems stood still.
+    frozen_seconds: f64,
+    /// Payload that the runner received for it.
+    received_bytes: u64,
 }
 
 /// `replicate.json`: who we are, over restarts.
@@ -97,22 +133,35 @@ impl Replicate {
             tags: std::collections::BTreeMap::default(),
         };
         config.save(&layout)?;
-        let (agent, mut config) = agent::run::load(layout, Roots::default(), Pace::default())?;
 
         let began = Instant::now();
-        let interval = if self.follow.is_some() {
-            FOLLOW_EVERY_S
-        } else {
-            NEVER_S
+        let interval = match self.after_first {
+            AfterFirst::Follow(_) => FOLLOW_EVERY_S,
+            AfterFirst::Stop | AfterFirst::Ask => NEVER_S,
         };
-        let mut checkpoints = Checkpoints::new(runner.observed());
+        let mut checkpoints = Checkpoints::new(runner.observed(), self.after_first);
         kept.ask(&dir, &wanted, interval)?;
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        let stopping = stop.clone();
-        tasks.spawn(async move { agent::run::replicate(&agent, &mut config, &stopping).await });
+        if self.agent_apart {
+            tasks.spawn(watch_over(start_agent(&layout)?, stop.clone()));
+        } else {
+            let (agent, mut config) = agent::run::load(layout, Roots::default(), Pace::default())?;
+            let stopping = stop.clone();
+            tasks.spawn(async move { agent::run::replicate(&agent, &mut config, &stopping).await });
+        }
 
         let work = async {
+            if let AfterFirst::Ask = self.after_first {
+                checkpoints.answer(kept.request, began).await?;
+                let mut asked = lines_of_input();
+                while asked.recv().await.is_some() {
+                    let wanted_at = Instant::now();
+                    kept.ask(&dir, &wanted, NEVER_S)?;
+                    checkpoints.answer(kept.request, wanted_at).await?;
+                }
+                return Ok(());
+            }
             checkpoints.until(kept.request, began).await?;
             let first = began.elapsed();
             println!(
@@ -121,7 +170,7 @@ impl Replicate {
                 first.as_secs_f64(),
                 taken_up(store.path())?
             );
-            if let Some(follow) = self.follow {
+            if let AfterFirst::Follow(follow) = self.after_first {
                 checkpoints.during(follow, began).await?;
                 // What was written until now is in the last checkpoint.
                 kept.ask(&dir, &wanted, NEVER_S)?;
@@ -144,30 +193,84 @@ impl Replicate {
         runner.stop().await;
         let last = checkpoints.last.context("no checkpoint was committed")?;
         println!("last checkpoint {} ({})", last.number, last.consistency.name());
-        for (id, file) in ids.iter().zip(&self.export) {
-            let disk = last.disks.iter().find(|disk| disk.disk == *id);
-            let disk = disk.with_context(|| format!("the checkpoint has no disk {id}"))?;
-            let mut image =
-                fs::File::create(file).with_context(|| format!("cannot create {}", file.display()))?;
-            let snapshot = cloud::snapshots::SnapshotId(disk.snapshot.clone());
-            store.copy_to(&snapshot, &mut image)?;
-            println!("exported {} to {}", disk.device_name, file.display());
-        }
-        Ok(())
+        export(&store, &last, ids.iter().zip(&self.export))
     }
+}
+
+/// The agent in a process that ends with this thread, the program's first.
+fn start_agent(layout: &Layout) -> anyhow::Result<Process> {
+    let args = ["run".as_ref(), "--dir".as_ref(), layout.dir().as_os_str()];
+    Process::start(
+        &Programs::this_one()?,
+        Program::Agent,
+        "the agent",
+        &layout.dir().join("log.txt"),
+        args,
+        &[],
+    )
+}
+
+/// Ends when the agent does, with its last words, or ends it.
+async fn watch_over(mut agent: Process, stop: CancellationToken) -> anyhow::Result<()> {
+    let mut look = tokio::time::interval(Duration::from_millis(100));
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => {
+                agent.terminate().await?;
+                return Ok(());
+            }
+            _ = look.tick() => if let Some(status) = agent.ended()? {
+                bail!("the agent ended, {status}:\n{}", agent.last_words());
+            },
+        }
+    }
+}
+
+/// The lines of the standard input, without their text.
+fn lines_of_input() -> mpsc::Receiver<()> {
+    let (line_came, lines) = mpsc::channel(1);
+    // Not a task: nothing ends the reading of a terminal, and the program must be able to end all the same.
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines() {
+            if line.is_err() || line_came.blocking_send(()).is_err() {
+                return;
+            }
+        }
+    });
+    lines
 }
 
 /// Checkpoints as the runner commits them, each printed once.
 struct Checkpoints {
     observed: watch::Receiver<Observed>,
+    after_first: AfterFirst,
     last: Option<ObservedCheckpoint>,
 }
 
 impl Checkpoints {
     /// Those of earlier runs count as printed.
-    fn new(mut observed: watch::Receiver<Observed>) -> Self {
+    fn new(mut observed: watch::Receiver<Observed>, after_first: AfterFirst) -> Self {
         let last = launchable(&observed.borrow_and_update()).last().cloned();
-        Self { observed, last }
+        Self {
+            observed,
+            after_first,
+            last,
+        }
+    }
+
+    /// Waits for the checkpoint that answers `request`, and prints what became of it as JSON.
+    async fn answer(&mut self, request: u64, wanted_at: Instant) -> anyhow::Result<()> {
+        self.until(request, wanted_at).await?;
+        let last = self.last.as_ref().context("no checkpoint was committed")?;
+        let answer = Answer {
+            number: last.number.0,
+            consistency: last.consistency.name(),
+            launchable_seconds: wanted_at.elapsed().as_secs_f64(),
+            frozen_seconds: Duration::from_millis(last.frozen_ms.into()).as_secs_f64(),
+            received_bytes: last.received_bytes,
+        };
+        println!("{}", serde_json::to_string(&answer)?);
+        Ok(())
     }
 
     /// Until a launchable checkpoint answers `request`.
@@ -197,12 +300,14 @@ impl Checkpoints {
         let known = self.last.as_ref().map(|last| last.number);
         let new = launchable(&observed).filter(|checkpoint| Some(checkpoint.number) > known);
         for checkpoint in new {
-            println!(
-                "checkpoint {} ({}) at {:.3} s",
-                checkpoint.number,
-                checkpoint.consistency.name(),
-                began.elapsed().as_secs_f64()
-            );
+            if !matches!(self.after_first, AfterFirst::Ask) {
+                println!(
+                    "checkpoint {} ({}) at {:.3} s",
+                    checkpoint.number,
+                    checkpoint.consistency.name(),
+                    began.elapsed().as_secs_f64()
+                );
+            }
             self.last = Some(checkpoint.clone());
         }
     }
@@ -272,6 +377,24 @@ fn credentials_dir(dir: &Path, who: &str) -> PathBuf {
 fn credentials(dir: &Path, who: &str) -> anyhow::Result<Credentials> {
     let folder = credentials_dir(dir, who);
     Credentials::load(&folder)?.with_context(|| format!("{} holds no identity", folder.display()))
+}
+
+/// Writes disks of a checkpoint as raw images.
+fn export<'a>(
+    store: &LayerStore,
+    checkpoint: &ObservedCheckpoint,
+    wanted: impl Iterator<Item = (&'a DiskId, &'a PathBuf)>,
+) -> anyhow::Result<()> {
+    for (id, file) in wanted {
+        let disk = checkpoint.disks.iter().find(|disk| disk.disk == *id);
+        let disk = disk.with_context(|| format!("the checkpoint has no disk {id}"))?;
+        let mut image =
+            fs::File::create(file).with_context(|| format!("cannot create {}", file.display()))?;
+        let snapshot = cloud::snapshots::SnapshotId(disk.snapshot.clone());
+        store.copy_to(&snapshot, &mut image)?;
+        println!("exported {} to {}", disk.device_name, file.display());
+    }
+    Ok(())
 }
 
 /// Bytes that the files of a folder take up on disk; holes take up nothing.
