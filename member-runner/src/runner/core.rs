@@ -15,15 +15,19 @@ use domain::{
 };
 use protocol::exchange::{Desired, Observed, ObservedServer, TurnedAway};
 use rustls::ServerConfig;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     housekeeping,
     server::{Server, ServerError},
+    session::lanes::Doors,
     staging::chain,
 };
+
+/// Sessions at a time. Each may have 16 MiB in memory.
+const SESSIONS_MAX: usize = 128;
 
 /// Whoever is turned away more often than this between two reports is named by the last ones only.
 const TURNED_AWAY_MAX: usize = 64;
@@ -37,6 +41,10 @@ pub(crate) struct Core {
     pub store: Arc<dyn SnapshotStore>,
     pub desired: watch::Receiver<Desired>,
     pub tls: TlsAcceptor,
+    /// Room for sessions.
+    pub sessions: Arc<Semaphore>,
+    /// Where further lanes of the open sessions come in.
+    pub doors: Doors,
     servers: Mutex<BTreeMap<SourceServerId, Arc<Server>>>,
     /// Servers whose state cannot be read, and why.
     broken: Mutex<BTreeMap<SourceServerId, String>>,
@@ -74,6 +82,8 @@ impl Core {
             store,
             desired,
             tls: TlsAcceptor::from(Arc::new(tls)),
+            sessions: Arc::new(Semaphore::new(SESSIONS_MAX)),
+            doors: Doors::default(),
             servers: Mutex::default(),
             broken: Mutex::default(),
             turned_away: Mutex::default(),

@@ -18,8 +18,8 @@ use tokio::{
 use super::core::Core;
 use crate::{housekeeping, server::Server, session, staging::chain};
 
-/// Connections at a time, those that shake hands included. Each may have 16 MiB in memory.
-const CONNECTIONS_MAX: usize = 128;
+/// Connections at a time of whom nothing is known yet: an agent has ten seconds to say what it wants.
+const STRANGERS_MAX: usize = 128;
 
 /// How long an agent has to uninstall itself before its server is erased.
 const UNINSTALL_MAX: Duration = Duration::from_secs(10);
@@ -31,7 +31,7 @@ const PUBLISH_EVERY: Duration = Duration::from_millis(50);
 const RETRY_EVERY: Duration = Duration::from_secs(5);
 
 pub(super) async fn accept(core: Arc<Core>, listener: TcpListener) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let room = Arc::new(Semaphore::new(STRANGERS_MAX));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -55,15 +55,12 @@ pub(super) async fn accept(core: Arc<Core>, listener: TcpListener) {
             core.turn_away(
                 address,
                 None,
-                format!("the runner has {CONNECTIONS_MAX} connections already"),
+                format!("the runner is greeting {STRANGERS_MAX} connections already"),
             );
             continue;
         };
         let core = Arc::clone(&core);
-        connections.spawn(async move {
-            session::serve(core, tcp, address).await;
-            drop(place);
-        });
+        connections.spawn(session::serve(core, tcp, address, place));
     }
     drop(listener);
     while let Some(ended) = connections.join_next().await {

@@ -1,9 +1,10 @@
 //! One connection of an agent, from its TLS handshake to its end.
 //!
 //! ```text
-//! greet:  TLS ─▶ certificate ─▶ Hello            within HANDSHAKE_MAX
-//! admit:  is it the one we know? ─▶ take the place of its earlier session ─▶ Welcome ─▶ SessionKept
-//! run:    frames ─▶ staging, until either side ends it
+//! greet:  TLS ─▶ certificate ─▶ first message    within HANDSHAKE_MAX
+//! Hello:  is it the one we know? ─▶ take the place of its earlier session ─▶ Welcome ─▶ SessionKept
+//!         ─▶ frames ─▶ staging, until either side ends it
+//! Join:   is there such a session? ─▶ Joined ─▶ one more lane of it
 //! ```
 //!
 //! Whoever is turned away is told why, and the console names it.
@@ -25,7 +26,13 @@ use protocol::{
     handshake::{admit, expect_hello, expect_session_kept},
     session::{AgentMessage, Hello, Refusal, RunnerMessage, SessionId, Welcome, control, read_control},
 };
-use tokio::{io::BufReader, net::TcpStream, sync::mpsc, task::JoinSet, time::timeout};
+use tokio::{
+    io::BufReader,
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, mpsc},
+    task::JoinSet,
+    time::timeout,
+};
 use tokio_rustls::server::TlsStream;
 
 use crate::{
@@ -34,31 +41,34 @@ use crate::{
     staging::{Staging, chain, store_fault},
 };
 
+pub(crate) mod lanes;
 mod open;
+mod order;
 pub mod wire;
 
+use lanes::{LANES, NewLane};
 use open::Session;
-use wire::{orders, read_frame, write_frame};
+use order::Order;
+use wire::{Budget, orders, read_frame, write_frame};
 
-/// From the connection to the Hello.
+/// From the connection to its first message.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
 /// What must be free before an agent is let in again after the store was full: room for the work of a
 /// minute or so, or twice what was left.
 const MARGIN_BYTES: u64 = 64 << 20;
 
-/// Frames between the socket and the session. Extents are bounded by their bytes besides.
+/// Frames between the lanes and the session. Extents are bounded by their bytes besides.
 const FRAMES_WAITING: usize = 64;
 
 type Stream = BufReader<TlsStream<TcpStream>>;
 
-/// Somebody who proved to be an agent, and said Hello.
+/// Somebody who proved to be an agent.
 struct Guest {
     stream: Stream,
     address: SocketAddr,
     peer: Peer,
     certified: SourceServerId,
-    hello: Hello,
 }
 
 /// Why a connection came to nothing.
@@ -76,33 +86,56 @@ impl TurnedAway {
     }
 }
 
-/// Serves one connection to its end.
-pub(crate) async fn serve(core: Arc<Core>, tcp: TcpStream, address: SocketAddr) {
+/// Serves one connection to its end. Its place among the strangers is free once it is known.
+pub(crate) async fn serve(core: Arc<Core>, tcp: TcpStream, address: SocketAddr, place: OwnedSemaphorePermit) {
     let greeted = timeout(HANDSHAKE_MAX, greet(&core, tcp, address)).await;
-    let guest = match greeted {
-        Ok(Ok(Some(guest))) => guest,
+    let (guest, first) = match greeted {
+        Ok(Ok(Some(greeted))) => greeted,
         Ok(Ok(None)) => return,
         Ok(Err(turned_away)) => return core.turn_away(address, turned_away.server, turned_away.reason),
         Err(_) => {
-            let reason = format!("it did not say Hello within {} seconds", HANDSHAKE_MAX.as_secs());
+            let reason = format!("it said nothing within {} seconds", HANDSHAKE_MAX.as_secs());
             return core.turn_away(address, None, reason);
         }
     };
-    let (id, name) = (
-        guest.hello.server.clone(),
-        guest.hello.properties.hostname.clone(),
-    );
-    match welcome(&core, guest).await {
+    let server = guest.certified.clone();
+    let welcomed = match first {
+        AgentMessage::Join {
+            server,
+            session,
+            lane,
+        } => match lanes::place(&core, &guest, &server, &session, lane) {
+            Ok(place) => {
+                let stream = guest.stream;
+                drop(place.send(NewLane { lane, stream }));
+                return;
+            }
+            Err(refused) => Err(refuse(guest.stream, server, refused).await),
+        },
+        first => match expect_hello(first) {
+            Ok(hello) => welcome(&core, guest, hello).await,
+            Err(error) => Err(TurnedAway {
+                server: Some(server.clone()),
+                reason: error.to_string(),
+            }),
+        },
+    };
+    drop(place);
+    match welcomed {
         Ok(session) => session.run(&core).await,
         Err(turned_away) => {
-            tracing::warn!(server.id = %id, host = %name, %address, reason = %turned_away.reason, "an agent was turned away");
+            tracing::warn!(server.id = %server, %address, reason = %turned_away.reason, "an agent was turned away");
             core.turn_away(address, turned_away.server, turned_away.reason);
         }
     }
 }
 
 /// `None` for a connection that was closed before it said anything: a check of the port.
-async fn greet(core: &Core, tcp: TcpStream, address: SocketAddr) -> Result<Option<Guest>, TurnedAway> {
+async fn greet(
+    core: &Core,
+    tcp: TcpStream,
+    address: SocketAddr,
+) -> Result<Option<(Guest, AgentMessage)>, TurnedAway> {
     if tcp.set_nodelay(true).is_err() {
         return Ok(None);
     }
@@ -130,71 +163,91 @@ async fn greet(core: &Core, tcp: TcpStream, address: SocketAddr) -> Result<Optio
         server: Some(certified.clone()),
         reason,
     };
-    let received = read_frame(&mut stream, &wire::no_extents()).await;
+    let received = read_frame(&mut stream, &Budget::new()).await;
     let frame = received.map_err(|error| turned_away(error.to_string()))?.frame;
     let message = read_control(&frame).map_err(|error| turned_away(error.to_string()))?;
-    let hello = expect_hello(message).map_err(|error| turned_away(error.to_string()))?;
-    Ok(Some(Guest {
+    let guest = Guest {
         stream,
         address,
         peer,
         certified,
-        hello,
-    }))
+    };
+    Ok(Some((guest, message)))
+}
+
+/// Tells the guest why it is not let in.
+async fn refuse(mut stream: Stream, server: SourceServerId, (refusal, note): Refused) -> TurnedAway {
+    let reason = note.unwrap_or_else(|| refusal.to_string());
+    // It may be gone already.
+    drop(write_frame(&mut stream, &control(&RunnerMessage::Refused(refusal))).await);
+    drop(tokio::io::AsyncWriteExt::shutdown(&mut stream).await);
+    TurnedAway {
+        server: Some(server),
+        reason,
+    }
 }
 
 /// Lets the guest in, or tells it why not.
-async fn welcome(core: &Arc<Core>, mut guest: Guest) -> Result<Session, TurnedAway> {
-    let claimed = Some(guest.hello.server.clone());
-    let admitted = admit_guest(core, &guest).await;
-    let (server, version) = match admitted {
+async fn welcome(core: &Arc<Core>, guest: Guest, hello: Hello) -> Result<Session, TurnedAway> {
+    let (server, version) = match admit_guest(core, &guest, &hello).await {
         Ok(admitted) => admitted,
-        Err((refusal, note)) => {
-            let reason = note.unwrap_or_else(|| refusal.to_string());
-            // It may be gone already.
-            drop(write_frame(&mut guest.stream, &control(&RunnerMessage::Refused(refusal))).await);
-            drop(tokio::io::AsyncWriteExt::shutdown(&mut guest.stream).await);
-            return Err(TurnedAway {
-                server: claimed,
-                reason,
-            });
-        }
+        Err(refused) => return Err(refuse(guest.stream, hello.server, refused).await),
     };
-    let slot = server
-        .take_over(&guest.hello.boot_id)
-        .await
-        .map_err(|error| TurnedAway {
-            server: claimed.clone(),
-            reason: chain(&error),
-        })?;
-    open_session(core, guest, Arc::clone(&server), slot, version)
+    let turned_away = |reason| TurnedAway {
+        server: Some(server.id.clone()),
+        reason,
+    };
+    let slot = server.take_over(&hello.boot_id).await;
+    let slot = slot.map_err(|error| turned_away(chain(&error)))?;
+    // The session whose place it takes has left its own.
+    let room = Arc::clone(&core.sessions).try_acquire_owned();
+    let room = room.map_err(|_| turned_away("the runner has as many sessions as it can serve".into()))?;
+    let admitted = Admitted {
+        server: Arc::clone(&server),
+        version,
+        slot,
+        room,
+    };
+    open_session(core, guest, hello, admitted)
         .await
         .map_err(|reason| {
             server.standing().agent_lost(Instant::now(), &reason);
             core.changed.notify_one();
-            TurnedAway {
-                server: claimed,
-                reason,
-            }
+            turned_away(reason)
         })
+}
+
+/// Who was let in, and the places that it takes.
+struct Admitted {
+    server: Arc<Server>,
+    version: u16,
+    slot: Slot,
+    room: OwnedSemaphorePermit,
 }
 
 /// The refusal, and what the console should say instead, where that is more.
 type Refused = (Refusal, Option<String>);
 
-async fn admit_guest(core: &Core, guest: &Guest) -> Result<(Arc<Server>, u16), Refused> {
-    let hello = &guest.hello;
-    let version = admit(hello, &guest.certified).map_err(|refusal| (refusal, None))?;
-    let unknown = || Refusal::UnknownServer {
-        server: hello.server.clone(),
-    };
+/// The server that the guest says it is, if that is true and it is wanted.
+fn certified(core: &Core, guest: &Guest, server: &SourceServerId) -> Result<Arc<Server>, Refused> {
+    let server = || server.clone();
+    if server() != guest.certified {
+        return Err((Refusal::NotYourIdentity { server: server() }, None));
+    }
+    let unknown = || Refusal::UnknownServer { server: server() };
     if is_revoked(&core.desired.borrow(), &guest.peer) {
         return Err((unknown(), Some("its certificate was revoked".into())));
     }
-    let server = core.server(&hello.server).ok_or_else(|| (unknown(), None))?;
-    if server.standing().forgotten || intent(&core.desired.borrow(), &hello.server).is_none() {
+    let known = core.server(&guest.certified).ok_or_else(|| (unknown(), None))?;
+    if known.standing().forgotten || intent(&core.desired.borrow(), &known.id).is_none() {
         return Err((unknown(), None));
     }
+    Ok(known)
+}
+
+async fn admit_guest(core: &Core, guest: &Guest, hello: &Hello) -> Result<(Arc<Server>, u16), Refused> {
+    let version = admit(hello, &guest.certified).map_err(|refusal| (refusal, None))?;
+    let server = certified(core, guest, &hello.server)?;
     let memory = server.memory();
     let is_known = memory.recognises(hello.kept_session.as_ref());
     if !is_known || server.is_alive_elsewhere(&hello.boot_id) {
@@ -227,17 +280,21 @@ fn intent(desired: &Desired, server: &SourceServerId) -> Option<ReplicationInten
 async fn open_session(
     core: &Arc<Core>,
     guest: Guest,
-    server: Arc<Server>,
-    slot: Slot,
-    version: u16,
+    hello: Hello,
+    admitted: Admitted,
 ) -> Result<Session, String> {
     let Guest {
         mut stream,
         address,
         peer,
-        hello,
         ..
     } = guest;
+    let Admitted {
+        server,
+        version,
+        slot,
+        room,
+    } = admitted;
     let mut memory = server.memory();
     // Another one with the same identity may have come first.
     if !memory.recognises(hello.kept_session.as_ref()) {
@@ -267,18 +324,21 @@ async fn open_session(
     step(InitiationStep::PairReplicationServerWithAgent);
 
     let orders = orders(&core.desired.borrow(), &server.id).ok_or("it is not wanted any more")?;
+    let joining = core
+        .doors
+        .open(server.id.clone(), session.clone(), peer.serial.clone());
     let welcome = RunnerMessage::Welcome(Welcome {
         version,
         session,
         disks: staging.plan(),
         orders: orders.clone(),
-        lanes: 1,
+        lanes: LANES,
     });
     write_frame(&mut stream, &control(&welcome))
         .await
         .map_err(|error| format!("the connection broke: {error}"))?;
     step(InitiationStep::ConnectAgentToReplicationServer);
-    let kept = timeout(HANDSHAKE_MAX, read_frame(&mut stream, &wire::no_extents())).await;
+    let kept = timeout(HANDSHAKE_MAX, read_frame(&mut stream, &Budget::new())).await;
     let kept = kept.map_err(|_| "it did not confirm its session in time")?;
     let kept = kept.map_err(|error| error.to_string())?;
     let kept: AgentMessage = read_control(&kept.frame).map_err(|error| error.to_string())?;
@@ -293,10 +353,11 @@ async fn open_session(
     step(InitiationStep::StartDataTransfer);
 
     let (read_half, write_half) = tokio::io::split(stream);
-    let (frames_in, frames) = mpsc::channel(FRAMES_WAITING);
+    let (lane, frames) = mpsc::channel(FRAMES_WAITING);
     let (out, frames_out) = mpsc::channel(FRAMES_WAITING);
-    let (mut reader, mut writer) = (JoinSet::new(), JoinSet::new());
-    reader.spawn(wire::read_all(read_half, frames_in));
+    let budget = Budget::new();
+    let (mut lanes, mut writer) = (JoinSet::new(), JoinSet::new());
+    lanes.spawn(wire::read_all(read_half, 0, budget.clone(), lane.clone()));
     writer.spawn(wire::write_all(
         write_half,
         frames_out,
@@ -307,11 +368,17 @@ async fn open_session(
     Ok(Session {
         server,
         slot,
+        room,
         peer,
         staging,
+        order: Order::new(),
+        budget,
+        reported: Instant::now(),
+        joining,
+        lane,
         frames,
         out,
-        reader,
+        lanes,
         writer,
     })
 }

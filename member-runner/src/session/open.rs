@@ -6,17 +6,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-use domain::replication::ReplicationError;
+use domain::{
+    flow::{Flow, Hop},
+    replication::ReplicationError,
+};
 use identity::Peer;
 use protocol::{
     frame::{self, Frame, Kind},
-    session::{AgentMessage, CheckpointOffer, Fault, Goodbye, RunnerMessage, control, read_control},
+    session::{
+        AgentMessage, AgentStatus, CheckpointOffer, Fault, Goodbye, RunnerMessage, control, read_control,
+    },
 };
-use tokio::{sync::mpsc, task::JoinSet, time::timeout};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    task::JoinSet,
+    time::timeout,
+};
 
 use super::{
     MARGIN_BYTES, intent, is_revoked,
-    wire::{ReadError, Received},
+    lanes::{self, NewLane},
+    order::{Order, OutOfOrder},
+    wire::{self, Budget, FromLane, ReadError, Received},
 };
 use crate::{
     runner::core::Core,
@@ -31,11 +42,21 @@ const LAST_WORDS_MAX: Duration = Duration::from_secs(3);
 pub(super) struct Session {
     pub server: Arc<Server>,
     pub slot: Slot,
+    pub room: OwnedSemaphorePermit,
     pub peer: Peer,
     pub staging: Staging,
-    pub frames: mpsc::Receiver<Result<Received, ReadError>>,
+    pub order: Order,
+    pub budget: Budget,
+    /// When the agent told its status last.
+    pub reported: Instant,
+    pub joining: mpsc::Receiver<NewLane>,
+    /// For the readers of lanes that join.
+    pub lane: mpsc::Sender<FromLane>,
+    pub frames: mpsc::Receiver<FromLane>,
     pub out: mpsc::Sender<Frame>,
-    pub reader: JoinSet<()>,
+    /// What reads the lanes, and what keeps those besides the first alive.
+    pub lanes: JoinSet<()>,
+    /// Writes the first lane.
     pub writer: JoinSet<io::Result<()>>,
 }
 
@@ -53,6 +74,34 @@ enum End {
     NotWanted,
 }
 
+impl From<OutOfOrder> for End {
+    fn from(error: OutOfOrder) -> Self {
+        Self::Fault(Fault::Protocol {
+            detail: error.to_string(),
+        })
+    }
+}
+
+impl From<ReadError> for End {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Silent => Self::Silent,
+            error if error.is_protocol() => Self::Fault(Fault::Protocol {
+                detail: error.to_string(),
+            }),
+            error => Self::Lost(error.to_string()),
+        }
+    }
+}
+
+/// To an agent, a slow runner looks like a slow link. `waiting`: the part of the time for which our readers
+/// left the link alone.
+fn name_the_runner(flow: &mut Flow, waiting: f64) {
+    if flow.bottleneck == Some(Hop::Link) && waiting > 0.5 {
+        flow.bottleneck = Some(Hop::Runner);
+    }
+}
+
 impl Session {
     pub async fn run(mut self, core: &Core) {
         tracing::info!(server.id = %self.server.id, "an agent is connected");
@@ -61,19 +110,22 @@ impl Session {
         self.settle(core, &end).await;
         let Self {
             slot,
+            room,
             staging,
+            lane,
             mut frames,
             out,
-            mut reader,
+            mut lanes,
             mut writer,
             ..
         } = self;
+        drop(lane);
         staging.abandon().await;
         if let End::Fault(fault) = end {
             let last_words = async {
                 let said = out.send(control(&RunnerMessage::Fault { fault })).await;
                 // A connection that is closed with bytes unread takes with it what was said last.
-                while said.is_ok() && frames.recv().await.is_some_and(|received| received.is_ok()) {}
+                while said.is_ok() && frames.recv().await.is_some_and(|from| from.received.is_ok()) {}
             };
             // It may be gone already, or be back on another connection.
             tokio::select! {
@@ -82,10 +134,11 @@ impl Session {
             }
         }
         drop(out);
-        reader.shutdown().await;
+        lanes.shutdown().await;
         // With nobody left to say anything, the writer ends.
         drop(timeout(LAST_WORDS_MAX, writer.join_next()).await);
         writer.shutdown().await;
+        drop(room);
         drop(slot);
         core.changed.notify_one();
         core.tidy.notify_one();
@@ -112,47 +165,96 @@ impl Session {
                         return End::Fault(fault);
                     }
                 }
+                Some(joining) = self.joining.recv() => {
+                    if let Err(end) = self.join(joining) {
+                        return end;
+                    }
+                }
                 () = self.out.closed() => return End::Lost("the connection could not be written".into()),
-                received = self.frames.recv() => match received {
-                    Some(Ok(received)) => {
-                        self.server.heard();
-                        if let Err(end) = self.take(core, received).await {
-                            return end;
+                Some(FromLane { lane, received }) = self.frames.recv() => {
+                    let taken = match received {
+                        Ok(received) => {
+                            self.server.heard();
+                            self.take(core, lane, received).await
                         }
+                        Err(error) => Err(End::from(error)),
+                    };
+                    if let Err(end) = taken {
+                        return end;
                     }
-                    Some(Err(error)) if error.is_protocol() => {
-                        return End::Fault(Fault::Protocol { detail: error.to_string() });
-                    }
-                    Some(Err(ReadError::Silent)) => return End::Silent,
-                    Some(Err(error)) => return End::Lost(error.to_string()),
-                    None => return End::Lost("the connection was closed".into()),
-                },
+                }
             }
         }
     }
 
-    async fn take(&mut self, core: &Core, Received { frame, permit }: Received) -> Result<(), End> {
+    fn join(&mut self, NewLane { lane, stream }: NewLane) -> Result<(), End> {
+        self.order.join(lane)?;
+        let (read_half, write_half) = tokio::io::split(stream);
+        let (budget, frames) = (self.budget.clone(), self.lane.clone());
+        self.lanes
+            .spawn(wire::read_all(read_half, lane, budget, frames.clone()));
+        self.lanes.spawn(async move {
+            if let Err(error) = lanes::keep_alive(write_half).await {
+                let received = Err(ReadError::Io(error));
+                // With nobody to tell, the session is over.
+                drop(frames.send(FromLane { lane, received }).await);
+            }
+        });
+        Ok(())
+    }
+
+    async fn take(
+        &mut self,
+        core: &Core,
+        lane: u16,
+        Received { frame, permit }: Received,
+    ) -> Result<(), End> {
         let protocol = |detail: String| End::Fault(Fault::Protocol { detail });
         match (frame.kind, permit) {
             (Kind::Extent, Some(permit)) => {
                 let (disk, at) = (frame.disk, frame.at);
+                // It lies within one block, and so within one span.
+                self.order.data(lane, at, 1)?;
                 let piece = Piece::Extent(frame, permit);
-                self.staging.extent(piece, disk, at).await.map_err(End::Fault)
+                self.staging.extent(piece, disk, at).await.map_err(End::Fault)?;
             }
             (Kind::Zeros, _) => {
                 let len = frame::zeros_len(&frame)
                     .ok_or_else(|| protocol("a run of zeros without a length".into()))?;
+                self.order.data(lane, frame.at, len)?;
                 let taken = self.staging.zeros(frame.disk, frame.at, len).await;
-                taken.map_err(End::Fault)
+                taken.map_err(End::Fault)?;
             }
-            (Kind::Control, _) => {
-                let message = read_control(&frame).map_err(|error| protocol(error.to_string()))?;
-                self.hear(core, message).await
+            (Kind::Control, _) => match read_control(&frame).map_err(|error| protocol(error.to_string()))? {
+                AgentMessage::KeepAlive => {}
+                message if lane > 0 => {
+                    return Err(protocol(format!("{} came by lane {lane}", message.name())));
+                }
+                AgentMessage::Status(status) => self.hear_status(core, status),
+                message => self.order.message(message)?,
+            },
+            (kind, _) => {
+                return Err(protocol(format!(
+                    "an agent does not send frames of kind {kind:?}"
+                )));
             }
-            (kind, _) => Err(protocol(format!(
-                "an agent does not send frames of kind {kind:?}"
-            ))),
         }
+        while let Some(message) = self.order.next()? {
+            self.hear(core, message).await?;
+        }
+        Ok(())
+    }
+
+    fn hear_status(&mut self, core: &Core, mut status: AgentStatus) {
+        let elapsed = std::mem::replace(&mut self.reported, Instant::now()).elapsed();
+        let readers_time = elapsed.as_secs_f64() * f64::from(self.order.lanes());
+        name_the_runner(
+            &mut status.flow,
+            self.budget.waited().as_secs_f64() / readers_time,
+        );
+        let has_checkpoint = self.server.has_launchable();
+        self.server.standing().agent_reports(status, has_checkpoint);
+        core.changed.notify_one();
     }
 
     async fn hear(&mut self, core: &Core, message: AgentMessage) -> Result<(), End> {
@@ -161,21 +263,11 @@ impl Session {
                 disk,
                 first_block,
                 count,
-                ..
+                after: _,
             } => self.answer_digests(disk, first_block, count).await,
-            AgentMessage::Status(status) => {
-                let has_checkpoint = self.server.has_launchable();
-                self.server.standing().agent_reports(status, has_checkpoint);
-                core.changed.notify_one();
-                Ok(())
-            }
             AgentMessage::Checkpoint(offer) => self.commit(core, &offer).await,
             AgentMessage::Goodbye { reason } => Err(End::Goodbye(reason)),
-            AgentMessage::KeepAlive => Ok(()),
-            other @ (AgentMessage::Hello(_)
-            | AgentMessage::SessionKept
-            | AgentMessage::Join { .. }
-            | AgentMessage::Inspect { .. }) => Err(End::Fault(Fault::Protocol {
+            other => Err(End::Fault(Fault::Protocol {
                 detail: format!("{} came in an open session", other.name()),
             })),
         }
@@ -250,5 +342,26 @@ impl Session {
             }
             End::Fault(fault @ Fault::Protocol { .. }) => standing.agent_lost(now, &fault.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runner_that_does_not_read_is_named_in_place_of_the_link() {
+        let named = |bottleneck, waiting| {
+            let mut flow = Flow {
+                bottleneck,
+                ..Flow::default()
+            };
+            name_the_runner(&mut flow, waiting);
+            flow.bottleneck
+        };
+        assert_eq!(named(Some(Hop::Link), 0.6), Some(Hop::Runner));
+        assert_eq!(named(Some(Hop::Link), 0.4), Some(Hop::Link));
+        assert_eq!(named(Some(Hop::Disk), 0.9), Some(Hop::Disk));
+        assert_eq!(named(None, 0.9), None);
     }
 }

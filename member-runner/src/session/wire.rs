@@ -1,6 +1,13 @@
 //! Frames on and off a connection, with limits on length, time and memory.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
 
 use domain::{disk::BLOCK_LEN, ids::SourceServerId};
 use protocol::{
@@ -14,7 +21,7 @@ use tokio::{
     time::timeout,
 };
 
-/// Payload that one session may have in memory. Thirty-two whole blocks: what a fast link delivers while
+/// Payload that one session may have in memory, over all its lanes. Thirty-two whole blocks: what a fast link delivers while
 /// six blocks are written.
 const IN_FLIGHT_MAX: usize = 32 * BLOCK_LEN;
 
@@ -39,6 +46,42 @@ impl ReadError {
     }
 }
 
+/// The bytes of payload that one session may have in flight.
+///
+/// Whoever holds some lets go of them without waiting for a lane, so that lanes may wait for each other here.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    room: Arc<Semaphore>,
+    waited_us: Arc<AtomicU64>,
+}
+
+impl Budget {
+    pub fn new() -> Self {
+        Self {
+            room: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
+            waited_us: Arc::default(),
+        }
+    }
+
+    async fn take(&self, bytes: u32) -> Result<OwnedSemaphorePermit, ReadError> {
+        let began = Instant::now();
+        let taken = Arc::clone(&self.room).acquire_many_owned(bytes).await;
+        self.note(began.elapsed());
+        taken.map_err(|_| ReadError::Closed)
+    }
+
+    fn note(&self, waited: Duration) {
+        let waited = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        self.waited_us.fetch_add(waited, Relaxed);
+    }
+
+    /// For how long readers, all taken together, waited for us rather than for their peer, since they
+    /// were asked last.
+    pub fn waited(&self) -> Duration {
+        Duration::from_micros(self.waited_us.swap(0, Relaxed))
+    }
+}
+
 /// A frame, and for extents their share of the bytes that may be in flight.
 #[derive(Debug)]
 pub struct Received {
@@ -46,10 +89,17 @@ pub struct Received {
     pub permit: Option<OwnedSemaphorePermit>,
 }
 
+/// What came over a lane, or why nothing more will.
+#[derive(Debug)]
+pub struct FromLane {
+    pub lane: u16,
+    pub received: Result<Received, ReadError>,
+}
+
 /// Reads one frame. Its payload is allocated once its header has passed the limits.
 pub async fn read_frame(
     stream: &mut (impl AsyncRead + Unpin),
-    in_flight: &Arc<Semaphore>,
+    budget: &Budget,
 ) -> Result<Received, ReadError> {
     let mut header = [0; HEADER_LEN];
     read_exact(stream, &mut header).await?;
@@ -58,10 +108,7 @@ pub async fn read_frame(
         return Err(ReadError::ControlTooLong(header.payload_len));
     }
     let permit = match (header.kind, u32::try_from(header.payload_len)) {
-        (Kind::Extent, Ok(len)) => {
-            let permits = Arc::clone(in_flight).acquire_many_owned(len);
-            Some(permits.await.map_err(|_| ReadError::Closed)?)
-        }
+        (Kind::Extent, Ok(len)) => Some(budget.take(len).await?),
         _ => None,
     };
     let mut payload = vec![0; header.payload_len];
@@ -88,21 +135,25 @@ async fn read_exact(stream: &mut (impl AsyncRead + Unpin), mut buf: &mut [u8]) -
     Ok(())
 }
 
-/// Reads frames until the connection ends; the reason is the last thing sent.
-pub async fn read_all(mut stream: impl AsyncRead + Unpin, frames: mpsc::Sender<Result<Received, ReadError>>) {
-    let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
+/// Reads the frames of a lane until it ends; the reason is the last thing sent.
+pub async fn read_all(
+    mut stream: impl AsyncRead + Unpin,
+    lane: u16,
+    budget: Budget,
+    frames: mpsc::Sender<FromLane>,
+) {
     loop {
-        let received = read_frame(&mut stream, &in_flight).await;
+        let received = read_frame(&mut stream, &budget).await;
         let last = received.is_err();
-        if frames.send(received).await.is_err() || last {
+        let began = Instant::now();
+        let place = frames.reserve().await;
+        budget.note(began.elapsed());
+        let Ok(place) = place else { return };
+        place.send(FromLane { lane, received });
+        if last {
             return;
         }
     }
-}
-
-/// Bytes that a session may have in flight before its Hello: control messages only.
-pub fn no_extents() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(IN_FLIGHT_MAX))
 }
 
 pub async fn write_frame(stream: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> io::Result<()> {

@@ -226,6 +226,24 @@ impl Agent {
         }
     }
 
+    /// Asks to be a lane of a session; returns what the runner says to it.
+    pub async fn join(
+        &self,
+        world: &World,
+        session: &SessionId,
+        lane: u16,
+    ) -> (Connection, Option<RunnerMessage>) {
+        let mut connection = self.dial(world.runner().data_address()).await;
+        let join = AgentMessage::Join {
+            server: self.id.clone(),
+            session: session.clone(),
+            lane,
+        };
+        connection.say(&join).await;
+        let answer = connection.hear().await;
+        (connection, answer)
+    }
+
     async fn dial(&self, runner: SocketAddr) -> Connection {
         let tls = identity::tls::client(&self.credentials).unwrap();
         let tcp = TcpStream::connect(runner).await.unwrap();
@@ -320,11 +338,11 @@ impl Connection {
         })
     }
 
-    /// The next message that is no mere repetition of orders and no promise; `None` if the connection ended.
+    /// The next message that is no mere sign of life; `None` if the connection ended.
     pub async fn hear(&mut self) -> Option<RunnerMessage> {
         loop {
             match read_control(&self.frame().await?).unwrap() {
-                RunnerMessage::Orders(_) | RunnerMessage::Durable { .. } => {}
+                RunnerMessage::Orders(_) | RunnerMessage::KeepAlive => {}
                 other => return Some(other),
             }
         }
@@ -348,6 +366,10 @@ impl Connection {
             after: protocol::session::SentBefore::default(),
         })
         .await;
+        self.answered_digests().await
+    }
+
+    pub async fn answered_digests(&mut self) -> Vec<Digest> {
         loop {
             if let Some(digests) = frame::read_digests(&self.frame().await.unwrap()) {
                 return digests;
@@ -369,10 +391,24 @@ impl Connection {
 
     pub async fn commit(&mut self, kind: CheckpointKind) -> CheckpointNumber {
         self.offer(kind).await;
+        self.committed().await
+    }
+
+    /// The runner has everything that was offered, and keeps it whatever happens.
+    pub async fn durable(&mut self) -> CheckpointNumber {
         match self.hear().await {
-            Some(RunnerMessage::Committed { number, .. }) => number,
+            Some(RunnerMessage::Durable { number }) => number,
+            other => panic!("{other:?} in place of word that it is durable"),
+        }
+    }
+
+    pub async fn committed(&mut self) -> CheckpointNumber {
+        let durable = self.durable().await;
+        match self.hear().await {
+            Some(RunnerMessage::Committed { number, .. }) => assert_eq!(number, durable),
             other => panic!("{other:?} in place of a commit"),
         }
+        durable
     }
 }
 
