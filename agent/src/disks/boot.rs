@@ -6,12 +6,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Roots;
+use super::{
+    Roots,
+    mountinfo::{self, Mount},
+};
 
 /// Names in `/sys/block` of the disks under `/boot`, or under `/`. Several where a volume manager
 /// spreads it; none where the root is not on a disk, as in a container.
 pub fn boot_disks(roots: &Roots) -> BTreeSet<String> {
-    let mounts = fs::read_to_string(roots.proc.join("self/mountinfo")).unwrap_or_default();
+    let table = fs::read_to_string(roots.proc.join("self/mountinfo")).unwrap_or_default();
+    let mounts = mountinfo::parse(&table);
     ["/boot", "/"]
         .into_iter()
         .map(|mount_point| disks_under_mount(roots, &mounts, mount_point))
@@ -19,20 +23,19 @@ pub fn boot_disks(roots: &Roots) -> BTreeSet<String> {
         .unwrap_or_default()
 }
 
-fn disks_under_mount(roots: &Roots, mounts: &str, mount_point: &str) -> BTreeSet<String> {
+fn disks_under_mount(roots: &Roots, mounts: &[Mount], mount_point: &str) -> BTreeSet<String> {
     let mut disks = BTreeSet::new();
     // The last line for a mount point is the mount on top.
-    let Some(mount) = mounts
-        .lines()
+    let on_top = mounts
+        .iter()
         .rev()
-        .filter_map(Mount::parse)
-        .find(|mount| mount.point == mount_point)
-    else {
+        .find(|mount| mount.point == Path::new(mount_point));
+    let Some(mount) = on_top else {
         return disks;
     };
-    let by_number = roots.sys.join("dev/block").join(mount.number);
+    let by_number = roots.sys.join("dev/block").join(&mount.number);
     // A btrfs has a device number of its own; what it was mounted from says where it lies.
-    let by_source = Path::new(mount.source)
+    let by_source = Path::new(&mount.source)
         .file_name()
         .map(|name| roots.sys.join("class/block").join(name));
     if let Some(folder) = [Some(by_number), by_source]
@@ -45,51 +48,36 @@ fn disks_under_mount(roots: &Roots, mounts: &str, mount_point: &str) -> BTreeSet
     disks
 }
 
-struct Mount<'a> {
-    number: &'a str,
-    point: &'a str,
-    source: &'a str,
-}
-
-impl<'a> Mount<'a> {
-    /// One line of mountinfo, `proc_pid_mountinfo(5)`.
-    fn parse(line: &'a str) -> Option<Self> {
-        let mut fields = line.split(' ');
-        let number = fields.nth(2)?;
-        let point = fields.nth(1)?;
-        let source = fields.skip_while(|field| *field != "-").nth(2)?;
-        Some(Self {
-            number,
-            point,
-            source,
-        })
-    }
-}
-
 /// Stacks of volume managers are a few layers high; more would be a loop.
-const LAYERS_MAX: u32 = 16;
+pub(crate) const LAYERS_MAX: u32 = 16;
 
-/// Follows a partition to its disk, and a mapped device to what it is made of.
 fn collect_disks(folder: &Path, disks: &mut BTreeSet<String>, layer: u32) {
     if layer > LAYERS_MAX {
         return;
     }
-    let lower: Vec<PathBuf> = fs::read_dir(folder.join("slaves"))
+    let lower = lower_devices(folder);
+    if lower.is_empty()
+        && let Some(name) = folder.file_name()
+    {
+        disks.insert(name.to_string_lossy().into_owned());
+    }
+    for folder in lower {
+        collect_disks(&folder, disks, layer + 1);
+    }
+}
+
+/// What a block device is made of, as folders in sysfs: a partition's disk, the members of a mapped device
+/// or an array. Nothing below means that it is a disk.
+pub(crate) fn lower_devices(folder: &Path) -> Vec<PathBuf> {
+    let members: Vec<PathBuf> = fs::read_dir(folder.join("slaves"))
         .into_iter()
         .flatten()
         .filter_map(|entry| fs::canonicalize(entry.ok()?.path()).ok())
         .collect();
-    if !lower.is_empty() {
-        for folder in lower {
-            collect_disks(&folder, disks, layer + 1);
-        }
-    } else if folder.join("partition").exists() {
-        if let Some(disk) = folder.parent() {
-            collect_disks(disk, disks, layer + 1);
-        }
-    } else if let Some(name) = folder.file_name() {
-        disks.insert(name.to_string_lossy().into_owned());
+    if members.is_empty() && folder.join("partition").exists() {
+        return folder.parent().map(Path::to_owned).into_iter().collect();
     }
+    members
 }
 
 /// Which disk the partition `name` belongs to, if it is one.

@@ -89,9 +89,28 @@ impl FakeTree {
         fs::remove_file(self.at(&format!("sys/block/{disk}"))).unwrap();
     }
 
-    fn put(&self, path: &str, text: &str) {
+    /// A loop device that shows `file` from `offset` on.
+    pub fn looped(&self, name: &str, number: &str, file: &str, offset: u64) -> &Self {
+        let folder = format!("sys/devices/virtual/block/{name}");
+        self.put(&format!("{folder}/size"), "2048")
+            .put(&format!("{folder}/loop/backing_file"), file)
+            .put(&format!("{folder}/loop/offset"), &offset.to_string())
+            .register(&folder, name, number)
+    }
+
+    /// Any file, for what only one test needs.
+    pub fn put(&self, path: &str, text: &str) -> &Self {
         let path = self.at(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, format!("{text}\n")).unwrap();
+        self
+    }
+
+    /// Any link, such as those of `/proc`, which lead nowhere.
+    pub fn link(&self, target: &str, path: &str) -> &Self {
+        let path = self.at(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        symlink(target, path).unwrap();
+        self
     }
 }

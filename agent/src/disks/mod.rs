@@ -3,6 +3,7 @@
 //! - [`discover`]: which there are, from `/sys/block`, and those that somebody named.
 //! - [`identity`]: what names a disk for good.
 //! - [`boot`]: which one the machine starts from.
+//! - [`mountinfo`]: which file systems are mounted.
 //! - [`reader`]: reads blocks past the page cache.
 //! - [`quiet`]: proves that nobody wrote to the disks during a pass, or that nobody can say.
 
@@ -15,6 +16,7 @@ pub mod discover;
 #[cfg(test)]
 pub(crate) mod fake_tree;
 pub mod identity;
+pub mod mountinfo;
 pub mod quiet;
 pub mod reader;
 
