@@ -10,9 +10,10 @@ use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    checkpoint::{guard, trial::Trial, watch},
     install,
     layout::{DEFAULT_DIR, Layout},
-    run,
+    own_writes, run,
     session::Pace,
     status, uninstall,
 };
@@ -48,6 +49,23 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Thaws file systems and applications that an agent left frozen.
+    Thaw,
+    /// Freezes this server's file systems for a moment, as a checkpoint does, and says how long it took.
+    TryFreeze {
+        /// The disks whose file systems to freeze; all if none is named.
+        #[arg(long, value_name = "PATH,…", value_delimiter = ',')]
+        devices: Vec<PathBuf>,
+        /// How long to stay frozen.
+        #[arg(long, value_name = "SECONDS", default_value_t = 0.0)]
+        hold: f64,
+        /// After how long to thaw in any case.
+        #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
+        longest: f64,
+    },
+    /// Stands by to thaw what the agent that started this has frozen.
+    #[command(hide = true, name = guard::SUBCOMMAND)]
+    Guard,
     /// Stops the agent and removes its identity and state. Disconnect the server in the console, too.
     Uninstall,
 }
@@ -104,7 +122,7 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let filter = EnvFilter::try_from_env("ORGLIFT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(own_writes::Log)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .finish();
     // Another program that runs this one inside itself may have set its own.
@@ -133,6 +151,26 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
             print!("{}", status::show(&layout, json)?);
             Ok(())
         }
+        Command::Thaw => {
+            print!("{}", run::thaw(&layout)?);
+            Ok(())
+        }
+        Command::TryFreeze {
+            devices,
+            hold,
+            longest,
+        } => {
+            let seconds = |number| Duration::try_from_secs_f64(number).context("not a number of seconds");
+            let trial = Trial {
+                devices,
+                hold: seconds(hold)?,
+                longest: seconds(longest)?,
+                mark: layout.frozen_file_systems(),
+            };
+            print!("{}", trial.run()?);
+            Ok(())
+        }
+        Command::Guard => watch::run(),
         Command::Uninstall => {
             if uninstall::uninstall(&layout)? {
                 println!("The Orglift agent was removed from this server.");

@@ -8,6 +8,8 @@ use std::{
 };
 
 pub const DEFAULT_DIR: &str = "/var/lib/orglift/agent";
+/// In memory, and gone after a restart, as what it says is.
+const SYSTEM_FROZEN_FILE_SYSTEMS: &str = "/run/orglift/frozen-file-systems";
 const SYSTEM_HOOKS: &str = "/etc/orglift/freeze.d";
 
 /// Where things are within the agent's folder.
@@ -63,6 +65,15 @@ impl Layout {
     /// Exists while freeze hooks have run and thaw hooks have not.
     pub fn frozen(&self) -> PathBuf {
         self.dir.join("frozen")
+    }
+
+    /// Exists while file systems may be frozen.
+    pub fn frozen_file_systems(&self) -> PathBuf {
+        if self.is_default() {
+            PathBuf::from(SYSTEM_FROZEN_FILE_SYSTEMS)
+        } else {
+            self.dir.join("frozen-file-systems")
+        }
     }
 
     /// `/etc/orglift/freeze.d` for an agent in its usual place, else `freeze.d` beside its state.

@@ -7,9 +7,10 @@
 //! - [`disks`]: which disks there are, what names them for good, how they are read, and whether anybody
 //!   wrote to them meanwhile.
 //! - [`changes`]: which blocks a round has to look at, and the workers that look at them.
-//! - [`checkpoint`]: when one is due, the hooks around its last pass, and how consistent it is.
+//! - [`checkpoint`]: when one is due, and how applications and file systems are brought to rest for it.
 //! - [`session`]: one connection to the runner, from Hello to Goodbye.
 //! - [`run`]: sessions one after the other, for ever.
+//! - [`own_writes`]: the log and the status, which wait while file systems are frozen.
 //! - [`install`], [`status`], [`uninstall`]: what people call.
 //! - [`layout`], [`config`], [`machine`]: the folder with the agent's state, and what it tells of the
 //!   server.
@@ -25,6 +26,7 @@ pub mod install;
 pub mod layout;
 pub mod machine;
 mod names;
+pub mod own_writes;
 pub mod run;
 pub mod session;
 pub mod status;

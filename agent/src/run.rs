@@ -1,6 +1,6 @@
 //! `orglift-agent run`: sessions one after the other, until somebody says stop.
 
-use std::sync::Arc;
+use std::{fmt::Write as _, sync::Arc};
 
 use anyhow::Context;
 use domain::ids::SourceServerId;
@@ -13,7 +13,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    checkpoint::hooks::{self, Hooks},
+    checkpoint::{
+        freeze,
+        hooks::{self, Hooks},
+        mark,
+    },
     config::Config,
     disks::Roots,
     layout::Layout,
@@ -23,7 +27,10 @@ use crate::{
 
 /// Runs the agent that is installed in `layout` until a signal or its runner ends it.
 pub async fn run(layout: Layout, pace: Pace) -> anyhow::Result<()> {
+    // Before all else: the log may go to a file on what an earlier agent left frozen.
+    mark::thaw_left_over(&layout.frozen_file_systems());
     hooks::thaw_on_panic();
+    freeze::thaw_on_panic();
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     tasks.spawn(stop_on_signal(stop.clone())?);
@@ -36,22 +43,30 @@ pub async fn run(layout: Layout, pace: Pace) -> anyhow::Result<()> {
     outcome
 }
 
+/// Thaws what an agent left frozen, and says what was.
+pub fn thaw(layout: &Layout) -> anyhow::Result<String> {
+    let mut said = String::new();
+    for mount_point in mark::thaw_left_over(&layout.frozen_file_systems()) {
+        writeln!(said, "Thawed {}.", mount_point.display())?;
+    }
+    if layout.frozen().exists() {
+        hooks_of(layout, &own_id(layout)?.0).thaw_left_over();
+        writeln!(
+            said,
+            "Thawed applications by the hooks in {}.",
+            layout.hooks().display()
+        )?;
+    }
+    if said.is_empty() {
+        said.push_str("Nothing was left frozen.\n");
+    }
+    Ok(said)
+}
+
 /// Reads what `install` left in `layout`.
 pub fn load(layout: Layout, roots: Roots, pace: Pace) -> anyhow::Result<(Arc<Agent>, Config)> {
-    let not_installed = || {
-        format!(
-            "no agent is installed in {}; install one with `orglift-agent install`",
-            layout.dir().display()
-        )
-    };
-    let config = Config::load(&layout)?.with_context(not_installed)?;
-    let credentials = Credentials::load(&layout.credentials())?.with_context(not_installed)?;
-    let Role::Agent(server) = credentials.own()?.role else {
-        anyhow::bail!(
-            "the certificate in {} is not that of an agent",
-            layout.credentials().display()
-        );
-    };
+    let config = Config::load(&layout)?.with_context(|| not_installed(&layout))?;
+    let (server, credentials) = own_id(&layout)?;
     let runner = format!("{}:{}", config.runner_host, config.data_port);
     let agent = Agent {
         hooks: hooks_of(&layout, &server),
@@ -63,6 +78,24 @@ pub fn load(layout: Layout, roots: Roots, pace: Pace) -> anyhow::Result<(Arc<Age
         pace,
     };
     Ok((Arc::new(agent), config))
+}
+
+fn own_id(layout: &Layout) -> anyhow::Result<(SourceServerId, Credentials)> {
+    let credentials = Credentials::load(&layout.credentials())?.with_context(|| not_installed(layout))?;
+    let Role::Agent(server) = credentials.own()?.role else {
+        anyhow::bail!(
+            "the certificate in {} is not that of an agent",
+            layout.credentials().display()
+        );
+    };
+    Ok((server, credentials))
+}
+
+fn not_installed(layout: &Layout) -> String {
+    format!(
+        "no agent is installed in {}; install one with `orglift-agent install`",
+        layout.dir().display()
+    )
 }
 
 fn hooks_of(layout: &Layout, server: &SourceServerId) -> Hooks {

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     changes::progress::Progress,
     layout::{Layout, read_if_there, write_atomically},
+    own_writes,
 };
 
 /// The content of `status.json`.
@@ -171,8 +172,11 @@ impl Board {
             }
             if written.as_ref() != Some(&status) {
                 status.updated_at_ms = now_ms();
-                self.write(&layout, &status);
-                written = Some(status);
+                // While file systems are frozen, it has to wait for the next tick.
+                if let Some(_writing) = own_writes::begin() {
+                    self.write(&layout, &status);
+                    written = Some(status);
+                }
             }
             if last {
                 return;

@@ -42,6 +42,7 @@ fn remove_state(layout: &Layout) -> anyhow::Result<()> {
         layout.copied(),
         layout.status(),
         layout.frozen(),
+        layout.frozen_file_systems(),
         // Last: while it is there, the agent counts as installed and this can be repeated.
         layout.config(),
     ] {

@@ -2,6 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 
+use agent::checkpoint::guard;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
@@ -80,6 +81,8 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some("hub") => return hub::cli::main_from(args.into_iter().skip(1)),
         Some("runner") => return member_runner::cli::main_from(args.into_iter().skip(1)),
         Some("agent") => return agent::cli::main_from(args.into_iter().skip(1)),
+        // An agent within this program starts it once more.
+        Some(guard::SUBCOMMAND) => return agent::cli::main_from(args),
         _ => {}
     }
     let cli = match Cli::try_parse_from(args) {
@@ -126,7 +129,7 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_env("ORGLIFT_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(agent::own_writes::Log)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .init();
     identity::install_crypto_provider();

@@ -59,7 +59,7 @@ fn systemctl(args: &[&str]) -> anyhow::Result<()> {
 }
 
 /// Stopping takes as long as hooks may take to thaw. A clean end is final: a disconnected agent has
-/// removed itself.
+/// removed itself. However the agent ends, and its guard with it, what they left frozen is thawed.
 fn unit(program: &Path) -> String {
     format!(
         "[Unit]\n\
@@ -69,7 +69,8 @@ fn unit(program: &Path) -> String {
          StartLimitIntervalSec=0\n\
          \n\
          [Service]\n\
-         ExecStart=\"{}\" run\n\
+         ExecStart=\"{program}\" run\n\
+         ExecStopPost=\"{program}\" thaw\n\
          Restart=on-failure\n\
          RestartSec=5\n\
          TimeoutStopSec=120\n\
@@ -80,7 +81,7 @@ fn unit(program: &Path) -> String {
          \n\
          [Install]\n\
          WantedBy=multi-user.target\n",
-        program.display()
+        program = program.display()
     )
 }
 
@@ -92,6 +93,7 @@ mod tests {
     fn the_unit_starts_this_program_and_only_root_in_the_usual_place_has_one() {
         let unit = unit(Path::new("/usr/local/bin/orglift-agent"));
         assert!(unit.contains("ExecStart=\"/usr/local/bin/orglift-agent\" run\n"));
+        assert!(unit.contains("ExecStopPost=\"/usr/local/bin/orglift-agent\" thaw\n"));
         assert!(!manages(&Layout::new("/tmp/somewhere")));
     }
 }
