@@ -110,10 +110,20 @@ fn ioctl(file: &File, request: libc::c_ulong, argument: i32) -> io::Result<i32> 
     Ok(outcome)
 }
 
-/// Data for writes past the page cache, which wants it aligned.
+/// Data for reads and writes past the page cache, which wants it aligned.
 #[repr(C, align(4096))]
-pub struct Page(pub [u8; 4096]);
+struct Page([u8; 4096]);
 
-pub fn write_page(file: &File, at: u64, byte: u8) {
-    file.write_all_at(&Page([byte; 4096]).0, at).unwrap();
+/// Writes a page that begins with `stamp`.
+pub fn write_page(file: &File, at: u64, stamp: [u8; 8]) {
+    let mut page = Page([0x5a; 4096]);
+    page.0[..8].copy_from_slice(&stamp);
+    file.write_all_at(&page.0, at).unwrap();
+}
+
+/// Reads the stamp of a page.
+pub fn read_page(file: &File, at: u64) -> [u8; 8] {
+    let mut page = Page([0; 4096]);
+    file.read_exact_at(&mut page.0, at).unwrap();
+    page.0[..8].try_into().unwrap()
 }

@@ -4,10 +4,11 @@
 #![expect(clippy::single_range_in_vec_init, reason = "often there is one write")]
 
 use std::{
+    collections::{BTreeSet, HashMap},
+    fs::File,
     ops::Range,
     os::unix::fs::FileExt,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
-    time::{Duration, Instant},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 use super::{
@@ -15,7 +16,7 @@ use super::{
     requests,
 };
 use crate::disks::Roots;
-use disk::{TestDisk, write_page};
+use disk::{TestDisk, read_page, write_page};
 
 mod disk;
 
@@ -77,16 +78,15 @@ fn what_is_written_is_marked_and_what_is_read_is_not() {
     with_each_kind(64 * MIB, |tracker, disk| {
         let mut watch = tracker.watch(&disk.local()).unwrap();
         let file = disk.direct();
-        write_page(&file, 5 * MIB, 1);
-        write_page(&file, 64 * MIB - 4096, 1);
+        write_page(&file, 5 * MIB, [1; 8]);
+        write_page(&file, 64 * MIB - 4096, [1; 8]);
         let written = [5 * MIB..5 * MIB + 4096, 64 * MIB - 4096..64 * MIB];
         let expected = chunks(&watch, &written, 64 * MIB);
         assert_eq!(watch.peek().ranges().collect::<Vec<_>>(), expected);
         assert_eq!(watch.marked_bytes(), watch.peek().bytes());
         assert_eq!(taken(&mut watch), expected);
 
-        let mut page = disk::Page([0; 4096]);
-        file.read_exact_at(&mut page.0, 5 * MIB).unwrap();
+        read_page(&file, 5 * MIB);
         assert_eq!(taken(&mut watch), []);
 
         // Through the page cache, and as one long write that the kernel cuts.
@@ -127,10 +127,10 @@ fn two_disks_are_kept_apart_and_one_can_come_and_go() {
     with_each_kind(8 * MIB, |tracker, one| {
         let other = TestDisk::new(256 * MIB).unwrap();
         let mut first = tracker.watch(&one.local()).unwrap();
-        write_page(&other.direct(), 0, 1);
+        write_page(&other.direct(), 0, [1; 8]);
         let mut second = tracker.watch(&other.local()).unwrap();
-        write_page(&one.direct(), MIB, 1);
-        write_page(&other.direct(), 200 * MIB, 1);
+        write_page(&one.direct(), MIB, [1; 8]);
+        write_page(&other.direct(), 200 * MIB, [1; 8]);
         assert_eq!(taken(&mut first), chunks(&first, &[MIB..MIB + 4096], 8 * MIB));
         let written = 200 * MIB..200 * MIB + 4096;
         assert_eq!(
@@ -138,7 +138,7 @@ fn two_disks_are_kept_apart_and_one_can_come_and_go() {
             chunks(&second, std::slice::from_ref(&written), 256 * MIB)
         );
         drop(first);
-        write_page(&one.direct(), MIB, 2);
+        write_page(&one.direct(), MIB, [2; 8]);
         let mut again = tracker.watch(&one.local()).unwrap();
         assert_eq!(taken(&mut again), []);
         assert_eq!(taken(&mut second), []);
@@ -162,87 +162,93 @@ fn a_disk_of_16_tib_is_tracked_within_the_budget() {
             watch.chunk_len()
         );
         let file = disk.direct();
-        write_page(&file, LEN - 4096, 1);
-        write_page(&file, 9 << 40, 1);
+        write_page(&file, LEN - 4096, [1; 8]);
+        write_page(&file, 9 << 40, [1; 8]);
         let written = [LEN - 4096..LEN, 9 << 40..(9 << 40) + 4096];
         assert_eq!(taken(&mut watch), chunks(&watch, &written, LEN));
     });
 }
 
-/// Writes random pages from several threads while marks are taken; each page must be in a take that began after it
-/// was written, or in a later one.
-fn take_under_writers(watch: &mut Watch, disk: &TestDisk, len: u64) {
+/// Writes random pages from several threads, and keeps a replica by reading what is taken. At the end it must hold
+/// what the disk holds in every page that was written.
+fn replicate_under_writers(watch: &mut Watch, disk: &TestDisk, len: u64) {
     const WRITERS: u64 = 3;
-    let stop = AtomicBool::new(false);
-    let mut rounds = 0;
-    std::thread::scope(|scope| {
-        let stop_at_last = StopAtLast(&stop);
+    const ROUNDS: u64 = 8;
+    // A take and its reading last about as long as these, so that most takes meet writers.
+    const WRITES_PER_ROUND: u64 = 500;
+    let file = disk.direct();
+    let allowed = AtomicU64::new(0);
+    let mut replica = HashMap::new();
+    let written: BTreeSet<u64> = std::thread::scope(|scope| {
+        let let_all_end = LetAllEnd(&allowed);
         let writers: Vec<_> = (0..WRITERS)
-            .map(|writer| {
-                let (stop, file) = (&stop, disk.direct());
-                scope.spawn(move || {
-                    // When each page was last written.
-                    let mut written = std::collections::HashMap::new();
-                    let mut random = writer + 1;
-                    while !stop.load(Relaxed) {
-                        random = random.wrapping_mul(requests::GOLDEN).rotate_left(29);
-                        let page = random % (len / 4096 / WRITERS) * WRITERS + writer;
-                        write_page(&file, page * 4096, 1);
-                        written.insert(page, Instant::now());
-                    }
-                    written
-                })
+            .map(|seed| {
+                let (file, allowed) = (disk.direct(), &allowed);
+                scope.spawn(move || write_at_random(&file, len, seed, allowed, ROUNDS * WRITES_PER_ROUND))
             })
             .collect();
-        let mut last_taken = std::collections::HashMap::new();
-        let mut take = |watch: &mut Watch| {
-            let found = watch.take();
-            assert_eq!(found.doubt, None);
-            // What the reader reads from now on has landed before.
-            let now = Instant::now();
-            for range in found.chunks.ranges() {
-                for page in range.start / 4096..range.end.div_ceil(4096) {
-                    last_taken.insert(page, now);
-                }
-            }
-        };
-        let began = Instant::now();
-        while began.elapsed() < Duration::from_secs(3) {
-            take(watch);
-            rounds += 1;
+        for _ in 0..ROUNDS {
+            allowed.fetch_add(WRITES_PER_ROUND, Relaxed);
+            let taken = watch.take();
+            assert_eq!(taken.doubt, None);
+            replica.extend(read_stamps(&file, taken.chunks.ranges()));
         }
-        drop(stop_at_last);
-        let written: Vec<_> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
-        take(watch);
-        for (page, at) in written.into_iter().flatten() {
-            let taken = last_taken.get(&page);
-            assert!(
-                taken.is_some_and(|taken| *taken > at),
-                "page {page} after {rounds} takes"
-            );
-        }
+        drop(let_all_end);
+        writers
+            .into_iter()
+            .flat_map(|writer| writer.join().unwrap())
+            .collect()
     });
-    assert!(rounds > 3, "{rounds} takes");
+    let last = watch.take();
+    assert_eq!(last.doubt, None);
+    assert!(last.proven, "{watch:?}");
+    replica.extend(read_stamps(&file, last.chunks.ranges()));
+    for at in &written {
+        assert_eq!(replica.get(at), Some(&read_page(&file, *at)), "page at {at}");
+    }
 }
 
-/// Stops the writers however the test ends.
-struct StopAtLast<'a>(&'a AtomicBool);
+/// Writes `most` pages, as soon as they are `allowed`, and returns where.
+fn write_at_random(file: &File, len: u64, seed: u64, allowed: &AtomicU64, most: u64) -> BTreeSet<u64> {
+    let mut written = BTreeSet::new();
+    let mut random = seed + 1;
+    for number in 0..most {
+        while number >= allowed.load(Relaxed) {
+            std::thread::yield_now();
+        }
+        random = random.wrapping_mul(requests::GOLDEN).rotate_left(29);
+        let at = random % (len / 4096) * 4096;
+        write_page(file, at, random.to_le_bytes());
+        written.insert(at);
+    }
+    written
+}
 
-impl Drop for StopAtLast<'_> {
+/// Where each page of the ranges begins, and the stamp in it.
+fn read_stamps(
+    file: &File,
+    ranges: impl IntoIterator<Item = Range<u64>>,
+) -> impl Iterator<Item = (u64, [u8; 8])> {
+    let pages = ranges.into_iter().flat_map(|range| range.step_by(4096));
+    pages.map(|at| (at, read_page(file, at)))
+}
+
+/// Lets the writers come to their end, however the test ends.
+struct LetAllEnd<'a>(&'a AtomicU64);
+
+impl Drop for LetAllEnd<'_> {
     fn drop(&mut self) {
-        self.0.store(true, Relaxed);
+        self.0.store(u64::MAX, Relaxed);
     }
 }
 
 #[test]
 fn takes_under_a_random_writer_lose_nothing() {
-    const LEN: u64 = 96 * MIB;
+    const LEN: u64 = 256 * MIB;
     with_each_kind(LEN, |tracker, disk| {
         let mut watch = tracker.watch(&disk.local()).unwrap();
-        take_under_writers(&mut watch, disk, LEN);
-        let last = watch.take();
-        assert!(last.proven, "{watch:?}");
-        assert!(last.chunks.is_empty());
+        replicate_under_writers(&mut watch, disk, LEN);
+        assert!(watch.take().chunks.is_empty());
     });
 }
 
@@ -252,7 +258,7 @@ fn silence_is_proven_and_a_write_breaks_it() {
         let watch = tracker.watch(&disk.local()).unwrap();
         let before = watch.counters();
         assert!(before.proves_silence(&watch.counters()), "{before:?}");
-        write_page(&disk.direct(), 0, 1);
+        write_page(&disk.direct(), 0, [1; 8]);
         let after = watch.counters();
         assert!(!before.proves_silence(&after));
         let expected = Activity {
@@ -268,8 +274,7 @@ fn silence_is_proven_and_a_write_breaks_it() {
 #[test]
 fn missed_completions_cost_reading_but_no_doubt() {
     with_lies(Lies::Completions, |mut watch, disk| {
-        take_under_writers(&mut watch, disk, 64 * MIB);
-        assert!(watch.take().proven, "{watch:?}");
+        replicate_under_writers(&mut watch, disk, 512 * MIB);
         assert_eq!(watch.counters().in_flight, 0, "stale entries are purged");
     });
 }
@@ -278,9 +283,9 @@ fn missed_completions_cost_reading_but_no_doubt() {
 fn a_write_that_is_not_seen_at_all_is_a_doubt_until_the_restart() {
     with_lies(Lies::Everything, |mut watch, disk| {
         let file = disk.direct();
-        write_page(&file, 4 * 4096, 1);
+        write_page(&file, 4 * 4096, [1; 8]);
         assert!(watch.take().proven);
-        write_page(&file, 5 * 4096, 1);
+        write_page(&file, 5 * 4096, [1; 8]);
         let taken = watch.take();
         assert_eq!(
             (taken.doubt, taken.proven),
@@ -294,7 +299,7 @@ fn a_write_that_is_not_seen_at_all_is_a_doubt_until_the_restart() {
 }
 
 fn with_lies(lies: Lies, test: impl Fn(Watch, &TestDisk)) {
-    let disk = match TestDisk::new(64 * MIB) {
+    let disk = match TestDisk::new(512 * MIB) {
         Ok(disk) => disk,
         Err(error) => return cannot_run(&error),
     };
@@ -321,7 +326,7 @@ fn a_program_that_is_detached_is_noticed_and_attached_again() {
         );
         assert_eq!(watch.take().doubt, Some(Doubt::Detached));
         watch.restart();
-        write_page(&disk.direct(), 0, 1);
+        write_page(&disk.direct(), 0, [1; 8]);
         assert_eq!(taken(&mut watch), chunks(&watch, &[0..4096], 8 * MIB));
         assert_eq!(
             bystander.take().doubt,
@@ -345,7 +350,7 @@ fn a_map_that_is_replaced_is_noticed() {
         tracker.0.disks.remove(devices.numbers().unwrap()[0]).unwrap();
         assert_eq!(watch.take().doubt, Some(Doubt::MapReplaced));
         watch.restart();
-        write_page(&disk.direct(), 4096, 1);
+        write_page(&disk.direct(), 4096, [1; 8]);
         assert_eq!(taken(&mut watch), chunks(&watch, &[4096..8192], 8 * MIB));
     });
 }
@@ -356,11 +361,11 @@ fn a_disk_that_grows_is_in_doubt_until_it_is_watched_in_its_new_size() {
         let mut watch = tracker.watch(&disk.local()).unwrap();
         let len = 2 * disk.local().disk.bytes;
         disk.grow(len);
-        write_page(&disk.direct(), len - 4096, 1);
+        write_page(&disk.direct(), len - 4096, [1; 8]);
         let doubt = watch.take().doubt;
         assert!(matches!(doubt, Some(Doubt::Replaced { .. })), "{doubt:?}");
         watch.restart();
-        write_page(&disk.direct(), len - 4096, 1);
+        write_page(&disk.direct(), len - 4096, [1; 8]);
         assert_eq!(taken(&mut watch), chunks(&watch, &[len - 4096..len], len));
     });
 }
