@@ -76,6 +76,9 @@ pub fn measure(setup: &Setup, report: &mut Report) -> anyhow::Result<()> {
         "longest write + fsync that a probe felt, s: {undisturbed:.3} in 10 s without replication; during checkpoints \
          {felt}"
     ));
+    report.note(format_args!(
+        "file systems stood still, as the agent tells it, s: {told}"
+    ));
     report.figures("freeze, felt by a probe, s", &felt);
     report.figures("freeze, felt by a probe without replication, s", undisturbed);
     report.figures("freeze, told by the agent, s", &told);

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Lines, Write},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     time::Instant,
 };
@@ -19,6 +19,8 @@ pub struct Replica {
     /// Gone when no more is asked for.
     ask: Option<ChildStdin>,
     answers: Lines<BufReader<ChildStdout>>,
+    /// What it complains of; of interest only if it should not have ended.
+    log: PathBuf,
 }
 
 /// What became of a checkpoint that was asked for.
@@ -46,9 +48,13 @@ impl Replica {
         if let Some(export) = export {
             command.arg("--export").arg(export);
         }
+        let log = dir.with_extension("log");
+        let complaints =
+            fs::File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(complaints)
             .spawn()
             .context("cannot run unshare")?;
         let ask = child.stdin.take();
@@ -57,6 +63,7 @@ impl Replica {
             child,
             ask,
             answers: BufReader::new(answers).lines(),
+            log,
         })
     }
 
@@ -80,10 +87,10 @@ impl Replica {
     }
 
     pub fn answer(&mut self) -> anyhow::Result<Value> {
-        let line = self
-            .answers
-            .next()
-            .context("replication ended without an answer")??;
+        let Some(line) = self.answers.next().transpose()? else {
+            let complaints = fs::read_to_string(&self.log)?;
+            bail!("replication ended without an answer: {}", complaints.trim());
+        };
         serde_json::from_str(&line).with_context(|| format!("replication said {line:?}"))
     }
 
@@ -95,7 +102,8 @@ impl Replica {
         }
         let status = self.child.wait()?;
         if !status.success() {
-            bail!("replication failed, {status}");
+            let complaints = fs::read_to_string(&self.log)?;
+            bail!("replication failed, {status}: {}", complaints.trim());
         }
         Ok(())
     }
