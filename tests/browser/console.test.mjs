@@ -106,6 +106,7 @@ test('every page fits both widths, and nothing complains', { timeout: 3 * MINUTE
     'servers-none': '/servers?q=no+such+server',
     server,
     'launch-configuration': `${server}/launch-configuration`,
+    bandwidth: `${server}/bandwidth`,
     account,
     'add-source-server': `${account}/enrol/agent`,
     jobs: '/jobs',

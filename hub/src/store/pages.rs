@@ -128,6 +128,27 @@ impl<C: ConnectionTrait> Reader<C> {
         Ok(Slice { rows, total })
     }
 
+    /// Servers whose replication goes on, and not as well as a person could make it; the worst first. What is
+    /// stalled says more of itself.
+    pub async fn servers_of_concern(&self, limit: u64) -> Result<Slice<Model>, StoreError> {
+        let concern = Condition::any()
+            .add(Expr::col(Column::Diverges))
+            .add(Expr::col(Column::Untracked));
+        let found = Entity::find()
+            .filter(concern)
+            .filter(Column::ReplicationName.ne("STALLED"))
+            .filter(Column::LifecycleName.is_not_in(["CUTOVER", "DISCONNECTED"]));
+        let total = found.clone().count(&self.0).await?;
+        let rows = found
+            .order_by_desc(Column::Diverges)
+            .order_by_asc(Column::LagBasis)
+            .order_by_asc(Column::Id)
+            .limit(limit)
+            .all(&self.0)
+            .await?;
+        Ok(Slice { rows, total })
+    }
+
     /// Bytes of all disks that their runners hold.
     pub async fn replicated_bytes(&self) -> Result<u64, StoreError> {
         let sum = Sum::find_by_statement(Statement::from_string(

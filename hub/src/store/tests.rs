@@ -1,9 +1,13 @@
 //! The store against a real database in a folder of its own.
 
 use domain::{
+    bandwidth::Bandwidth,
+    flow::Flow,
     ids::{JobId, SourceServerId},
     lifecycle::{Event, Lifecycle},
 };
+
+use sea_orm::ConnectionTrait;
 
 use super::{servers::Transition, *};
 use crate::fixtures::{self, TestHub, hub};
@@ -85,6 +89,43 @@ async fn the_overview_counts_servers_by_state() {
     assert_eq!(overview[0].servers["NOT_READY"], 1);
     assert_eq!(overview[0].replication["INITIATING"], 1);
     assert_eq!(overview[0].runners.len(), 1);
+}
+
+#[tokio::test]
+async fn a_database_of_the_first_schema_is_taken_over() {
+    let hub = hub().await;
+    let id = with_server(&hub).await;
+    let tx = hub.store.begin().await.unwrap();
+    for statement in [
+        "DROP INDEX source_servers_diverges",
+        "DROP INDEX source_servers_untracked",
+        "ALTER TABLE source_servers DROP COLUMN bandwidth",
+        "ALTER TABLE source_servers DROP COLUMN flow",
+        "ALTER TABLE source_servers DROP COLUMN diverges",
+        "ALTER TABLE source_servers DROP COLUMN untracked",
+        "ALTER TABLE checkpoints DROP COLUMN frozen_ms",
+        "ALTER TABLE checkpoints DROP COLUMN received_bytes",
+        "ALTER TABLE checkpoints DROP COLUMN damage",
+        "DELETE FROM seaql_migrations WHERE version = 'm0002_flow'",
+    ] {
+        tx.tx.0.execute_unprepared(statement).await.unwrap();
+    }
+    let checkpoint = "INSERT INTO checkpoints (server, number, kind, consistency, taken_at, request, disks) \
+                      SELECT id, 1, 'launchable', 'crash', 5, 0, '[]' FROM source_servers";
+    tx.tx.0.execute_unprepared(checkpoint).await.unwrap();
+    tx.commit().await.unwrap();
+    let (dir, cloud) = (hub.dir.clone(), hub.cloud.clone());
+    drop(hub);
+
+    let hub = fixtures::reopen(dir, cloud).await;
+    let server = hub.store.server(&id).await.unwrap();
+    assert_eq!(
+        (server.bandwidth.0, server.flow.0),
+        (Bandwidth::default(), Flow::default())
+    );
+    assert!(!server.diverges && !server.untracked);
+    let checkpoints = hub.store.checkpoint_list(&id).await.unwrap();
+    assert_eq!((checkpoints[0].frozen_ms, &checkpoints[0].damage), (0, &None));
 }
 
 #[tokio::test]

@@ -89,8 +89,8 @@ pub fn replication_error(error: ReplicationError) -> &'static str {
     use ReplicationError as E;
     match error {
         E::AgentNotSeen => "The agent was not seen",
-        E::SnapshotsFailure => "Checkpoints cannot be written",
-        E::NotConverging => "Changes come faster than they are sent",
+        E::SnapshotsFailure => "Checkpoints cannot be made",
+        E::NotConverging => "Replication does not converge",
         E::UnstableNetwork => "The network is unstable",
         E::FailedToCreateSecurityGroup => "The security group cannot be created",
         E::FailedToLaunchReplicationServer => "The runner cannot be launched",
@@ -102,7 +102,7 @@ pub fn replication_error(error: ReplicationError) -> &'static str {
         E::FailedToPairReplicationServerWithAgent => "The agent and the runner do not pair",
         E::FailedToConnectAgentToReplicationServer => "The agent cannot connect to the runner",
         E::FailedToStartDataTransfer => "The transfer of data does not start",
-        E::UnsupportedVmConfiguration => "The machine's configuration is not supported",
+        E::UnsupportedVmConfiguration => "The machine's disks cannot be replicated as they are",
         E::LastSnapshotJobFailed => "The last checkpoint failed",
     }
 }
@@ -140,6 +140,21 @@ pub fn kind(kind: CheckpointKind) -> Badge {
         CheckpointKind::Partial => badge("partial", "Partial", "idle"),
         CheckpointKind::Launchable => badge("launchable", "Launchable", "good"),
     }
+}
+
+/// In place of the kind: whatever it was, it cannot be launched.
+pub fn damaged() -> Badge {
+    badge("damaged", "Damaged", "bad")
+}
+
+/// More is written than gets through.
+pub fn diverges() -> Badge {
+    badge("WILL_NOT_CONVERGE", "Will not converge", "warn")
+}
+
+/// Whole disks are compared, and somebody could change that.
+pub fn untracked() -> Badge {
+    badge("NOT_TRACKED", "Not tracked", "warn")
 }
 
 pub fn consistency(consistency: Consistency) -> Badge {

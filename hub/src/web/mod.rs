@@ -29,6 +29,7 @@ mod account;
 mod action;
 mod actions;
 mod badge;
+mod bandwidth;
 mod enrolment;
 mod events;
 mod job;
@@ -81,6 +82,10 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route(
             "/servers/{server}/launch-configuration",
             get(launch_configuration::page).post(launch_configuration::save),
+        )
+        .route(
+            "/servers/{server}/bandwidth",
+            get(bandwidth::page).post(bandwidth::save),
         )
         .route("/accounts/{account}", get(account::page))
         .route(

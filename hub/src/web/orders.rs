@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::{job::InitiatedBy, launch::LaunchConfiguration};
+use domain::{bandwidth::Bandwidth, job::InitiatedBy, launch::LaunchConfiguration};
 
 use super::{Web, action::Action, session::Session};
 use crate::{
@@ -69,6 +69,16 @@ pub async fn configure_launch(
         tags: Some(to.tags),
     };
     let given = lifecycle::update_launch_configuration(&web.hub, &session.actor, &server.id, change).await;
+    given.map(drop).map_err(|error| sentence(&error, server))
+}
+
+pub async fn limit_bandwidth(
+    web: &Web,
+    session: &Session,
+    server: &Model,
+    to: Bandwidth,
+) -> Result<(), String> {
+    let given = replication::update_bandwidth(&web.hub, &session.actor, &server.id, |kept| *kept = to).await;
     given.map(drop).map_err(|error| sentence(&error, server))
 }
 

@@ -13,12 +13,12 @@ use domain::{
 use super::{
     Web,
     badge::{self, Badge},
-    text,
+    server, text,
     visit::{PageError, Part, Section, Shell, Visit},
 };
 use crate::{
     clock::now_ms,
-    entities::{organization, runner},
+    entities::{organization, runner, source_server},
     store::{accounts::AccountOverview, jobs::JobFilter, pages::Participant},
 };
 
@@ -330,6 +330,13 @@ fn health(overview: &AccountOverview, now: i64) -> Vec<Badge> {
             "busy",
         ),
         (of("STOPPED"), "STOPPED", "stopped", "idle"),
+        (
+            overview.diverging,
+            "WILL_NOT_CONVERGE",
+            "will not converge",
+            "warn",
+        ),
+        (overview.untracked, "NOT_TRACKED", "not tracked", "warn"),
     ] {
         if count > 0 {
             badges.push(badge::counting(count, name, word, class));
@@ -350,6 +357,7 @@ async fn hands(web: &Web, accounts: &[AccountOverview], now: i64) -> Result<(Vec
     let store = &web.hub.store;
     let limit = HANDS_MAX as u64;
     let stalled = store.servers_in_replication("STALLED", limit).await?;
+    let concerning = store.servers_of_concern(limit).await?;
     let failed = store.participants_failed(limit).await?;
     let turned_away = store.turned_away_list(limit).await?;
     let account_name = |id: &str| {
@@ -387,21 +395,8 @@ async fn hands(web: &Web, accounts: &[AccountOverview], now: i64) -> Result<(Vec
             });
         }
     }
-    for server in &stalled.rows {
-        let why = match &server.replication.0 {
-            Replication::Stalled(stall) => {
-                format!("{}: {}", stall.error.name(), stall.detail)
-            }
-            _ => String::new(),
-        };
-        hands.push(Hand {
-            what: server.known_as().to_owned(),
-            href: Some(format!("/servers/{}", server.id)),
-            place: account_name(server.account.as_str()),
-            why,
-            badge: badge::replication("STALLED"),
-        });
-    }
+    let of_server = |server| server_hand(server, account_name(server.account.as_str()));
+    hands.extend(stalled.rows.iter().map(of_server));
     for participant in &failed {
         if let LaunchStatus::Failed { error, .. } = &participant.status.0 {
             hands.push(Hand {
@@ -426,8 +421,31 @@ async fn hands(web: &Web, accounts: &[AccountOverview], now: i64) -> Result<(Vec
             badge: badge::turned_away(),
         });
     }
-    let unread = usize::try_from(stalled.total).unwrap_or(usize::MAX) - stalled.rows.len();
+    hands.extend(concerning.rows.iter().map(of_server));
+    let unread = [&stalled, &concerning]
+        .map(|slice| usize::try_from(slice.total).unwrap_or(usize::MAX) - slice.rows.len())
+        .iter()
+        .sum::<usize>();
     let count = hands.len() + unread;
     hands.truncate(HANDS_MAX);
     Ok((hands, count))
+}
+
+/// A server that is stalled, or replicates worse than it could.
+fn server_hand(server: &source_server::Model, place: String) -> Hand {
+    let (badge, why) = match &server.replication.0 {
+        Replication::Stalled(stall) => (
+            badge::replication("STALLED"),
+            format!("{}: {}", stall.error.name(), stall.detail),
+        ),
+        _ if server.diverges => (badge::diverges(), server::concern_in_words(server)),
+        _ => (badge::untracked(), server::concern_in_words(server)),
+    };
+    Hand {
+        what: server.known_as().to_owned(),
+        href: Some(format!("/servers/{}", server.id)),
+        place,
+        why,
+        badge,
+    }
 }

@@ -6,7 +6,7 @@ use axum::{
     response::Response,
 };
 use domain::{
-    checkpoint::CheckpointKind,
+    checkpoint::{CheckpointKind, Consistency},
     disk::DiskId,
     ids::SourceServerId,
     lifecycle::Lifecycle,
@@ -17,7 +17,7 @@ use super::{
     Web,
     action::Action,
     badge::{self, Badge},
-    orders,
+    bandwidth, orders,
     overview::{Fact, fact},
     servers,
     session::Session,
@@ -28,13 +28,14 @@ use crate::{
     clock::now_ms,
     entities::{
         checkpoint, ledger,
-        source_server::{Launch, Model},
+        source_server::{Launch, Model, is_untracked},
         user::UserRole,
     },
     store::pages::Participant,
 };
 
 mod details;
+mod flow;
 mod journey;
 
 pub use details::Pair;
@@ -62,6 +63,8 @@ struct ServerPage {
     next: journey::NextStep,
     menu: Vec<ActionLink>,
     facts: Vec<Fact>,
+    flow: Vec<Fact>,
+    outlook: Option<flow::Outlook>,
     initiation: Vec<Step>,
     disks: Vec<DiskRow>,
     no_disks_title: &'static str,
@@ -74,6 +77,8 @@ struct ServerPage {
     jobs: Vec<JobRow>,
     edit_launch: Option<String>,
     launch: Vec<Pair>,
+    edit_bandwidth: Option<String>,
+    bandwidth: Vec<Pair>,
     properties: Vec<Pair>,
     interfaces: Vec<details::Interface>,
 }
@@ -116,16 +121,21 @@ struct DiskRow {
     size: String,
     backlog: String,
     rescanned: String,
+    found: flow::Found,
 }
 
 #[derive(Debug)]
 struct CheckpointRow {
     number: i64,
     kind: Badge,
+    /// Why it cannot be launched, though it once could.
+    damage: Option<String>,
     consistency: Badge,
+    frozen: Option<String>,
     taken: Moment,
     age: String,
     size: String,
+    received: String,
     pinned_by: Option<String>,
     disks: Vec<CheckpointDisk>,
 }
@@ -183,6 +193,7 @@ pub async fn page(
     let next = journey::next_step(&server, &visit.session);
     let (no_checkpoints_title, no_checkpoints_text) = no_checkpoints(&server);
     let (no_disks_title, no_disks_text) = no_disks(&server);
+    let may_edit = visit.session.may(UserRole::Operator) && !server.lifecycle.is_final();
     let page = ServerPage {
         shell: visit.shell(
             server.known_as(),
@@ -207,6 +218,8 @@ pub async fn page(
             _ => None,
         },
         facts: facts(&server, &checkpoints, now),
+        flow: server.flow_at(now).map(flow::facts).unwrap_or_default(),
+        outlook: server.flow_at(now).and_then(flow::outlook),
         initiation: initiation(&server.replication),
         disks: disks(&server),
         no_disks_title,
@@ -221,8 +234,9 @@ pub async fn page(
         instances: instances(&server),
         resources: ledger.iter().rev().map(resource_row).collect(),
         jobs: jobs.iter().map(job_row).collect(),
-        edit_launch: (visit.session.may(UserRole::Operator) && !server.lifecycle.is_final())
-            .then(|| format!("/servers/{id}/launch-configuration")),
+        edit_launch: may_edit.then(|| format!("/servers/{id}/launch-configuration")),
+        edit_bandwidth: may_edit.then(|| format!("/servers/{id}/bandwidth")),
+        bandwidth: bandwidth::in_words(&server.bandwidth, now),
         launch: details::launch(&server.launch_configuration),
         properties: details::properties(&server, now),
         interfaces: details::interfaces(&server.properties),
@@ -273,10 +287,12 @@ fn facts(server: &Model, checkpoints: &[checkpoint::Model], now: i64) -> Vec<Fac
     let (done, whole) = servers::progress(&server.disks);
     let sum = |of: fn(&domain::disk::DiskProgress) -> u64| server.disks.iter().map(of).sum::<u64>();
     let lag = server.lag_ms(now);
+    // What is written while nobody looks at the disks one by one is in the flow alone.
+    let waiting = server.flow_at(now).map_or(0, |flow| flow.backlog_bytes);
     let last = checkpoints
         .iter()
         .rev()
-        .find(|row| row.kind.0 == CheckpointKind::Launchable);
+        .find(|row| row.kind.0 == CheckpointKind::Launchable && row.damage.is_none());
     vec![
         Fact {
             class: servers::lag_class(server, lag),
@@ -287,12 +303,36 @@ fn facts(server: &Model, checkpoints: &[checkpoint::Model], now: i64) -> Vec<Fac
             note: Some(format!("of {}", text::bytes(whole))),
             ..fact("Held by the runner", text::bytes(done))
         },
-        fact("Backlog", text::bytes(sum(|disk| disk.backlogged_bytes))),
+        fact(
+            "Backlog",
+            text::bytes(sum(|disk| disk.backlogged_bytes).max(waiting)),
+        ),
         fact(
             "Last launchable checkpoint",
             last.map_or_else(|| "none yet".into(), |row| text::ago(row.taken_at, now)),
         ),
     ]
+}
+
+/// What a person could change about how a server replicates, and why they should.
+pub fn concern_in_words(server: &Model) -> String {
+    if let Some(outlook) = flow::outlook(&server.flow).filter(|_| server.diverges) {
+        return format!("{} {}", outlook.title, outlook.text);
+    }
+    let untracked = server
+        .disks
+        .iter()
+        .filter(|disk| is_untracked(std::slice::from_ref(disk)));
+    let each: Vec<_> = untracked
+        .map(|disk| {
+            let found = flow::found(disk.tracking.as_ref());
+            format!(
+                "{} is compared for each checkpoint. {}.",
+                disk.device_name, found.note
+            )
+        })
+        .collect();
+    each.join(" ")
 }
 
 /// The steps of the initiation, while they matter.
@@ -355,6 +395,7 @@ fn disks(server: &Model) -> Vec<DiskRow> {
             } else {
                 "–".into()
             },
+            found: flow::found(disk.tracking.as_ref()),
         })
         .collect()
 }
@@ -362,11 +403,22 @@ fn disks(server: &Model) -> Vec<DiskRow> {
 fn checkpoint_row(row: &checkpoint::Model, now: i64) -> CheckpointRow {
     CheckpointRow {
         number: row.number,
-        kind: badge::kind(row.kind.0),
+        kind: match row.damage {
+            Some(_) => badge::damaged(),
+            None => badge::kind(row.kind.0),
+        },
+        damage: row.damage.clone(),
         consistency: badge::consistency(row.consistency.0),
+        frozen: (row.consistency.0 == Consistency::Filesystem).then(|| {
+            format!(
+                "for {} ms",
+                text::grouped(row.frozen_ms.max(0).cast_unsigned().into())
+            )
+        }),
         taken: text::moment(row.taken_at),
         age: text::ago(row.taken_at, now),
         size: text::bytes(row.disks.iter().map(|disk| disk.bytes).sum()),
+        received: text::bytes(row.received_bytes.max(0).cast_unsigned()),
         pinned_by: row.pinned_by.as_ref().map(ToString::to_string),
         disks: row
             .disks

@@ -88,6 +88,8 @@ pub struct ServerRow {
     pub lifecycle: Badge,
     pub next: String,
     pub replication: Badge,
+    /// What a person could change, so that it replicates better.
+    pub concerns: Vec<Badge>,
     pub detail: String,
     /// `None` while there is nothing to copy.
     pub bar: Option<Bar>,
@@ -332,6 +334,7 @@ pub fn row(server: &Model, account: Option<AccountLink>, now: i64) -> ServerRow 
         lifecycle: badge::lifecycle(&server.lifecycle_name),
         next: server::next_in_short(server),
         replication: badge::replication(&server.replication_name),
+        concerns: concerns(server),
         detail: match &server.replication.0 {
             Replication::Stalled(Stall { error, .. }) => badge::replication_error(*error).into(),
             Replication::Initiating(at) => badge::initiation_step(at.step).into(),
@@ -344,6 +347,12 @@ pub fn row(server: &Model, account: Option<AccountLink>, now: i64) -> ServerRow 
         os: server.properties.os.clone(),
         address: server.agent_address.clone().unwrap_or_default(),
     }
+}
+
+pub fn concerns(server: &Model) -> Vec<Badge> {
+    let diverges = server.diverges.then(badge::diverges);
+    let untracked = server.untracked.then(badge::untracked);
+    diverges.into_iter().chain(untracked).collect()
 }
 
 /// Bytes that the runner holds, and bytes in all.

@@ -94,7 +94,19 @@ fn pages() -> Vec<(String, &'static str)> {
         (format!("/servers?account={account}&replication=BACKLOG"), "web-2"),
         (format!("/servers/{web_1}"), "Launch configuration"),
         (format!("/servers/{web_2}"), "i-0"),
+        (format!("/servers/{web_2}"), "Will not converge below 34 Mbit/s."),
+        (format!("/servers/{web_2}"), "Mon–Fri 08:00–18:00, 10 Mbit/s"),
+        (format!("/servers/{web_2}"), "Tracked in 4 KiB chunks"),
+        (format!("/servers/{web_2}"), "Boot it with lockdown=integrity"),
+        (format!("/servers/{web_2}"), "does not match its digest"),
+        (format!("/servers/{}", server_id(3)), "Done in about"),
+        (format!("/servers/{}", server_id(5)), "Suspect: compared once"),
         (format!("/accounts/{account}"), "10.1.0.10"),
+        (format!("/accounts/{account}"), "data-state=\"WILL_NOT_CONVERGE\""),
+        (format!("/accounts/{account}"), "data-state=\"NOT_TRACKED\""),
+        ("/".into(), "1 will not converge"),
+        ("/".into(), "2 not tracked"),
+        ("/".into(), "Raise the limit under Bandwidth."),
         (format!("/accounts/{}", ACCOUNTS[2].0), "trust policy"),
         ("/jobs".into(), "Launch test instances"),
         (format!("/jobs/{failed}"), "LAUNCH_FAILED"),
@@ -172,6 +184,7 @@ async fn a_viewer_sees_no_button_and_may_order_nothing() {
             "/revoke/",
             "/clean-up/",
             "launch-configuration\"",
+            "/bandwidth\"",
         ] {
             assert!(!answer.body.contains(action), "{path} offers {action}");
         }
@@ -180,6 +193,7 @@ async fn a_viewer_sees_no_button_and_may_order_nothing() {
     for path in [
         format!("/servers/{server}/actions/start-test"),
         format!("/servers/{server}/launch-configuration"),
+        format!("/servers/{server}/bandwidth"),
         format!("/accounts/{account}/enrol/agent"),
         format!("/accounts/{account}/revoke/{server}"),
         format!("/jobs/{}/clean-up/{server}", failed_job()),
@@ -440,6 +454,64 @@ async fn orders_are_carried_out_and_said() {
         .await;
     assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(wrong.body.contains("Nothing was saved") && wrong.body.contains("family and a size"));
+}
+
+#[tokio::test]
+async fn bandwidth_is_limited_by_the_time_of_the_week() {
+    let console = console().await;
+    let operator = console.sign_in("operator").await;
+    let server = server_id(1);
+    let path = format!("/servers/{server}/bandwidth");
+    let wrong = console
+        .post(&operator, &path, "mbit_s=20000&w0_from=08%3A00")
+        .await;
+    assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
+    for said in [
+        "Nothing was saved",
+        "from 1 to 10000",
+        "at least one day",
+        "value=\"20000\"",
+    ] {
+        assert!(wrong.body.contains(said), "{said}: {}", wrong.body);
+    }
+    let form = "mbit_s=100&utc_offset=%2B09%3A00&w1_day0=yes&w1_day4=yes&w1_from=08%3A00&w1_until=18%3A00\
+                &w1_mbit_s=20";
+    assert_eq!(
+        console.post(&operator, &path, form).await.status,
+        StatusCode::SEE_OTHER
+    );
+    let row = console.hub.store.server(&server).await.unwrap();
+    let kept = &row.bandwidth.0;
+    assert_eq!(
+        (kept.mbit_s, kept.windows.len(), kept.utc_offset_min),
+        (Some(100), 2, 540)
+    );
+    let shown = console.get(&operator, &format!("/servers/{server}")).await.body;
+    for said in ["Mon, Fri 08:00–18:00, 20 Mbit/s", "UTC+09:00", &path] {
+        assert!(shown.contains(said), "{said}: {shown}");
+    }
+    let log = console.hub.store.audit_of(server.as_str(), 5).await.unwrap();
+    assert_eq!(
+        (log[0].action.as_str(), log[0].actor.as_str()),
+        ("update the bandwidth", "operator")
+    );
+
+    let over = format!("/servers/{}/bandwidth", server_id(12));
+    let refused = console.post(&operator, &over, form).await;
+    assert!(
+        refused.header(header::SET_COOKIE).starts_with("flash="),
+        "{}",
+        refused.body
+    );
+    let kept = console
+        .hub
+        .store
+        .server(&server_id(12))
+        .await
+        .unwrap()
+        .bandwidth
+        .0;
+    assert_eq!(kept, domain::bandwidth::Bandwidth::default());
 }
 
 #[tokio::test]

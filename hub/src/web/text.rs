@@ -66,6 +66,28 @@ pub fn span(ms: i64) -> String {
     }
 }
 
+/// `3 min`: a length of time that is guessed, in its largest unit, to the nearest.
+pub fn about(ms: i64) -> String {
+    let seconds = ms.max(0) / 1000;
+    let (unit, name) = match seconds {
+        ..90 => (1, "s"),
+        90..5400 => (60, "min"),
+        5400..129_600 => (3600, "h"),
+        _ => (86_400, "d"),
+    };
+    format!("{} {name}", (seconds + unit / 2) / unit)
+}
+
+/// `12 Mbit/s`, `0.3 Mbit/s`: the unit in which links are sold and limits are set.
+pub fn mbit_s(bytes_s: u64) -> String {
+    let tenths = u128::from(bytes_s) * 8 / 100_000;
+    match (tenths / 10, tenths % 10) {
+        (0, 0) => "0 Mbit/s".into(),
+        (whole @ ..10, tenth) => format!("{whole}.{tenth} Mbit/s"),
+        (whole, _) => format!("{} Mbit/s", grouped(u64::try_from(whole).unwrap_or(u64::MAX))),
+    }
+}
+
 /// `12 s ago`; `just now` below one second.
 pub fn ago(then: i64, now: i64) -> String {
     match now - then {
@@ -170,6 +192,28 @@ mod tests {
                 "4 d 4 h"
             ]
         );
+    }
+
+    #[test]
+    fn a_guess_has_one_unit() {
+        let shown = [89_000, 175_000, 5_399_000, 100_000_000, i64::MAX].map(about);
+        assert_eq!(shown[..4], ["89 s", "3 min", "90 min", "28 h"]);
+        assert!(shown[4].ends_with(" d"));
+    }
+
+    #[test]
+    fn rates_are_in_megabits() {
+        let shown = [0, 40_000, 1_250_000, 125_000_000_000].map(mbit_s);
+        assert_eq!(
+            shown,
+            [
+                "0 Mbit/s",
+                "0.3 Mbit/s",
+                "10 Mbit/s",
+                "1\u{202f}000\u{202f}000 Mbit/s"
+            ]
+        );
+        assert!(mbit_s(u64::MAX).ends_with("Mbit/s"));
     }
 
     #[test]

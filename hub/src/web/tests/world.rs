@@ -3,9 +3,11 @@
 use cloud::control::{ClientToken, ResourceKind};
 use domain::{
     account::{Access, ListedAccount, Reach},
+    bandwidth::{Bandwidth, Window},
     checkpoint::{CheckpointKind, CheckpointNumber, Consistency},
     digest::Digest,
-    disk::{Disk, DiskProgress},
+    disk::{Disk, DiskProgress, Tracking},
+    flow::{Flow, Forecast, Hop},
     ids::{AccountId, JobId, OrganizationId, RunnerId, SourceServerId},
     job::{InitiatedBy, JobLogEvent, JobStatus, LaunchStatus},
     lifecycle::Lifecycle,
@@ -268,6 +270,7 @@ async fn servers(tx: &mut Write, runners: &[runner::Model]) {
             consistency: Consistency::Filesystem,
             roots: vec![],
         };
+        let flow = flow_of(hostname);
         let row = source_server::Model {
             // Every other one is known by its tag.
             hostname: if number % 2 == 0 {
@@ -292,6 +295,14 @@ async fn servers(tx: &mut Write, runners: &[runner::Model]) {
             replication: Doc(replication),
             properties: Doc(properties),
             disks: Doc(disks.clone()),
+            untracked: source_server::is_untracked(&disks),
+            diverges: source_server::diverges(&flow),
+            flow: Doc(flow),
+            bandwidth: Doc(if number == 1 {
+                office_hours()
+            } else {
+                Bandwidth::default()
+            }),
             lag_basis: lag.map(|lag| now - lag * 1000),
             agent_address: Some(format!("10.{}.3.{}", runner + 1, number + 11)),
             agent_version: Some("0.1.0".into()),
@@ -313,6 +324,55 @@ async fn servers(tx: &mut Write, runners: &[runner::Model]) {
     }
 }
 
+/// `web-2` is sparing with a limit that is too low, `web-3` is on its first copy.
+fn flow_of(hostname: &str) -> Flow {
+    let measured = |written_bytes_s, copied_bytes_s, backlog_bytes| Flow {
+        written_bytes_s,
+        copied_bytes_s,
+        wire_bytes_s: copied_bytes_s / 2,
+        backlog_bytes,
+        limit_mbit_s: None,
+        bottleneck: Some(Hop::Link),
+        forecast: Forecast::of(backlog_bytes, written_bytes_s, copied_bytes_s),
+    };
+    match hostname {
+        "web-2" => Flow {
+            wire_bytes_s: 1_240_000,
+            limit_mbit_s: Some(10),
+            ..measured(4_250_000, 2_400_000, 48 << 20)
+        },
+        "web-3" => measured(12_000, 48_000_000, 137 * GIB),
+        _ => Flow::default(),
+    }
+}
+
+fn office_hours() -> Bandwidth {
+    let day = |n: u16| Window {
+        from: n * 1440 + 480,
+        until: n * 1440 + 1080,
+        mbit_s: Some(10),
+    };
+    Bandwidth {
+        mbit_s: Some(400),
+        windows: (0..5).map(day).collect(),
+        utc_offset_min: 60,
+    }
+}
+
+/// The first disk is tracked, a second one cannot be, and the first of `db-1` is in doubt.
+fn tracking(at: usize, bytes: u64) -> Tracking {
+    match (at, bytes / GIB) {
+        (0, 60) => Tracking::Suspect {
+            doubt: "17 events were lost at 12:04:31".into(),
+        },
+        (0, _) => Tracking::Tracker { chunk_bytes: 4096 },
+        _ => Tracking::Rescan {
+            reason: "the kernel is locked down in confidentiality mode and takes no eBPF program".into(),
+            remedy: Some("boot it with lockdown=integrity or without".into()),
+        },
+    }
+}
+
 fn progress(at: usize, bytes: u64, copied: u64) -> DiskProgress {
     DiskProgress {
         id: format!("wwn-0x5000c500a{at:03}").parse().unwrap(),
@@ -320,7 +380,7 @@ fn progress(at: usize, bytes: u64, copied: u64) -> DiskProgress {
         total_bytes: bytes,
         replicated_bytes: bytes / 1000 * copied + if copied == 1000 { bytes % 1000 } else { 0 },
         rescanned_bytes: bytes / 3,
-        tracking: None,
+        tracking: Some(tracking(at, bytes)),
         backlogged_bytes: if copied == 1000 { 0 } else { 48 << 20 },
     }
 }
@@ -337,9 +397,9 @@ fn disk(progress: &DiskProgress) -> Disk {
 async fn checkpoints(tx: &mut Write, server: &SourceServerId, disks: &[DiskProgress], newest: i64) {
     let reported: Vec<_> = (1..=5_u64)
         .map(|number| ObservedCheckpoint {
-            frozen_ms: 0,
-            received_bytes: 0,
-            damage: None,
+            frozen_ms: 210,
+            received_bytes: number << 24,
+            damage: (number == 2).then(|| "block 1031 of /dev/sda does not match its digest".into()),
             number: CheckpointNumber(number),
             kind: if number == 1 {
                 CheckpointKind::Partial
