@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! STOPPED ─start─▶ INITIATING ─▶ INITIAL_SYNC ─▶ CREATING_SNAPSHOT ─▶ CONTINUOUS ◀─▶ BACKLOG
-//!                     │   └────▶ RESCAN ────────────┘ ▲                    │
-//!                     │                               └── next checkpoint ─┘
+//!                     │   ├────▶ RESCAN ────────────┘ ▲                    ▲ │
+//!                     │   │                           └── next checkpoint ─│─┘
+//!                     │   └──── from the last checkpoint, by changes ────────┘
 //!                     └─ a failed step, or silence ─▶ STALLED ─ agent back, or retry ─▶ INITIATING
 //! PAUSED and STOPPED end by the operator; DISCONNECTED is final.
 //! ```
@@ -195,7 +196,8 @@ impl Replication {
             (R::Stalled(_) | R::Initiating(_), E::FirstCopyStarted) => R::InitialSync,
             (R::Stalled(_) | R::Initiating(_) | R::Backlog | R::Continuous, E::RescanStarted) => R::Rescan,
 
-            (R::Continuous | R::Backlog, E::ChangesWaiting) => R::Backlog,
+            // It goes on from its last checkpoint, by tracked changes.
+            (R::Stalled(_) | R::Initiating(_) | R::Continuous | R::Backlog, E::ChangesWaiting) => R::Backlog,
             (R::InitialSync | R::Rescan | R::Backlog | R::Continuous, E::AllBlocksSent) => {
                 R::CreatingSnapshot
             }

@@ -3,6 +3,7 @@
 //! ```text
 //! checkpoints/<number>.json      the manifest; its rename is the moment the checkpoint exists
 //! digests/<number>-<disk>        digests of the blocks that changed in it
+//! given-up                       the number of a checkpoint that an agent was promised and that was lost
 //! ```
 //!
 //! Snapshots and digests are durable before the manifest that names them is written. Whoever reads a
@@ -37,6 +38,7 @@ pub struct Ledger {
     /// Oldest first.
     checkpoints: Vec<ObservedCheckpoint>,
     heads: BTreeMap<DiskId, Head>,
+    given_up: Option<CheckpointNumber>,
 }
 
 /// A disk as the newest checkpoint has it.
@@ -64,6 +66,7 @@ struct Manifest {
 }
 
 const MANIFEST_VERSION: u32 = 1;
+const GIVEN_UP: &str = "given-up";
 
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
@@ -77,6 +80,8 @@ pub enum LedgerError {
     },
     #[error("the manifest {path} is of version {version}, which this program does not know")]
     Version { path: PathBuf, version: u32 },
+    #[error("{0} does not hold a number")]
+    GivenUp(PathBuf),
     #[error("no disk {0} is in the newest checkpoint")]
     NoHead(DiskId),
 }
@@ -100,6 +105,7 @@ impl Ledger {
             dir: dir.to_owned(),
             checkpoints: read_checkpoints(dir)?,
             heads: BTreeMap::new(),
+            given_up: read_given_up(dir)?,
         };
         ledger.remove_orphans()?;
         let lost = ledger.rebuild_heads()?;
@@ -112,6 +118,33 @@ impl Ledger {
 
     pub fn newest(&self) -> Option<&ObservedCheckpoint> {
         self.checkpoints.last()
+    }
+
+    pub fn next_number(&self) -> CheckpointNumber {
+        let newest = self.newest().map(|newest| newest.number);
+        newest
+            .max(self.given_up)
+            .map_or(CheckpointNumber(1), CheckpointNumber::next)
+    }
+
+    /// Whether a checkpoint of this number exists, existed, or was given up.
+    pub fn is_used(&self, number: CheckpointNumber) -> bool {
+        number < self.next_number()
+    }
+
+    /// The checkpoint from which an agent may go on with its changes only. A partial one does not hold
+    /// whole disks; and an agent forgot what was in one that was given up.
+    pub fn delta_since(&self) -> Option<CheckpointNumber> {
+        let newest = self.newest()?;
+        let is_whole = newest.kind == CheckpointKind::Launchable;
+        (is_whole && Some(newest.number) > self.given_up).then_some(newest.number)
+    }
+
+    /// A checkpoint that was promised will not be.
+    pub fn give_up(&mut self, number: CheckpointNumber) -> Result<(), LedgerError> {
+        files::replace(&self.dir.join(GIVEN_UP), number.to_string().as_bytes())?;
+        self.given_up = Some(number);
+        Ok(())
     }
 
     pub fn head(&self, disk: &DiskId) -> Option<&Head> {
@@ -147,11 +180,10 @@ impl Ledger {
     pub fn commit(
         &mut self,
         offer: &CheckpointOffer,
+        received_bytes: u64,
         disks: Vec<StagedDisk>,
     ) -> Result<(CheckpointNumber, Vec<Digest>), LedgerError> {
-        let number = self
-            .newest()
-            .map_or(CheckpointNumber(1), |newest| newest.number.next());
+        let number = self.next_number();
         let mut heads = BTreeMap::new();
         let mut listed = Vec::new();
         for StagedDisk {
@@ -195,7 +227,7 @@ impl Ledger {
             taken_at_ms: offer.taken_at_ms,
             request: offer.request,
             frozen_ms: offer.frozen_ms,
-            received_bytes: 0,
+            received_bytes,
             damage: None,
             disks: listed,
         };
@@ -299,6 +331,16 @@ impl Ledger {
         }
         Ok(lost)
     }
+}
+
+fn read_given_up(dir: &Path) -> Result<Option<CheckpointNumber>, LedgerError> {
+    let path = dir.join(GIVEN_UP);
+    let Some(text) = files::read(&path)? else {
+        return Ok(None);
+    };
+    let number = std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok());
+    let number = number.ok_or(LedgerError::GivenUp(path))?;
+    Ok(Some(CheckpointNumber(number)))
 }
 
 /// The committed checkpoints in a server's folder, oldest first.

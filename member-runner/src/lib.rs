@@ -10,7 +10,8 @@
 //!
 //! - [`runner`]: the core. It stands without a hub: `Desired` comes in, `Observed` goes out.
 //! - [`session`]: one connection of an agent, from its TLS handshake to its end.
-//! - [`staging`]: blocks on their way into the open snapshots.
+//! - [`staging`]: what agents send, on its way into the next checkpoint.
+//! - [`journal`]: pieces of blocks that are to be merged once nobody waits for it.
 //! - [`ledger`]: what is committed, on disk. A checkpoint exists from the rename of its manifest on.
 //! - [`standing`]: the state of a server's replication.
 //! - [`housekeeping`]: old checkpoints leave, and whatever no manifest names.
@@ -24,6 +25,7 @@ pub mod export;
 mod files;
 mod housekeeping;
 mod hub;
+mod journal;
 mod ledger;
 mod run;
 pub mod runner;

@@ -82,6 +82,7 @@ impl Runner {
         duties.spawn(duties::publish(Arc::clone(&core), report));
         duties.spawn(duties::watch_time(Arc::clone(&core)));
         duties.spawn(duties::keep_house(Arc::clone(&core)));
+        duties.spawn(duties::keep_promises(Arc::clone(&core)));
         Ok(Self {
             core,
             observed,

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     digests::{self, DiskDigests},
     files::{self, FileError, context},
+    journal::record::Folder,
     ledger::{Ledger, LedgerError},
     standing::Standing,
 };
@@ -44,6 +45,7 @@ pub struct Server {
     pub id: SourceServerId,
     dir: PathBuf,
     pub store: Arc<dyn SnapshotStore>,
+    pub(crate) journals: Folder,
     ledger: Mutex<Ledger>,
     memory: Mutex<SessionMemory>,
     standing: Mutex<Standing>,
@@ -73,7 +75,7 @@ pub enum ServerError {
     },
     #[error("what was remembered of the sessions of {0} is damaged")]
     Memory(SourceServerId),
-    #[error("an earlier session of {0} does not end")]
+    #[error("an earlier session of {0} does not end, or its last checkpoint is still being written")]
     Occupied(SourceServerId),
 }
 
@@ -123,6 +125,7 @@ impl Server {
         let disks = ledger.newest().map(known_progress).unwrap_or_default();
         let server = Self {
             id: id.clone(),
+            journals: Folder::open(&dir)?,
             dir,
             store,
             ledger: Mutex::new(ledger),
@@ -191,6 +194,11 @@ impl Server {
             _held: held,
             replaced,
         })
+    }
+
+    /// The right to write for the server, if nobody has it.
+    pub fn try_slot(&self) -> Option<OwnedMutexGuard<()>> {
+        Arc::clone(&self.slot).try_lock_owned().ok()
     }
 
     /// Asks the session that there is to end.

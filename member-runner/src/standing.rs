@@ -179,11 +179,10 @@ impl Standing {
             }
             // It goes on from the last checkpoint, without comparing.
             Phase::Backlog | Phase::Continuous if waiting && has_checkpoint => {
-                self.on(Event::RescanStarted);
-                self.on(Event::AllBlocksSent);
-                self.on(Event::CheckpointCommitted);
-                if status.phase == Phase::Backlog {
-                    self.on(Event::ChangesWaiting);
+                self.on(Event::ChangesWaiting);
+                if status.phase == Phase::Continuous {
+                    self.on(Event::AllBlocksSent);
+                    self.on(Event::CheckpointCommitted);
                 }
             }
             Phase::Backlog if self.replication == R::Continuous => self.on(Event::ChangesWaiting),
@@ -283,6 +282,22 @@ mod tests {
         assert_eq!(standing.replication, Replication::Continuous);
         standing.agent_reports(status(Phase::Backlog), true);
         assert_eq!(standing.replication, Replication::Backlog);
+    }
+
+    #[test]
+    fn whoever_goes_on_by_changes_never_rescans() {
+        for (phase, reached) in [
+            (Phase::Backlog, Replication::Backlog),
+            (Phase::Continuous, Replication::Continuous),
+        ] {
+            let mut standing = Standing::new(Instant::now(), Vec::new());
+            standing.intend(ReplicationIntent::Run, 0);
+            standing.agent_came(agent());
+            standing.agent_reports(status(phase), false);
+            assert!(matches!(standing.replication, Replication::Initiating(_)));
+            standing.agent_reports(status(phase), true);
+            assert_eq!(standing.replication, reached);
+        }
     }
 
     #[test]

@@ -325,6 +325,7 @@ async fn a_full_staging_area_stalls_and_recovers_by_itself() {
         link.write(0, u64::from(block) * BLOCK, &vec![block; BLOCK_LEN])
             .await;
     }
+    link.offer(Launchable).await;
     let heard = link.hear().await;
     assert!(
         matches!(

@@ -74,6 +74,13 @@ pub fn encode(disk: u16, at: u64, digest: Digest, data: &[u8], compress: bool) -
     }
 }
 
+/// How much of the disk an extent covers, as it says itself before it is verified.
+pub fn raw_len(frame: &Frame) -> Option<usize> {
+    let header = frame.payload.first_chunk::<EXTENT_HEADER_LEN>()?;
+    let len = header.last_chunk().copied().map(u32::from_le_bytes)?;
+    (frame.kind == Kind::Extent).then_some(len as usize)
+}
+
 impl Extent {
     /// Unpacks and verifies an extent. Nothing is allocated beyond one block, whatever the frame says.
     pub fn from_frame(frame: Frame) -> Result<Self, ExtentError> {

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use domain::{ids::SourceServerId, source_server::ReplicationIntent};
+use domain::{ids::SourceServerId, replication::ReplicationError, source_server::ReplicationIntent};
 use protocol::exchange::Observed;
 use tokio::{
     net::TcpListener,
@@ -16,7 +16,12 @@ use tokio::{
 };
 
 use super::core::Core;
-use crate::{housekeeping, server::Server, session, staging::chain};
+use crate::{
+    housekeeping,
+    server::Server,
+    session,
+    staging::{chain, seal},
+};
 
 /// Connections at a time of whom nothing is known yet: an agent has ten seconds to say what it wants.
 const STRANGERS_MAX: usize = 128;
@@ -26,6 +31,9 @@ const UNINSTALL_MAX: Duration = Duration::from_secs(10);
 
 /// Changes are gathered for so long before they are published.
 const PUBLISH_EVERY: Duration = Duration::from_millis(50);
+
+/// Servers without an agent are looked at for unfinished checkpoints so often.
+const FINISH_EVERY: Duration = Duration::from_secs(30);
 
 /// What failed is tried again after so long.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
@@ -130,6 +138,34 @@ async fn erase(core: Arc<Core>, server: Arc<Server>, id: SourceServerId) -> Sour
     }
     core.changed.notify_one();
     id
+}
+
+/// Makes the checkpoints that were promised before the runner ended, and that no agent has come for since.
+pub(super) async fn keep_promises(core: Arc<Core>) {
+    loop {
+        for server in core.servers() {
+            // Whoever has the slot has done it.
+            let Some(_slot) = server.try_slot() else { continue };
+            // Cut off, it begins anew at the next start.
+            let Some(finished) = core.stop.run_until_cancelled(seal::finish(&server)).await else {
+                return;
+            };
+            match finished {
+                Ok(()) => core.changed.notify_one(),
+                Err(fault) => {
+                    let detail = format!("the last checkpoint cannot be finished: {fault}");
+                    tracing::error!(server.id = %server.id, "{detail}");
+                    server
+                        .standing()
+                        .stall(ReplicationError::SnapshotsFailure, detail);
+                }
+            }
+        }
+        tokio::select! {
+            () = core.stop.cancelled() => return,
+            () = sleep(FINISH_EVERY) => {}
+        }
+    }
 }
 
 pub(super) async fn publish(core: Arc<Core>, report: watch::Sender<Observed>) {

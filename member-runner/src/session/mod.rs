@@ -16,6 +16,7 @@ use std::{
 };
 
 use domain::{
+    disk::Disk,
     ids::SourceServerId,
     replication::{InitiationStep, ReplicationError},
     source_server::ReplicationIntent,
@@ -24,7 +25,9 @@ use identity::{Peer, Role};
 use protocol::{
     exchange::{Desired, ObservedAgent},
     handshake::{admit, expect_hello, expect_session_kept},
-    session::{AgentMessage, Hello, Refusal, RunnerMessage, SessionId, Welcome, control, read_control},
+    session::{
+        AgentMessage, Fault, Hello, Refusal, RunnerMessage, SessionId, Welcome, control, read_control,
+    },
 };
 use tokio::{
     io::BufReader,
@@ -38,7 +41,7 @@ use tokio_rustls::server::TlsStream;
 use crate::{
     runner::core::Core,
     server::{Server, Slot},
-    staging::{Staging, chain, store_fault},
+    staging::{Staging, chain, seal, store_fault},
 };
 
 pub(crate) mod lanes;
@@ -277,6 +280,13 @@ fn intent(desired: &Desired, server: &SourceServerId) -> Option<ReplicationInten
     orders(desired, server).map(|orders| orders.replication)
 }
 
+/// What was promised to the agent comes first: it goes on from there.
+async fn open_staging(server: &Arc<Server>, disks: Vec<Disk>) -> Result<Staging, Fault> {
+    seal::finish(server).await?;
+    let staging = Staging::open(server, disks).await;
+    staging.map_err(|error| store_fault(&error))
+}
+
 async fn open_session(
     core: &Arc<Core>,
     guest: Guest,
@@ -306,9 +316,9 @@ async fn open_session(
     };
     step(InitiationStep::AuthenticateWithService);
     step(InitiationStep::CreateStagingDisks);
-    let staging = Staging::open(&server, hello.disks.clone()).await;
-    let staging = staging.map_err(|error| {
-        let fault = store_fault(&error).to_string();
+    let staging = open_staging(&server, hello.disks.clone()).await;
+    let staging = staging.map_err(|fault| {
+        let fault = fault.to_string();
         server
             .standing()
             .stall(ReplicationError::FailedToCreateStagingDisks, fault.clone());

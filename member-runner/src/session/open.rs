@@ -32,7 +32,7 @@ use super::{
 use crate::{
     runner::core::Core,
     server::{Server, Slot},
-    staging::{Piece, Staging},
+    staging::{Committed, Offered, Staging},
 };
 
 /// How long the last words may take to be written.
@@ -120,19 +120,22 @@ impl Session {
             ..
         } = self;
         drop(lane);
-        staging.abandon().await;
-        if let End::Fault(fault) = end {
-            let last_words = async {
+        let last_words = async {
+            if let End::Fault(fault) = end {
                 let said = out.send(control(&RunnerMessage::Fault { fault })).await;
                 // A connection that is closed with bytes unread takes with it what was said last.
                 while said.is_ok() && frames.recv().await.is_some_and(|from| from.received.is_ok()) {}
-            };
+            }
+        };
+        let spoken = async {
             // It may be gone already, or be back on another connection.
             tokio::select! {
                 () = slot.replaced.cancelled() => {}
                 _ = timeout(LAST_WORDS_MAX, last_words) => {}
             }
-        }
+        };
+        // To finish what was promised may take long.
+        tokio::join!(staging.abandon(), spoken);
         drop(out);
         lanes.shutdown().await;
         // With nobody left to say anything, the writer ends.
@@ -163,6 +166,9 @@ impl Session {
                 finished = self.staging.finished() => {
                     if let Err(fault) = self.staging.go_on(finished).await {
                         return End::Fault(fault);
+                    }
+                    if let Err(end) = self.announce_sealed(core).await {
+                        return end;
                     }
                 }
                 Some(joining) = self.joining.recv() => {
@@ -212,11 +218,9 @@ impl Session {
         let protocol = |detail: String| End::Fault(Fault::Protocol { detail });
         match (frame.kind, permit) {
             (Kind::Extent, Some(permit)) => {
-                let (disk, at) = (frame.disk, frame.at);
                 // It lies within one block, and so within one span.
-                self.order.data(lane, at, 1)?;
-                let piece = Piece::Extent(frame, permit);
-                self.staging.extent(piece, disk, at).await.map_err(End::Fault)?;
+                self.order.data(lane, frame.at, 1)?;
+                self.staging.extent(frame, permit).await.map_err(End::Fault)?;
             }
             (Kind::Zeros, _) => {
                 let len = frame::zeros_len(&frame)
@@ -264,7 +268,7 @@ impl Session {
                 first_block,
                 count,
                 after: _,
-            } => self.answer_digests(disk, first_block, count).await,
+            } => self.answer_digests(core, disk, first_block, count).await,
             AgentMessage::Checkpoint(offer) => self.commit(core, &offer).await,
             AgentMessage::Goodbye { reason } => Err(End::Goodbye(reason)),
             other => Err(End::Fault(Fault::Protocol {
@@ -273,12 +277,13 @@ impl Session {
         }
     }
 
-    async fn answer_digests(&mut self, disk: u16, first: u64, count: u64) -> Result<(), End> {
+    async fn answer_digests(&mut self, core: &Core, disk: u16, first: u64, count: u64) -> Result<(), End> {
         let mut next = first;
         let end = first.saturating_add(count);
         loop {
             let frame = self.staging.digests(disk, next, end - next).await;
             let frame = frame.map_err(End::Fault)?;
+            self.announce_sealed(core).await?;
             let answered = frame::read_digests(&frame).map_or(0, |digests| digests.len() as u64);
             self.say(frame).await?;
             next += answered;
@@ -289,14 +294,36 @@ impl Session {
     }
 
     async fn commit(&mut self, core: &Core, offer: &CheckpointOffer) -> Result<(), End> {
+        self.staging.until_sealed().await.map_err(End::Fault)?;
+        self.announce_sealed(core).await?;
         self.server.standing().checkpoint_offered(offer.kind);
         core.changed.notify_one();
-        let (number, roots) = self.staging.commit(offer).await.map_err(End::Fault)?;
-        tracing::info!(server.id = %self.server.id, %number, kind = ?offer.kind, "a checkpoint is committed");
-        self.server.standing().checkpoint_committed(offer.kind);
+        match self.staging.offer(offer).await.map_err(End::Fault)? {
+            Offered::Promised(number) => {
+                tracing::info!(server.id = %self.server.id, %number, kind = ?offer.kind, "a checkpoint is durable");
+                self.say(control(&RunnerMessage::Durable { number })).await
+            }
+            Offered::Committed(committed) => {
+                let number = committed.number;
+                self.say(control(&RunnerMessage::Durable { number })).await?;
+                self.announce(core, committed).await
+            }
+        }
+    }
+
+    async fn announce_sealed(&mut self, core: &Core) -> Result<(), End> {
+        match self.staging.take_committed() {
+            Some(committed) => self.announce(core, committed).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn announce(&self, core: &Core, committed: Committed) -> Result<(), End> {
+        let Committed { number, roots, kind } = committed;
+        tracing::info!(server.id = %self.server.id, %number, ?kind, "a checkpoint is committed");
+        self.server.standing().checkpoint_committed(kind);
         core.changed.notify_one();
         core.tidy.notify_one();
-        self.say(control(&RunnerMessage::Durable { number })).await?;
         self.say(control(&RunnerMessage::Committed { number, roots }))
             .await
     }

@@ -1,140 +1,126 @@
-//! The work on one block: verify what came, put it together, write it.
+//! The work on one block: put together what it is to show, and write it if it shows something else.
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
 use cloud::snapshots::{SnapshotId, SnapshotStore};
-use domain::{digest::Digest, disk::BLOCK_LEN};
-use protocol::{extent::Extent, frame::Frame, session::Fault};
-use tokio::{sync::OwnedSemaphorePermit, task::JoinError};
+use domain::digest::Digest;
+use protocol::{frame::Frame, session::Fault};
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Key, store_fault};
+use super::store_fault;
 use crate::{
     digests::{digest, zeros},
+    journal::{Key, Pieces, Span, verified},
     server::blocking,
 };
 
-/// Something to be written into a block.
+/// A whole block as it came.
 #[derive(Debug)]
-pub(crate) enum Piece {
-    /// An extent as it came, with its share of the bytes that may be in flight.
+pub(super) enum Whole {
+    /// With its share of the bytes that may be in flight.
     Extent(Frame, OwnedSemaphorePermit),
-    Zeros(Range<usize>),
+    Zeros,
 }
 
+/// Writes a block that came whole.
 #[derive(Debug)]
-pub(crate) struct Job {
+pub(super) struct Put {
     pub store: Arc<dyn SnapshotStore>,
     pub key: Key,
     pub open: SnapshotId,
-    pub block: u64,
     pub len: usize,
     /// The digest of what the block shows before.
     pub shown: Option<Digest>,
-    pub pieces: Vec<Piece>,
+    pub whole: Whole,
+}
+
+/// Writes a block with pieces of a journal in it.
+#[derive(Debug)]
+pub(super) struct Merge {
+    pub store: Arc<dyn SnapshotStore>,
+    pub key: Key,
+    pub open: SnapshotId,
+    pub len: usize,
+    pub shown: Option<Digest>,
+    pub pieces: Pieces,
+    /// Oldest first.
+    pub spans: Vec<Span>,
 }
 
 #[derive(Debug)]
-pub(crate) struct Written {
+pub(super) struct Written {
     pub key: Key,
     /// `None`: the block already showed the same.
     pub digest: Option<Digest>,
 }
 
-/// The end of the work on one block.
-#[derive(Debug)]
-pub(crate) struct Finished(pub(super) Result<Result<Written, Fault>, JoinError>);
-
-/// A verified piece.
-enum Patch {
-    Data(usize, Vec<u8>, Digest),
-    Zeros(Range<usize>),
-}
-
-impl Patch {
-    fn covers(&self, len: usize) -> bool {
-        match self {
-            Self::Data(at, data, _) => *at == 0 && data.len() == len,
-            Self::Zeros(range) => *range == (0..len),
-        }
-    }
-}
-
-impl Job {
+impl Put {
     pub async fn run(self) -> Result<Written, Fault> {
         let Self {
             store,
             key,
             open,
-            block,
+            len,
+            shown,
+            whole,
+        } = self;
+        let (data, digest, _in_flight) = match whole {
+            Whole::Zeros => (vec![0; len], zeros(len), None),
+            Whole::Extent(frame, permit) => {
+                let extent = blocking(move || verified(frame)).await?;
+                (extent.data, extent.digest, Some(permit))
+            }
+        };
+        write(&*store, key, &open, shown, (data, digest)).await
+    }
+}
+
+impl Merge {
+    pub async fn run(self) -> Result<Written, Fault> {
+        let Self {
+            store,
+            key,
+            open,
             len,
             shown,
             pieces,
+            spans,
         } = self;
-        let (patches, _in_flight) = blocking(move || verify(pieces, block, len)).await?;
-        let whole = patches.iter().rposition(|patch| patch.covers(len));
-        let base = if whole.is_some() {
-            Vec::new()
+        let base = if spans.first().is_some_and(|span| span.range() == (0..len)) {
+            vec![0; len]
         } else {
-            let read = store.read(&open, block).await;
+            let read = store.read(&open, key.block).await;
             read.map_err(|error| store_fault(&error))?
         };
-        let (data, digest) = blocking(move || assemble(base, patches, whole, len)).await;
-        if shown == Some(digest) {
-            return Ok(Written { key, digest: None });
-        }
-        let put = store.put(&open, block, data).await;
-        put.map_err(|error| store_fault(&error))?;
-        Ok(Written {
-            key,
-            digest: Some(digest),
-        })
-    }
-}
-
-type InFlight = Vec<OwnedSemaphorePermit>;
-
-fn verify(pieces: Vec<Piece>, block: u64, len: usize) -> Result<(Vec<Patch>, InFlight), Fault> {
-    let mut patches = Vec::with_capacity(pieces.len());
-    let mut in_flight = Vec::with_capacity(pieces.len());
-    for piece in pieces {
-        match piece {
-            Piece::Zeros(range) => patches.push(Patch::Zeros(range)),
-            Piece::Extent(frame, permit) => {
-                in_flight.push(permit);
-                let extent = Extent::from_frame(frame).map_err(|error| Fault::Protocol {
-                    detail: error.to_string(),
-                })?;
-                let at = usize::try_from(extent.at - block * BLOCK_LEN as u64).unwrap_or(usize::MAX);
-                if at.saturating_add(extent.data.len()) > len {
-                    return Err(Fault::Protocol {
-                        detail: format!("the extent at {} ends beyond the disk", extent.at),
-                    });
-                }
-                patches.push(Patch::Data(at, extent.data, extent.digest));
+        let merged = blocking(move || {
+            let mut data = base;
+            for span in spans {
+                pieces.apply(span, &mut data)?;
             }
-        }
+            let digest = digest(&data);
+            Ok::<_, std::io::Error>((data, digest))
+        });
+        let merged = merged.await.map_err(|error| Fault::Store {
+            detail: format!("the journal cannot be read: {error}"),
+        })?;
+        write(&*store, key, &open, shown, merged).await
     }
-    Ok((patches, in_flight))
 }
 
-/// The block with all patches applied, from the last one that covers it whole.
-fn assemble(base: Vec<u8>, patches: Vec<Patch>, whole: Option<usize>, len: usize) -> (Vec<u8>, Digest) {
-    let mut data = base;
-    let mut known = None;
-    for patch in patches.into_iter().skip(whole.unwrap_or(0)) {
-        if patch.covers(len) {
-            (data, known) = match patch {
-                Patch::Data(_, whole, digest) => (whole, Some(digest)),
-                Patch::Zeros(_) => (vec![0; len], Some(zeros(len))),
-            };
-            continue;
-        }
-        known = None;
-        match patch {
-            Patch::Data(at, piece, _) => data[at..at + piece.len()].copy_from_slice(&piece),
-            Patch::Zeros(range) => data[range].fill(0),
-        }
+async fn write(
+    store: &dyn SnapshotStore,
+    key: Key,
+    open: &SnapshotId,
+    shown: Option<Digest>,
+    (data, digest): (Vec<u8>, Digest),
+) -> Result<Written, Fault> {
+    if shown == Some(digest) {
+        return Ok(Written { key, digest: None });
     }
-    let digest = known.unwrap_or_else(|| digest(&data));
-    (data, digest)
+    let put = store.put(open, key.block, data).await;
+    put.map_err(|error| store_fault(&error))?;
+    Ok(Written {
+        key,
+        digest: Some(digest),
+    })
 }

@@ -5,7 +5,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use cloud::layers::LayerStore;
+use cloud::{SnapshotStore, layers::LayerStore};
 use domain::{
     checkpoint::{CheckpointKind, CheckpointNumber, Consistency},
     digest::Digest,
@@ -101,10 +101,15 @@ impl World {
     }
 
     pub async fn start(&mut self) {
+        let store = LayerStore::open(self.store_path()).unwrap();
+        self.start_with(Arc::new(store)).await;
+    }
+
+    pub async fn start_with(&mut self, store: Arc<dyn SnapshotStore>) {
         let config = RunnerConfig {
             dir: self.dir(),
             credentials: self.credentials.clone(),
-            store: Arc::new(LayerStore::open(self.store_path()).unwrap()),
+            store,
             data: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             desired: self.desired.subscribe(),
         };
@@ -113,8 +118,12 @@ impl World {
 
     /// As a crash would: nothing is told, nothing is finished. What is on disk is all that remains.
     pub async fn crash_and_restart(&mut self) {
-        drop(self.runner.take());
+        self.crash();
         self.start().await;
+    }
+
+    pub fn crash(&mut self) {
+        drop(self.runner.take());
     }
 
     pub async fn stop(&mut self) {
