@@ -49,6 +49,8 @@ pub enum FreezeError {
     Guard(#[source] io::Error),
     #[error("this agent has frozen its file systems already")]
     Already,
+    #[error("{mark} says that file systems are frozen; if none should be, call `orglift-agent thaw`")]
+    Marked { mark: PathBuf },
     #[error(transparent)]
     Mark(#[from] FileError),
     #[error("this program's log takes no lines; it must not be waiting while file systems are frozen")]
@@ -123,6 +125,8 @@ pub struct Frozen {
     own_writes: Option<own_writes::Held>,
     written_out_only: Vec<String>,
     since: Instant,
+    /// The mark is ours to remove.
+    is_marked: bool,
     is_over: bool,
 }
 
@@ -178,7 +182,7 @@ impl Freezer {
         }
         let mut frozen = self.shared.begin(guard)?;
         let mount_points = targets.iter().rev().map(|target| target.mount_point.clone());
-        mark::write(&self.shared.mark, mount_points.collect())?;
+        frozen.mark(mount_points.collect())?;
         frozen.own_writes = Some(own_writes::hold(OWN_WRITES_MAX).ok_or(FreezeError::OwnWrites)?);
         let files: Vec<_> = targets.iter().map(|target| target.file.as_fd()).collect();
         frozen.told(frozen.guard.arm(&files, longest))?;
@@ -224,6 +228,7 @@ impl Shared {
             own_writes: None,
             written_out_only: Vec::new(),
             since: Instant::now(),
+            is_marked: false,
             is_over: false,
         })
     }
@@ -289,6 +294,16 @@ impl Frozen {
         self.end()
     }
 
+    /// Two agents must not take each other's mark away, nor one that of file systems that did not thaw.
+    fn mark(&mut self, mount_points: Vec<PathBuf>) -> Result<(), FreezeError> {
+        let mark = self.shared.mark.clone();
+        if mark.exists() {
+            return Err(FreezeError::Marked { mark });
+        }
+        self.is_marked = true;
+        Ok(mark::write(&mark, mount_points)?)
+    }
+
     fn freeze_one(&mut self, index: usize, target: &Arc<Target>) -> Result<(), FreezeError> {
         self.told(self.guard.freezing(index))?;
         lock(&self.held.file_systems).push(target.clone());
@@ -347,7 +362,9 @@ impl Frozen {
             );
         }
         if troubles.is_empty() {
-            mark::remove(&self.shared.mark);
+            if self.is_marked {
+                mark::remove(&self.shared.mark);
+            }
             unbroken &= self.told(self.guard.disarm()).unwrap_or(false);
         } else {
             // Goes on trying for a while.

@@ -82,6 +82,8 @@ fn serve(socket: BorrowedFd<'_>) -> io::Result<()> {
                     End::Alone => return Ok(()),
                 }
             }
+            // Nothing was armed: the agent gave up before it came to that.
+            Received::Message(Message::Disarm, _) => send(socket, Message::Disarmed(0), &[])?,
             Received::End => return Ok(()),
             Received::Message(..) | Received::TimedOut => return Err(io::ErrorKind::InvalidData.into()),
         }
