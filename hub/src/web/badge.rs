@@ -107,6 +107,28 @@ pub fn replication_error(error: ReplicationError) -> &'static str {
     }
 }
 
+/// What to do about it, where whoever met the error knew what happened and not what helps.
+pub fn replication_remedy(error: ReplicationError) -> Option<&'static str> {
+    use ReplicationError as E;
+    match error {
+        E::SnapshotsFailure => Some(
+            "If a disk of the source cannot be read, look into the source's kernel log. If the runner cannot write, \
+             look at its store and the room that is left there.",
+        ),
+        E::NotConverging => Some(
+            "If a hook failed, repair it on the source, under /etc/orglift/freeze.d. If too much is written, raise \
+             the limit under Bandwidth, widen the network, or replicate when less is written.",
+        ),
+        E::UnsupportedVmConfiguration => Some(
+            "Attach the disk again as it was. If it was taken away for good, install the agent anew with the disks \
+             that are left.",
+        ),
+        E::FailedToCreateStagingDisks => Some("Make room in the staging area of the runner."),
+        // Their detail says it, or they are not raised.
+        _ => None,
+    }
+}
+
 pub fn initiation_step(step: InitiationStep) -> &'static str {
     use InitiationStep as S;
     match step {

@@ -88,6 +88,7 @@ struct StallNotice {
     title: &'static str,
     error: &'static str,
     detail: String,
+    remedy: Option<&'static str>,
 }
 
 #[derive(Debug)]
@@ -214,6 +215,7 @@ pub async fn page(
                 title: badge::replication_error(stall.error),
                 error: stall.error.name(),
                 detail: stall.detail.clone(),
+                remedy: badge::replication_remedy(stall.error),
             }),
             _ => None,
         },

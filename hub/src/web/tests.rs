@@ -5,10 +5,15 @@ use axum::{
     body::{Body, to_bytes},
     http::{Method, Request, Response, StatusCode, header},
 };
+use domain::replication::{Replication, ReplicationError, Stall};
+use sea_orm::ActiveValue::Set;
 use tower::ServiceExt;
 
 use self::world::{ACCOUNTS, PASSWORD, failed_job, server_id};
-use crate::fixtures::{self, TestHub};
+use crate::{
+    entities::{Doc, source_server},
+    fixtures::{self, TestHub},
+};
 
 mod world;
 
@@ -454,6 +459,46 @@ async fn orders_are_carried_out_and_said() {
         .await;
     assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(wrong.body.contains("Nothing was saved") && wrong.body.contains("family and a size"));
+}
+
+#[tokio::test]
+async fn a_stall_says_what_happened_and_what_helps() {
+    let console = console().await;
+    let viewer = console.sign_in("viewer").await;
+    let server = server_id(1);
+    for (error, title, remedy) in [
+        (
+            ReplicationError::SnapshotsFailure,
+            "Checkpoints cannot be made",
+            "kernel log",
+        ),
+        (
+            ReplicationError::NotConverging,
+            "Replication does not converge",
+            "/etc/orglift/freeze.d",
+        ),
+        (
+            ReplicationError::UnsupportedVmConfiguration,
+            "cannot be replicated as they are",
+            "Attach the disk again",
+        ),
+    ] {
+        let stall = Stall {
+            error,
+            detail: "disk /dev/sdb is at fault".into(),
+            step: None,
+        };
+        let mut tx = console.hub.store.begin().await.unwrap();
+        let row = tx.server(&server).await.unwrap();
+        let change =
+            |row: &mut source_server::ActiveModel| row.replication = Set(Doc(Replication::Stalled(stall)));
+        tx.server_update(&row, change).await.unwrap();
+        tx.commit().await.unwrap();
+        let shown = console.get(&viewer, &format!("/servers/{server}")).await.body;
+        for said in [title, error.name(), "disk /dev/sdb is at fault", remedy] {
+            assert!(shown.contains(said), "{said}: {shown}");
+        }
+    }
 }
 
 #[tokio::test]
