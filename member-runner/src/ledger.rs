@@ -82,6 +82,8 @@ pub enum LedgerError {
     Version { path: PathBuf, version: u32 },
     #[error("{0} does not hold a number")]
     GivenUp(PathBuf),
+    #[error("the digests of disk {disk} in checkpoint {number} are damaged")]
+    Digests { number: CheckpointNumber, disk: DiskId },
     #[error("no disk {0} is in the newest checkpoint")]
     NoHead(DiskId),
 }
@@ -304,22 +306,72 @@ impl Ledger {
         Ok(())
     }
 
+    /// Keeps a checkpoint, by default the newest that can be launched, while its file is open.
+    pub fn hold(
+        &self,
+        number: Option<CheckpointNumber>,
+    ) -> Result<Option<(ObservedCheckpoint, fs::File)>, LedgerError> {
+        let found = match number {
+            None => newest_launchable(&self.checkpoints),
+            Some(number) => self.checkpoints.iter().find(|one| one.number == number),
+        };
+        let Some(checkpoint) = found else {
+            return Ok(None);
+        };
+        let path = manifest_path(&self.dir, checkpoint.number);
+        let manifest = fs::File::open(&path).map_err(context("open", &path))?;
+        // Only we remove checkpoints, and not now.
+        rustix::fs::flock(&manifest, rustix::fs::FlockOperation::LockShared)
+            .map_err(|error| context("lock", &path)(error.into()))?;
+        Ok(Some((checkpoint.clone(), manifest)))
+    }
+
+    /// The digests of a disk in a checkpoint.
+    pub fn digests_at(
+        &self,
+        number: CheckpointNumber,
+        snapshot: &ObservedSnapshot,
+    ) -> Result<Arc<DiskDigests>, LedgerError> {
+        if let Some(head) = self.head(&snapshot.disk)
+            && self.newest().is_some_and(|newest| newest.number == number)
+        {
+            return Ok(Arc::clone(&head.digests));
+        }
+        match self.read_digests(number, snapshot)? {
+            (digests, Whole::Yes) => Ok(Arc::new(digests)),
+            (_, Whole::No) => Err(LedgerError::Digests {
+                number,
+                disk: snapshot.disk.clone(),
+            }),
+        }
+    }
+
+    fn read_digests(
+        &self,
+        number: CheckpointNumber,
+        snapshot: &ObservedSnapshot,
+    ) -> Result<(DiskDigests, Whole), FileError> {
+        let mut digests = DiskDigests::of_zeros(snapshot.bytes);
+        let mut whole = true;
+        for checkpoint in self.checkpoints.iter().filter(|one| one.number <= number) {
+            match DigestChange::read(&digest_path(&self.dir, checkpoint.number, &snapshot.disk))? {
+                Kept::Change(change) => digests.apply(&change),
+                Kept::Damaged => whole = false,
+                Kept::Nothing => {}
+            }
+        }
+        whole &= digests.bytes == snapshot.bytes && digests.root() == snapshot.root;
+        Ok((digests, if whole { Whole::Yes } else { Whole::No }))
+    }
+
     fn rebuild_heads(&mut self) -> Result<Vec<DiskId>, LedgerError> {
         let mut lost = Vec::new();
         let Some(newest) = self.checkpoints.last() else {
             return Ok(lost);
         };
         for snapshot in &newest.disks {
-            let mut digests = DiskDigests::of_zeros(snapshot.bytes);
-            let mut whole = true;
-            for checkpoint in &self.checkpoints {
-                match DigestChange::read(&digest_path(&self.dir, checkpoint.number, &snapshot.disk))? {
-                    Kept::Change(change) => digests.apply(&change),
-                    Kept::Damaged => whole = false,
-                    Kept::Nothing => {}
-                }
-            }
-            if !whole || digests.bytes != snapshot.bytes || digests.root() != snapshot.root {
+            let (digests, whole) = self.read_digests(newest.number, snapshot)?;
+            if whole == Whole::No {
                 lost.push(snapshot.disk.clone());
             }
             let head = Head {
@@ -331,6 +383,13 @@ impl Ledger {
         }
         Ok(lost)
     }
+}
+
+/// Whether all digests of a disk could be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whole {
+    Yes,
+    No,
 }
 
 fn read_given_up(dir: &Path) -> Result<Option<CheckpointNumber>, LedgerError> {

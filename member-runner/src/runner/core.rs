@@ -29,6 +29,9 @@ use crate::{
 /// Sessions at a time. Each may have 16 MiB in memory.
 const SESSIONS_MAX: usize = 128;
 
+/// Inspections at a time. Each may have the digests of one disk in memory, 64 MiB for 1 TiB.
+const INSPECTIONS_MAX: usize = 8;
+
 /// Whoever is turned away more often than this between two reports is named by the last ones only.
 const TURNED_AWAY_MAX: usize = 64;
 
@@ -43,6 +46,8 @@ pub(crate) struct Core {
     pub tls: TlsAcceptor,
     /// Room for sessions.
     pub sessions: Arc<Semaphore>,
+    /// Room for inspections.
+    pub inspections: Arc<Semaphore>,
     /// Where further lanes of the open sessions come in.
     pub doors: Doors,
     servers: Mutex<BTreeMap<SourceServerId, Arc<Server>>>,
@@ -83,6 +88,7 @@ impl Core {
             desired,
             tls: TlsAcceptor::from(Arc::new(tls)),
             sessions: Arc::new(Semaphore::new(SESSIONS_MAX)),
+            inspections: Arc::new(Semaphore::new(INSPECTIONS_MAX)),
             doors: Doors::default(),
             servers: Mutex::default(),
             broken: Mutex::default(),

@@ -5,6 +5,7 @@
 //! Hello:  is it the one we know? ─▶ take the place of its earlier session ─▶ Welcome ─▶ SessionKept
 //!         ─▶ frames ─▶ staging, until either side ends it
 //! Join:   is there such a session? ─▶ Joined ─▶ one more lane of it
+//! Inspect: is there such a checkpoint? ─▶ Inspected ─▶ its digests, beside any session
 //! ```
 //!
 //! Whoever is turned away is told why, and the console names it.
@@ -44,6 +45,7 @@ use crate::{
     staging::{Staging, chain, seal, store_fault},
 };
 
+mod inspect;
 pub(crate) mod lanes;
 mod open;
 mod order;
@@ -115,6 +117,15 @@ pub(crate) async fn serve(core: Arc<Core>, tcp: TcpStream, address: SocketAddr, 
             }
             Err(refused) => Err(refuse(guest.stream, server, refused).await),
         },
+        AgentMessage::Inspect { server, checkpoint } => {
+            match inspect::open(&core, &guest, &server, checkpoint).await {
+                Ok(inspection) => {
+                    drop(place);
+                    return inspect::serve(&core, guest, inspection).await;
+                }
+                Err(refused) => Err(refuse(guest.stream, server, refused).await),
+            }
+        }
         first => match expect_hello(first) {
             Ok(hello) => welcome(&core, guest, hello).await,
             Err(error) => Err(TurnedAway {

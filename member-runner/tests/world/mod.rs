@@ -242,13 +242,18 @@ impl Agent {
         session: &SessionId,
         lane: u16,
     ) -> (Connection, Option<RunnerMessage>) {
-        let mut connection = self.dial(world.runner().data_address()).await;
         let join = AgentMessage::Join {
             server: self.id.clone(),
             session: session.clone(),
             lane,
         };
-        connection.say(&join).await;
+        self.ask(world, &join).await
+    }
+
+    /// A connection that begins with `first`, and what the runner says to that.
+    pub async fn ask(&self, world: &World, first: &AgentMessage) -> (Connection, Option<RunnerMessage>) {
+        let mut connection = self.dial(world.runner().data_address()).await;
+        connection.say(first).await;
         let answer = connection.hear().await;
         (connection, answer)
     }
