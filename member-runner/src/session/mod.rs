@@ -66,7 +66,13 @@ const MARGIN_BYTES: u64 = 64 << 20;
 /// Frames between the lanes and the session. Extents are bounded by their bytes besides.
 const FRAMES_WAITING: usize = 64;
 
-type Stream = BufReader<TlsStream<TcpStream>>;
+/// Below TLS, which reads 4 KiB at a time by itself: a system call for each would cost more than decryption.
+const WIRE_BUFFER: usize = 128 << 10;
+
+/// Above TLS: one record, so that a header is not read by itself and a payload not copied twice.
+const RECORD_BUFFER: usize = 16 << 10;
+
+type Stream = BufReader<TlsStream<BufReader<TcpStream>>>;
 
 /// Somebody who proved to be an agent.
 struct Guest {
@@ -158,7 +164,7 @@ async fn greet(
         Ok(0) | Err(_) => return Ok(None),
         Ok(_) => {}
     }
-    let tls = core.tls.accept(tcp).await;
+    let tls = core.tls.accept(BufReader::with_capacity(WIRE_BUFFER, tcp)).await;
     let tls = tls.map_err(|error| TurnedAway::unknown(format!("it failed the TLS handshake: {error}")))?;
     let leaf = tls
         .get_ref()
@@ -172,7 +178,7 @@ async fn greet(
     let Role::Agent(certified) = peer.role.clone() else {
         return Err(TurnedAway::unknown("its certificate is not an agent's"));
     };
-    let mut stream = BufReader::with_capacity(64 << 10, tls);
+    let mut stream = BufReader::with_capacity(RECORD_BUFFER, tls);
     let turned_away = |reason| TurnedAway {
         server: Some(certified.clone()),
         reason,

@@ -101,9 +101,9 @@ pub async fn read_frame(
     stream: &mut (impl AsyncRead + Unpin),
     budget: &Budget,
 ) -> Result<Received, ReadError> {
-    let mut header = [0; HEADER_LEN];
-    read_exact(stream, &mut header).await?;
-    let header = Header::decode(&header)?;
+    let header = read_exact(stream, HEADER_LEN).await?;
+    let header = header.first_chunk().expect("as many were read");
+    let header = Header::decode(header)?;
     if header.kind == Kind::Control && header.payload_len > CONTROL_LEN_MAX {
         return Err(ReadError::ControlTooLong(header.payload_len));
     }
@@ -111,8 +111,7 @@ pub async fn read_frame(
         (Kind::Extent, Ok(len)) => Some(budget.take(len).await?),
         _ => None,
     };
-    let mut payload = vec![0; header.payload_len];
-    read_exact(stream, &mut payload).await?;
+    let payload = read_exact(stream, header.payload_len).await?;
     let frame = Frame {
         kind: header.kind,
         codec: header.codec,
@@ -124,15 +123,16 @@ pub async fn read_frame(
 }
 
 /// A peer that keeps sending is alive, however slow its link is: the time-out is per read.
-async fn read_exact(stream: &mut (impl AsyncRead + Unpin), mut buf: &mut [u8]) -> Result<(), ReadError> {
-    while !buf.is_empty() {
-        let read = timeout(SILENCE_MAX, stream.read(buf)).await;
-        match read.map_err(|_| ReadError::Silent)?.map_err(ReadError::Io)? {
-            0 => return Err(ReadError::Closed),
-            n => buf = &mut buf[n..],
+async fn read_exact(stream: &mut (impl AsyncRead + Unpin), len: usize) -> Result<Vec<u8>, ReadError> {
+    let mut bytes = Vec::with_capacity(len);
+    let mut rest = stream.take(len as u64);
+    while bytes.len() < len {
+        let read = timeout(SILENCE_MAX, rest.read_buf(&mut bytes)).await;
+        if read.map_err(|_| ReadError::Silent)?.map_err(ReadError::Io)? == 0 {
+            return Err(ReadError::Closed);
         }
     }
-    Ok(())
+    Ok(bytes)
 }
 
 /// Reads the frames of a lane until it ends; the reason is the last thing sent.
