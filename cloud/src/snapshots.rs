@@ -8,8 +8,10 @@
 //! A committed snapshot never changes. A block that it was not given is its parent's; without a
 //! parent, zeros. What was not committed is nothing: after a crash, callers abandon and start anew.
 
+use std::path::PathBuf;
+
 use async_trait::async_trait;
-use domain::disk::DiskId;
+use domain::{digest::Digest, disk::DiskId};
 
 use crate::control::Tags;
 
@@ -55,12 +57,25 @@ pub enum StoreError {
     },
     #[error("block {block} is not within snapshot {id}")]
     OutOfRange { id: SnapshotId, block: u64 },
-    #[error("snapshot {id} is damaged: {detail}")]
-    Damaged { id: SnapshotId, detail: String },
+    /// One block cannot be had. Others can.
+    #[error("block {block} of snapshot {id} is damaged in {file}: {detail}")]
+    Damaged {
+        id: SnapshotId,
+        block: u64,
+        file: PathBuf,
+        detail: String,
+    },
+    /// Nothing that only this index tells of can be had: it is not known which blocks its snapshot holds.
+    #[error("snapshot {id} cannot be read: its index {file} is damaged: {detail}")]
+    DamagedIndex {
+        id: SnapshotId,
+        file: PathBuf,
+        detail: String,
+    },
     #[error("cannot {operation} the snapshot store {path}")]
     Store {
         operation: &'static str,
-        path: std::path::PathBuf,
+        path: PathBuf,
         #[source]
         source: std::io::Error,
     },
@@ -79,17 +94,22 @@ pub trait SnapshotStore: Send + Sync + std::fmt::Debug {
     async fn start(&self, spec: &SnapshotSpec) -> Result<SnapshotId, StoreError>;
 
     /// Writes one whole block; the last of a disk may be shorter. Zeros are data like any other: with a
-    /// parent, leaving them out would show the parent's block.
-    async fn put(&self, id: &SnapshotId, block: u64, data: Vec<u8>) -> Result<(), StoreError>;
+    /// parent, leaving them out would show the parent's block. `digest` is the block's BLAKE3, by which
+    /// every read will know it: it is taken from the caller, who has it, and not computed again. A block
+    /// is put or read by one at a time.
+    async fn put(&self, id: &SnapshotId, block: u64, data: Vec<u8>, digest: Digest)
+    -> Result<(), StoreError>;
 
     /// Makes everything put so far durable and the snapshot immutable. Repeating it is no error.
     async fn commit(&self, id: &SnapshotId) -> Result<(), StoreError>;
 
-    /// Reads one whole block as the snapshot shows it. Open snapshots can be read, too.
+    /// Reads one whole block as the snapshot shows it: what was put, or [`StoreError::Damaged`]. Open
+    /// snapshots can be read, too.
     async fn read(&self, id: &SnapshotId, block: u64) -> Result<Vec<u8>, StoreError>;
 
     /// Folds `id` into its only child, which then has `id`'s parent; `id` is gone. Both must be
-    /// committed. A crash in between leaves either both or the child alone.
+    /// committed. A crash in between leaves either both or the child alone. A damaged block stays
+    /// damaged, unless the child holds a good one, which hides it.
     async fn merge_into_child(&self, id: &SnapshotId, child: &SnapshotId) -> Result<(), StoreError>;
 
     /// Deletes a snapshot that nothing is based on, open or committed. One that is gone is no error.

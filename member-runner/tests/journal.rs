@@ -24,6 +24,7 @@ use domain::{
         CheckpointKind::{Launchable, Partial},
         CheckpointNumber,
     },
+    digest::Digest,
     disk::{BLOCK_LEN, Disk},
 };
 use member_runner::export::Which;
@@ -80,9 +81,15 @@ impl SnapshotStore for Halting {
         self.inner.start(spec).await
     }
 
-    async fn put(&self, id: &SnapshotId, block: u64, data: Vec<u8>) -> Result<(), StoreError> {
+    async fn put(
+        &self,
+        id: &SnapshotId,
+        block: u64,
+        data: Vec<u8>,
+        digest: Digest,
+    ) -> Result<(), StoreError> {
         self.pass().await;
-        self.inner.put(id, block, data).await
+        self.inner.put(id, block, data, digest).await
     }
 
     async fn commit(&self, id: &SnapshotId) -> Result<(), StoreError> {

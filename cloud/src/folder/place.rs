@@ -403,6 +403,10 @@ impl InCall<'_> {
                 account: self.place.account.clone(),
                 what: id.to_string(),
             },
+            // It will be as damaged the next time.
+            damaged @ (StoreError::Damaged { .. } | StoreError::DamagedIndex { .. }) => {
+                self.rejected(damaged.to_string())
+            }
             other => CloudError::Unknown {
                 call: self.call.name(),
                 account: self.place.account.clone(),

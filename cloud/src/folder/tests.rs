@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     control::{ImageDisk, InstanceState, ResourceKind, SERVER_TAG, TOKEN_TAG, Tags},
-    layers::LayerStore,
+    layers::{LayerStore, view::digest_of},
     snapshots::{SnapshotSpec, SnapshotStore},
 };
 
@@ -68,7 +68,9 @@ async fn account() -> Account {
         tags: tags(),
     };
     let snapshot = store.start(&spec).await.unwrap();
-    store.put(&snapshot, 1, vec![7; BLOCK_LEN]).await.unwrap();
+    let block = vec![7; BLOCK_LEN];
+    let digest = digest_of(&block);
+    store.put(&snapshot, 1, block, digest).await.unwrap();
     store.commit(&snapshot).await.unwrap();
     Account {
         _folder: folder,
@@ -263,6 +265,25 @@ async fn an_image_needs_snapshots_that_are_there_and_complete() {
         .await
         .unwrap_err();
     assert!(matches!(refused, CloudError::Rejected { .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn a_damaged_snapshot_is_not_launched() {
+    let account = account().await;
+    let image = account.image().await;
+    let snapshots = account.cloud.place(&account.place).snapshots();
+    let file = snapshots.join(format!("{}.data", account.snapshot));
+    let data = std::fs::OpenOptions::new().write(true).open(&file).unwrap();
+    data.write_all_at(b"?", BLOCK_LEN as u64 + 9).unwrap();
+    let spec = Account::instance_spec("damaged", &image);
+    let refused = account.cloud.launch_instance(&account.place, &spec).await;
+    let refused = refused.unwrap_err();
+    assert!(matches!(refused, CloudError::Rejected { .. }), "{refused}");
+    assert!(
+        refused.to_string().contains(&file.display().to_string()),
+        "{refused}"
+    );
+    assert_eq!(account.found("damaged").await, None);
 }
 
 #[tokio::test]

@@ -1,33 +1,42 @@
-//! The index of a layer: what it is based on, and which blocks it holds.
+//! The index of a layer: what it is based on, which blocks it holds, and their digests.
 //!
 //! ```text
 //! offset  size  field
-//!      0     8  "ORGLAYR1"
+//!      0     8  "ORGLAYR2"
 //!      8     4  n: length of the header, little-endian
 //!     12     n  header, JSON
-//! 12 + n     …  one bit per block, least significant first: the data file holds it
+//! 12 + n    32  BLAKE3 of everything before
+//!      …     …  one bit per block, least significant first, in words of 8 bytes: the data file holds it
+//!      …    32  BLAKE3 of each block that is held, in their order
 //!    end    32  BLAKE3 of everything before
 //! ```
 //!
 //! An index is replaced as a whole, by rename. The rename that brings it into being is the commit of
-//! its snapshot.
+//! its snapshot. The header can be read alone: digests of a whole TiB are 64 MiB.
 
 use std::{
     fs,
-    io::{self, Write},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
 };
 
 use domain::disk::{DiskId, block_count};
 use serde::{Deserialize, Serialize};
 
+use super::held::Held;
 use crate::{
     control::Tags,
     snapshots::{SnapshotId, StoreError},
 };
 
-const MAGIC: &[u8; 8] = b"ORGLAYR1";
+const MAGIC: &[u8; 8] = b"ORGLAYR2";
 const CHECKSUM_LEN: usize = 32;
+/// What comes before the header: the magic and its length.
+const PREFIX_LEN: usize = 12;
+/// A header is a few hundred bytes, and what tags a caller gives it.
+const HEADER_LEN_MAX: usize = 1 << 20;
+
+const CUT_SHORT: &str = "it is cut short";
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Header {
@@ -53,103 +62,122 @@ pub(super) enum Standing {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Index {
     pub header: Header,
-    pub held: BlockSet,
+    pub held: Held,
 }
 
-/// Which blocks of a disk a layer holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct BlockSet(Vec<u8>);
-
-impl BlockSet {
-    pub fn empty(bytes: u64) -> Self {
-        Self(vec![0; Self::stored_len(bytes)])
-    }
-
-    pub fn contains(&self, block: u64) -> bool {
-        let Ok(byte) = usize::try_from(block / 8) else {
-            return false;
+impl Header {
+    /// The header alone of the index that `file`, which is at `path`, holds for snapshot `id`.
+    pub fn read(id: &SnapshotId, path: &Path, file: &fs::File) -> Result<Self, StoreError> {
+        let mut bytes = Vec::with_capacity(PREFIX_LEN);
+        let read = |len: usize, bytes: &mut Vec<u8>| {
+            let mut part = file.take(len as u64);
+            part.read_to_end(bytes).map_err(unreadable(id))
         };
-        self.0.get(byte).is_some_and(|bits| bits >> (block % 8) & 1 == 1)
+        read(PREFIX_LEN, &mut bytes)?;
+        // What is too short or too long is found out by decoding it.
+        if let Some(len) = header_len(&bytes).filter(|len| *len <= HEADER_LEN_MAX) {
+            read(len + CHECKSUM_LEN, &mut bytes)?;
+        }
+        match Self::decode(&bytes) {
+            Ok((header, _)) => Ok(header),
+            Err(detail) => Err(damaged(id, path, detail)),
+        }
     }
 
-    /// `block` must lie within the disk.
-    pub fn insert(&mut self, block: u64) {
-        let byte = usize::try_from(block / 8).expect("a block of the disk");
-        self.0[byte] |= 1 << (block % 8);
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = u64> {
-        (0_u64..).zip(&self.0).flat_map(|(at, bits)| {
-            (0..8)
-                .filter(move |bit| bits >> bit & 1 == 1)
-                .map(move |bit| at * 8 + bit)
-        })
-    }
-
-    fn stored_len(bytes: u64) -> usize {
-        usize::try_from(block_count(bytes).div_ceil(8)).expect("64 TiB of disk make 16 MiB of bits")
-    }
-}
-
-impl Index {
-    pub fn encode(&self) -> Vec<u8> {
-        let header = serde_json::to_vec(&self.header).expect("a header's keys are text");
+    fn encode(&self) -> Vec<u8> {
+        let header = serde_json::to_vec(self).expect("a header's keys are text");
         let len = u32::try_from(header.len()).expect("a header is a few hundred bytes");
         let mut out = MAGIC.to_vec();
         out.extend_from_slice(&len.to_le_bytes());
         out.extend_from_slice(&header);
-        out.extend_from_slice(&self.held.0);
-        let checksum = *blake3::hash(&out).as_bytes();
-        out.extend_from_slice(&checksum);
+        append_checksum(&mut out);
         out
     }
 
+    /// The header, and what comes after it.
+    fn decode(bytes: &[u8]) -> Result<(Self, &[u8]), &'static str> {
+        if !bytes.starts_with(MAGIC) {
+            return Err("it is not of a version that is known");
+        }
+        let len = header_len(bytes).ok_or(CUT_SHORT)?;
+        let (head, rest) = bytes.split_at_checked(PREFIX_LEN + len).ok_or(CUT_SHORT)?;
+        let (checksum, rest) = rest.split_first_chunk::<CHECKSUM_LEN>().ok_or(CUT_SHORT)?;
+        if blake3::hash(head) != *checksum {
+            return Err("the checksum of its header does not match");
+        }
+        let header = serde_json::from_slice(&head[PREFIX_LEN..]);
+        Ok((header.map_err(|_| "its header cannot be read")?, rest))
+    }
+}
+
+fn header_len(bytes: &[u8]) -> Option<usize> {
+    let len = bytes.get(MAGIC.len()..)?.first_chunk()?;
+    Some(u32::from_le_bytes(*len) as usize)
+}
+
+impl Index {
+    pub fn encode(&self) -> Vec<u8> {
+        encode(&self.header, &self.held)
+    }
+
     fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
-        let (body, checksum) = bytes
-            .split_last_chunk::<CHECKSUM_LEN>()
-            .ok_or("its index is cut short")?;
-        if blake3::hash(body) != *checksum {
-            return Err("the checksum of its index does not match");
+        let (header, rest) = Header::decode(bytes)?;
+        let (held, checksum) = rest.split_last_chunk::<CHECKSUM_LEN>().ok_or(CUT_SHORT)?;
+        if blake3::hash(&bytes[..bytes.len() - CHECKSUM_LEN]) != *checksum {
+            return Err("its checksum does not match");
         }
-        let body = body
-            .strip_prefix(MAGIC)
-            .ok_or("its index is of an unknown version")?;
-        let (len, body) = body.split_first_chunk().ok_or("its index is cut short")?;
-        let len = u32::from_le_bytes(*len) as usize;
-        let (header, held) = body.split_at_checked(len).ok_or("its index is cut short")?;
-        let header: Header =
-            serde_json::from_slice(header).map_err(|_| "the header of its index is damaged")?;
-        if held.len() != BlockSet::stored_len(header.bytes) {
-            return Err("its index has another size than its disk");
-        }
-        Ok(Self {
-            header,
-            held: BlockSet(held.to_vec()),
-        })
+        let held = Held::decode(held, block_count(header.bytes));
+        let held = held.ok_or("it is not one of its disk")?;
+        Ok(Self { header, held })
     }
 
-    /// Reads the index that `file` of snapshot `id` holds.
-    pub fn read(id: &SnapshotId, file: &mut fs::File) -> Result<Self, StoreError> {
+    /// Reads the index that `file`, which is at `path`, holds for snapshot `id`.
+    pub fn read(id: &SnapshotId, path: &Path, mut file: &fs::File) -> Result<Self, StoreError> {
         let mut bytes = Vec::new();
-        io::Read::read_to_end(file, &mut bytes).map_err(|source| StoreError::Io {
-            operation: "read the index of",
-            id: id.clone(),
-            source,
-        })?;
-        Self::decode(&bytes).map_err(|detail| StoreError::Damaged {
-            id: id.clone(),
-            detail: detail.to_owned(),
-        })
+        file.read_to_end(&mut bytes).map_err(unreadable(id))?;
+        Self::decode(&bytes).map_err(|detail| damaged(id, path, detail))
     }
 
-    /// Replaces the index of `id`, durably and at once or not at all.
     pub fn write(&self, dir: &Path, id: &SnapshotId) -> io::Result<()> {
-        let draft = dir.join(format!("{id}.index{DRAFT_SUFFIX}"));
-        let mut file = fs::File::create(&draft)?;
-        file.write_all(&self.encode())?;
-        file.sync_all()?;
-        fs::rename(&draft, index_path(dir, id))?;
-        sync_dir(dir)
+        replace(dir, id, &self.encode())
+    }
+}
+
+pub(super) fn encode(header: &Header, held: &Held) -> Vec<u8> {
+    let mut out = header.encode();
+    held.encode(block_count(header.bytes), &mut out);
+    append_checksum(&mut out);
+    out
+}
+
+fn append_checksum(out: &mut Vec<u8>) {
+    let checksum = *blake3::hash(out).as_bytes();
+    out.extend_from_slice(&checksum);
+}
+
+/// Replaces the index of `id` by an encoded one, durably and at once or not at all.
+pub(super) fn replace(dir: &Path, id: &SnapshotId, index: &[u8]) -> io::Result<()> {
+    let draft = dir.join(format!("{id}.index{DRAFT_SUFFIX}"));
+    let mut file = fs::File::create(&draft)?;
+    file.write_all(index)?;
+    file.sync_all()?;
+    fs::rename(&draft, index_path(dir, id))?;
+    sync_dir(dir)
+}
+
+fn unreadable(id: &SnapshotId) -> impl Fn(io::Error) -> StoreError {
+    move |source| StoreError::Io {
+        operation: "read the index of",
+        id: id.clone(),
+        source,
+    }
+}
+
+fn damaged(id: &SnapshotId, path: &Path, detail: &str) -> StoreError {
+    StoreError::DamagedIndex {
+        id: id.clone(),
+        file: path.to_owned(),
+        detail: detail.to_owned(),
     }
 }
 
@@ -173,15 +201,18 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use domain::disk::BLOCK_LEN;
+    use domain::{
+        digest::{DIGEST_LEN, Digest},
+        disk::BLOCK_LEN,
+    };
     use proptest::prelude::*;
 
     use super::*;
 
     fn index(bytes: u64, blocks: &[u64]) -> Index {
-        let mut held = BlockSet::empty(bytes);
+        let mut held = Held::default();
         for block in blocks {
-            held.insert(*block);
+            held.insert(*block, Digest([block.to_le_bytes()[0]; DIGEST_LEN]));
         }
         let header = Header {
             parent: Some(SnapshotId("snap-00000000000000001".into())),
@@ -211,7 +242,7 @@ mod tests {
             let blocks: Vec<_> = blocks.into_iter().collect();
             let made = index(300 * BLOCK_LEN as u64, &blocks);
             let read = Index::decode(&made.encode()).unwrap();
-            prop_assert_eq!(read.held.iter().collect::<Vec<_>>(), blocks);
+            prop_assert_eq!(read.held.iter().map(|(block, _)| block).collect::<Vec<_>>(), blocks);
             prop_assert_eq!(read, made);
         }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! PATH/snap-….data    sparse; each block at its natural offset
-//! PATH/snap-….index   what the layer is based on and which blocks it holds: a committed snapshot
+//! PATH/snap-….index   what the layer is based on, which blocks it holds, their digests: a committed snapshot
 //! PATH/snap-….open    the same of a snapshot that is not committed, without blocks
 //! PATH/limit          optional: the bytes that all files together may take up
 //! ```
@@ -20,20 +20,22 @@ use std::{
 };
 
 use async_trait::async_trait;
+use domain::digest::Digest;
 
 use crate::snapshots::{SnapshotId, SnapshotInfo, SnapshotSpec, SnapshotStore, StoreError};
 
+mod held;
 mod index;
 mod merge;
 mod space;
 #[cfg(test)]
 mod tests;
-mod view;
+pub(crate) mod view;
 mod writer;
 
 pub use space::LIMIT_FILE;
 
-use index::{Index, Standing};
+use index::{Header, Standing, index_path};
 use space::Space;
 use view::{View, absent};
 use writer::{OpenLayer, Writer, is_snapshot_id, parse_name, store_error};
@@ -101,6 +103,12 @@ impl LayerStore {
 
     /// What is known of one snapshot, open or committed.
     pub fn info(&self, id: &SnapshotId) -> Result<SnapshotInfo, StoreError> {
+        check_id(id)?;
+        let path = index_path(&self.shared.dir, id);
+        if let Some(file) = absent(fs::File::open(&path)).map_err(store_error("read", &path))? {
+            // One that is damaged is there all the same.
+            Header::read(id, &path, &file)?;
+        }
         let found = self.list_now()?.into_iter().find(|info| info.id == *id);
         found.ok_or_else(|| StoreError::NotFound(id.clone()))
     }
@@ -121,11 +129,12 @@ impl LayerStore {
         let dir = &self.shared.dir;
         check_id(id)?;
         let view = View::load(dir, id)?;
-        view.copy_to(file, progress)?;
+        let copied = view.copy_to(file, progress);
+        // What was merged into a child looks damaged from then on.
         if !view.still_exists(dir)? {
             return Err(StoreError::NotFound(id.clone()));
         }
-        Ok(())
+        copied
     }
 
     /// Every snapshot in the store, open ones included.
@@ -181,7 +190,13 @@ impl SnapshotStore for LayerStore {
         .await
     }
 
-    async fn put(&self, id: &SnapshotId, block: u64, data: Vec<u8>) -> Result<(), StoreError> {
+    async fn put(
+        &self,
+        id: &SnapshotId,
+        block: u64,
+        data: Vec<u8>,
+        digest: Digest,
+    ) -> Result<(), StoreError> {
         let layer = self.shared.open_layer(id, "write to")?;
         self.blocking(move |shared| {
             layer.check(block, data.len())?;
@@ -189,7 +204,7 @@ impl SnapshotStore for LayerStore {
             if !fits.map_err(store_error("measure", &shared.dir))? {
                 return Err(StoreError::Full);
             }
-            layer.put(block, &data)
+            layer.put(block, &data, digest)
         })
         .await
     }
@@ -308,9 +323,10 @@ impl Shared {
         }
         loop {
             let view = self.view_of(id)?;
-            let data = view.read(block)?;
+            let read = view.read(block);
+            // What was merged into a child looks damaged from then on.
             if view.still_exists(&self.dir)? {
-                return Ok(data);
+                return read;
             }
             *self.view.lock().expect("no panic while it was held") = None;
         }
@@ -337,14 +353,18 @@ impl Shared {
             let Some((id, committed)) = name.to_str().and_then(parse_name) else {
                 continue;
             };
-            let file = absent(fs::File::open(self.dir.join(&name))).map_err(wrong("read"))?;
-            let Some(mut file) = file else { continue };
-            match Index::read(&id, &mut file) {
-                Ok(index) if committed || !headers.contains_key(&id) => {
-                    headers.insert(id, (index.header, committed));
+            let path = self.dir.join(&name);
+            let file = absent(fs::File::open(&path)).map_err(wrong("read"))?;
+            let Some(file) = file else { continue };
+            match Header::read(&id, &path, &file) {
+                Ok(header) if committed || !headers.contains_key(&id) => {
+                    headers.insert(id, (header, committed));
                 }
                 Ok(_) => {}
-                Err(error) if committed => return Err(error),
+                // One that cannot be read must not hide the others.
+                Err(error) if committed => {
+                    tracing::error!(snapshot = %id, %error, "a committed snapshot is not listed");
+                }
                 // A start that did not get far enough to be anything.
                 Err(error) => tracing::debug!(%error, "an open snapshot is not listed"),
             }

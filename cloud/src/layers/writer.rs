@@ -4,19 +4,23 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
     os::unix::fs::FileExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Mutex, RwLock},
 };
 
-use domain::disk::{BLOCK_LEN, block_count, block_len};
+use domain::{
+    digest::Digest,
+    disk::{BLOCK_LEN, block_count, block_len},
+};
 
 use super::{
+    held::Held,
     index::{
-        BlockSet, DATA_SUFFIX, DRAFT_SUFFIX, Header, INDEX_SUFFIX, Index, OPEN_SUFFIX, Standing, index_path,
-        open_path, sync_dir,
+        self, DATA_SUFFIX, DRAFT_SUFFIX, Header, INDEX_SUFFIX, OPEN_SUFFIX, Standing, index_path, open_path,
+        sync_dir,
     },
     space::is_full,
-    view::{Layer, View, absent, is_zero, read_through},
+    view::{Chain, View, Wanted, absent, is_zero},
 };
 use crate::snapshots::{SnapshotId, SnapshotSpec, StoreError};
 
@@ -63,9 +67,10 @@ impl State {
 pub(super) struct OpenLayer {
     id: SnapshotId,
     header: Header,
-    data: fs::File,
-    parents: Vec<Layer>,
-    held: Mutex<BlockSet>,
+    file: fs::File,
+    path: PathBuf,
+    parents: Chain,
+    held: Mutex<Held>,
     /// Puts hold it shared, so that a commit waits for them.
     phase: RwLock<Phase>,
 }
@@ -124,9 +129,14 @@ impl Writer {
         let parents = match &spec.parent {
             Some(parent) => {
                 self.committed(parent, "base a snapshot on")?;
-                View::load(dir, parent)?.layers
+                match View::load(dir, parent) {
+                    Ok(view) => view.chain,
+                    // What is put hides the damage.
+                    Err(StoreError::DamagedIndex { file, detail, .. }) => Chain::lost(file, detail),
+                    Err(other) => return Err(other),
+                }
             }
-            None => Vec::new(),
+            None => Chain::default(),
         };
         let id = SnapshotId(format!("snap-{:017x}", rand::random::<u128>() & ((1 << 68) - 1)));
         let header = Header {
@@ -137,16 +147,16 @@ impl Writer {
             data: format!("{id}{DATA_SUFFIX}"),
             standing: Standing::Whole,
         };
-        let held = BlockSet::empty(spec.bytes);
-        let index = Index { header, held };
+        let held = Held::default();
+        let path = dir.join(&header.data);
         let made = || {
             // Names the data file before it exists, so that tidying knows whose it is.
-            fs::write(open_path(dir, &id), index.encode())?;
-            let data = fs::File::create_new(dir.join(&index.header.data))?;
-            data.set_len(spec.bytes)?;
-            Ok(data)
+            fs::write(open_path(dir, &id), index::encode(&header, &held))?;
+            let file = fs::File::create_new(&path)?;
+            file.set_len(spec.bytes)?;
+            Ok(file)
         };
-        let data = made().map_err(io_error("start", &id))?;
+        let file = made().map_err(io_error("start", &id))?;
         let known = Known {
             parent: spec.parent.clone(),
             state: State::Open,
@@ -154,10 +164,11 @@ impl Writer {
         self.known.insert(id.clone(), known);
         Ok(OpenLayer {
             id,
-            header: index.header,
-            data,
+            header,
+            file,
+            path,
             parents,
-            held: Mutex::new(index.held),
+            held: Mutex::new(held),
             phase: RwLock::new(Phase::Writing),
         })
     }
@@ -248,7 +259,7 @@ impl OpenLayer {
         Ok(())
     }
 
-    pub fn put(&self, block: u64, data: &[u8]) -> Result<(), StoreError> {
+    pub fn put(&self, block: u64, data: &[u8], digest: Digest) -> Result<(), StoreError> {
         let phase = self.phase.read().expect("no panic while it was held");
         self.expect_writing(*phase, "write to")?;
         let at = block * BLOCK_LEN as u64;
@@ -256,42 +267,41 @@ impl OpenLayer {
         let written = match (is_zero(data), held_before) {
             // A hole reads as zeros and takes up nothing.
             (true, false) => Ok(()),
-            (true, true) => punch(&self.data, at, data),
-            (false, _) => self.data.write_all_at(data, at),
+            (true, true) => punch(&self.file, at, data),
+            (false, _) => self.file.write_all_at(data, at),
         };
         written.map_err(io_error("write to", &self.id))?;
-        self.held().insert(block);
+        self.held().insert(block, digest);
         Ok(())
     }
 
     pub fn read(&self, block: u64) -> Result<Vec<u8>, StoreError> {
         self.check(block, block_len(block, self.header.bytes))?;
         let bytes = self.header.bytes;
-        let read = if self.held().contains(block) {
-            let mut data = vec![0; block_len(block, bytes)];
-            self.data
-                .read_exact_at(&mut data, block * BLOCK_LEN as u64)
-                .map(|()| data)
-        } else {
-            read_through(&self.parents, bytes, block)
-        };
-        read.map_err(io_error("read", &self.id))
+        let held = self.held().get(block);
+        match held {
+            Some(digest) => Wanted {
+                id: &self.id,
+                block,
+                len: block_len(block, bytes),
+                digest,
+            }
+            .read(&self.file, &self.path),
+            None => self.parents.read(&self.id, bytes, block),
+        }
     }
 
-    /// Makes it durable. The rename within [`Index::write`] is the commit.
+    /// Makes it durable. The rename within [`index::replace`] is the commit.
     pub fn commit(&self, dir: &Path) -> Result<(), StoreError> {
         let mut phase = self.phase.write().expect("no panic while it was held");
         if *phase == Phase::Committed {
             return Ok(());
         }
         self.expect_writing(*phase, "commit")?;
-        let index = Index {
-            header: self.header.clone(),
-            held: self.held().clone(),
-        };
+        let index = index::encode(&self.header, &self.held());
         let done = || {
-            self.data.sync_data()?;
-            index.write(dir, &self.id)
+            self.file.sync_data()?;
+            index::replace(dir, &self.id, &index)
         };
         done().map_err(io_error("commit", &self.id))?;
         *phase = Phase::Committed;
@@ -325,7 +335,7 @@ impl OpenLayer {
         })
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, BlockSet> {
+    fn held(&self) -> std::sync::MutexGuard<'_, Held> {
         self.held.lock().expect("no panic while it was held")
     }
 }
@@ -343,9 +353,9 @@ pub(super) fn punch(file: &fs::File, at: u64, zeros: &[u8]) -> io::Result<()> {
 pub(super) fn remove_files(dir: &Path, id: &SnapshotId) -> io::Result<()> {
     let mut data = BTreeSet::new();
     for path in [index_path(dir, id), open_path(dir, id)] {
-        if let Some(mut file) = absent(fs::File::open(&path))? {
-            if let Ok(index) = Index::read(id, &mut file) {
-                data.insert(index.header.data);
+        if let Some(file) = absent(fs::File::open(&path))? {
+            if let Ok(header) = Header::read(id, &path, &file) {
+                data.insert(header.data);
             }
             fs::remove_file(&path)?;
         }
@@ -380,9 +390,10 @@ fn tidy(dir: &Path) -> Result<BTreeMap<SnapshotId, Known>, StoreError> {
                 absent(fs::remove_file(dir.join(&name))).map_err(wrong("tidy"))?;
                 continue;
             }
-            let mut file = fs::File::open(dir.join(&name)).map_err(wrong("read"))?;
-            let (parent, state) = match Index::read(&id, &mut file) {
-                Ok(Index { header, .. }) => {
+            let path = dir.join(&name);
+            let file = fs::File::open(&path).map_err(wrong("read"))?;
+            let (parent, state) = match Header::read(&id, &path, &file) {
+                Ok(header) => {
                     named.insert(id.clone(), header.data);
                     let state = match header.standing {
                         Standing::Absorbed { into } => State::Absorbed { into },

@@ -117,7 +117,7 @@ async fn write(
     if shown == Some(digest) {
         return Ok(Written { key, digest: None });
     }
-    let put = store.put(open, key.block, data).await;
+    let put = store.put(open, key.block, data, digest).await;
     put.map_err(|error| store_fault(&error))?;
     Ok(Written {
         key,
