@@ -24,7 +24,7 @@ pub struct RunnerSettings {
 }
 
 /// Where the runner listens; kept over restarts, because agents know it.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listening {
     pub data: SocketAddr,
     pub enrol: SocketAddr,
@@ -108,8 +108,12 @@ impl Runner {
             self.dir.join("log.txt"),
         );
         let mut process = Process::start(&self.programs, Program::Runner, &name, &log, args, env)?;
+        let kept = self.listening;
         self.listening = listening(&mut process, &self.dir).await?;
         self.process = Some(process);
+        if self.listening == kept {
+            return Ok(());
+        }
         write_json(&self.dir.join("lab.json"), &self.listening)
     }
 
