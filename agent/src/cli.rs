@@ -10,7 +10,9 @@ use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    check,
     checkpoint::{guard, trial::Trial, watch},
+    disks::Roots,
     install,
     layout::{DEFAULT_DIR, Layout},
     own_writes, run,
@@ -66,6 +68,12 @@ enum Command {
     /// Stands by to thaw what the agent that started this has frozen.
     #[command(hide = true, name = guard::SUBCOMMAND)]
     Guard,
+    /// Says of each disk whether its changes can be tracked, or why it would be rescanned.
+    Check {
+        /// The disks to look at; all physical ones if none is named.
+        #[arg(value_name = "PATH")]
+        devices: Vec<PathBuf>,
+    },
     /// Stops the agent and removes its identity and state. Disconnect the server in the console, too.
     Uninstall,
 }
@@ -171,6 +179,10 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Guard => watch::run(),
+        Command::Check { devices } => {
+            print!("{}", check::check(&Roots::default(), &devices)?);
+            Ok(())
+        }
         Command::Uninstall => {
             if uninstall::uninstall(&layout)? {
                 println!("The Orglift agent was removed from this server.");

@@ -11,13 +11,14 @@
 //! - [`session`]: one connection to the runner, from Hello to Goodbye.
 //! - [`run`]: sessions one after the other, for ever.
 //! - [`own_writes`]: the log and the status, which wait while file systems are frozen.
-//! - [`install`], [`status`], [`uninstall`]: what people call.
+//! - [`install`], [`check`], [`status`], [`uninstall`]: what people call.
 //! - [`layout`], [`config`], [`machine`]: the folder with the agent's state, and what it tells of the
 //!   server.
 //!
 //! The agent never writes to a disk that it replicates.
 
 pub mod changes;
+pub mod check;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;

@@ -179,3 +179,39 @@ impl Assembler {
         self.code
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In the bytes that `bpf_asm` and compilers write.
+    #[test]
+    fn instructions_are_those_of_the_instruction_set() {
+        let mut a = Assembler::default();
+        let (back, out) = (a.label(), a.label());
+        a.here(back);
+        a.load(Size::U8, Reg::R1, Reg::R6, 34);
+        a.jump_if(If::Equal, Reg::R1, From::Number(0x52), out);
+        a.set_map(Reg::R2, 7);
+        a.alu(Alu::ShiftRight, Reg::R7, From::Reg(Reg::R1));
+        a.store(Size::U64, Reg::R10, -8, Reg::R7);
+        a.atomic(Atomic::Or, Reg::R0, 0, Reg::R3);
+        a.call(MAP_LOOKUP);
+        a.jump(back);
+        a.here(out);
+        a.exit();
+        let expected: [u64; 10] = [
+            0x0000_0000_0022_6171,
+            0x0000_0052_0007_0115,
+            0x0000_0007_0000_1218,
+            0,
+            0x0000_0000_0000_177f,
+            0x0000_0000_fff8_7a7b,
+            0x0000_0040_0000_30db,
+            0x0000_0001_0000_0085,
+            0x0000_0000_fff7_0005,
+            0x0000_0000_0000_0095,
+        ];
+        assert_eq!(a.finish(), expected);
+    }
+}

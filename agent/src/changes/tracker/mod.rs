@@ -117,6 +117,15 @@ struct Share {
     memory: u64,
 }
 
+impl Share {
+    fn of(geometry: layout::Geometry) -> Self {
+        Self {
+            disk_len: geometry.disk_len,
+            memory: geometry.memory(),
+        }
+    }
+}
+
 impl Tracker {
     pub fn start(roots: &Roots) -> Result<Self, Unavailable> {
         let bits = Self::start_with(roots, Marks::Bits, Lies::None);
@@ -247,11 +256,13 @@ impl Inner {
             })?;
         let free = shares.0.iter_mut().zip(0..).find(|(share, _)| share.is_none());
         let (share, slot) = free.ok_or(Unavailable::TooMany { most: SLOTS })?;
-        *share = Some(Share {
-            disk_len,
-            memory: geometry.memory(),
-        });
+        *share = Some(Share::of(geometry));
         Ok((slot, geometry))
+    }
+
+    /// Notes what a disk that was resized uses now.
+    fn enter_share(&self, slot: u32, geometry: layout::Geometry) {
+        self.shares().0[slot as usize] = Some(Share::of(geometry));
     }
 
     /// Gives a slot back. No program may know it any longer.

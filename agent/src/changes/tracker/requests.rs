@@ -103,3 +103,21 @@ fn entries(table: &Words, slot: u32) -> &[std::sync::atomic::AtomicU64] {
     let first = slot as usize * ENTRIES_PER_SLOT;
     &table[first..first + ENTRIES_PER_SLOT]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_has_room_for_the_largest_disk_and_the_longest_request() {
+        let (sector, sectors) = ((1_u64 << SECTOR_BITS) - 1, (1_u64 << LEN_BITS) - 1);
+        let generation = (0..15).fold(Generation::default(), |generation, _| generation.next());
+        let request = Request {
+            entry: generation.in_place() | sector << LEN_BITS | sectors,
+        };
+        let bytes = sector * SECTOR_LEN..(sector + sectors) * SECTOR_LEN;
+        assert_eq!((request.bytes(), request.sectors()), (bytes, sectors));
+        assert_eq!(request.generation(), generation);
+        assert_eq!(generation.next(), Generation::default());
+    }
+}

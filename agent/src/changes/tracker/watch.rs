@@ -263,6 +263,7 @@ impl Watch {
         let disk_len = self.devices.bytes()?;
         if disk_len != self.geometry.disk_len {
             self.geometry.disk_len = disk_len;
+            self.tracker.enter_share(self.slot, self.geometry);
             self.maps = [MarkMap::new(self.geometry)?, MarkMap::new(self.geometry)?];
             self.carried.clear();
         }
