@@ -47,8 +47,8 @@ const WRITE_LEN: usize = 1 << 20;
 /// one journal is being merged.
 const BYTES_MAX: u64 = 1 << 30;
 
-/// As many pieces as the index holds, in about 64 MiB of memory.
-const PIECES_MAX: usize = 1 << 20;
+/// As many chunks of 4 KiB as that are. The index has them in about 50 MiB.
+const PIECES_MAX: usize = 1 << 18;
 
 /// A block of one of the disks of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -537,6 +537,22 @@ mod tests {
         let (pieces, blocks) = journal.into_blocks();
         let spans = blocks.into_values().next().unwrap();
         assert!(pieces.apply(spans[0], &mut vec![0; BLOCK_LEN]).is_err());
+    }
+
+    #[test]
+    fn a_full_file_system_is_told_from_a_broken_one() {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut journal = Journal::empty("/dev/full".into(), full);
+        let write = Write {
+            disk: 0,
+            at: 0,
+            len: 4096,
+            byte: 1,
+        };
+        assert_eq!(
+            journal.append(vec![piece(&write)], &disks()),
+            Err(Fault::StagingFull)
+        );
     }
 
     #[test]

@@ -146,6 +146,9 @@ pub(super) async fn keep_promises(core: Arc<Core>) {
         for server in core.servers() {
             // Whoever has the slot has done it.
             let Some(_slot) = server.try_slot() else { continue };
+            if server.standing().forgotten {
+                continue;
+            }
             // Cut off, it begins anew at the next start.
             let Some(finished) = core.stop.run_until_cancelled(seal::finish(&server)).await else {
                 return;
