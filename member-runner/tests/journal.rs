@@ -320,6 +320,32 @@ async fn a_promise_that_cannot_be_kept_is_given_up_and_the_disks_are_compared() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pieces_over_a_damaged_block_are_given_up_and_the_block_is_sent_whole() {
+    let (world, _store, mut agent, mut contents) = world_with_a_checkpoint().await;
+    let (mut link, _) = agent.enter(&world, &disks()).await;
+    for path in files_in(&world.store_path()) {
+        if path.extension().is_some_and(|extension| extension == "data") {
+            let mut bytes = fs::read(&path).unwrap();
+            bytes[BLOCK_LEN - 1] ^= 1;
+            fs::write(&path, bytes).unwrap();
+        }
+    }
+    link.write(0, 100, &[7; 512]).await;
+    contents[0][100..612].fill(7);
+    link.offer(Launchable).await;
+    link.durable().await;
+    let heard = link.hear().await;
+    assert!(matches!(heard, Some(RunnerMessage::Fault { .. })), "{heard:?}");
+    let (mut link, welcome) = agent.enter(&world, &disks()).await;
+    assert_eq!(welcome.disks[0].start, DiskStart::Rescan);
+    assert_ne!(link.digests(0, disks()[0].bytes).await, digests_of(&contents[0]));
+    link.write(0, 0, &contents[0][..BLOCK_LEN]).await;
+    assert_eq!(link.commit(Launchable).await, CheckpointNumber(3));
+    let exported = world.exported(1, Which::Latest, "serial-0").await;
+    assert!(exported == contents[0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_next_checkpoint_comes_in_while_one_is_being_made() {
     let (world, store, mut agent, mut contents) = world_with_a_checkpoint().await;
     let (mut link, _) = agent.enter(&world, &disks()).await;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cloud::snapshots::{SnapshotId, SnapshotStore};
+use cloud::snapshots::{SnapshotId, SnapshotStore, StoreError};
 use domain::digest::Digest;
 use protocol::{frame::Frame, session::Fault};
 use tokio::sync::OwnedSemaphorePermit;
@@ -54,6 +54,23 @@ pub(super) struct Written {
     pub digest: Option<Digest>,
 }
 
+/// Why pieces could not be put into their block.
+#[derive(Debug)]
+pub(super) enum MergeError {
+    Fault(Fault),
+    /// What the block showed before is damaged: nothing can be made of its pieces.
+    Lost(StoreError),
+}
+
+impl From<MergeError> for Fault {
+    fn from(error: MergeError) -> Self {
+        match error {
+            MergeError::Fault(fault) => fault,
+            MergeError::Lost(error) => store_fault(&error),
+        }
+    }
+}
+
 impl Put {
     pub async fn run(self) -> Result<Written, Fault> {
         let Self {
@@ -76,7 +93,7 @@ impl Put {
 }
 
 impl Merge {
-    pub async fn run(self) -> Result<Written, Fault> {
+    pub async fn run(self) -> Result<Written, MergeError> {
         let Self {
             store,
             key,
@@ -90,7 +107,10 @@ impl Merge {
             vec![0; len]
         } else {
             let read = store.read(&open, key.block).await;
-            read.map_err(|error| store_fault(&error))?
+            read.map_err(|error| match error {
+                StoreError::Damaged { .. } | StoreError::DamagedIndex { .. } => MergeError::Lost(error),
+                error => MergeError::Fault(store_fault(&error)),
+            })?
         };
         let merged = blocking(move || {
             let mut data = base;
@@ -100,10 +120,12 @@ impl Merge {
             let digest = digest(&data);
             Ok::<_, std::io::Error>((data, digest))
         });
-        let merged = merged.await.map_err(|error| Fault::Store {
-            detail: format!("the journal cannot be read: {error}"),
+        let merged = merged.await.map_err(|error| {
+            let detail = format!("the journal cannot be read: {error}");
+            MergeError::Fault(Fault::Store { detail })
         })?;
-        write(&*store, key, &open, shown, merged).await
+        let written = write(&*store, key, &open, shown, merged).await;
+        written.map_err(MergeError::Fault)
     }
 }
 

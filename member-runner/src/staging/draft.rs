@@ -8,9 +8,13 @@ use domain::{
     disk::{Disk, block_len},
 };
 use protocol::session::{CheckpointOffer, DiskPlan, DiskStart, Fault};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
-use super::{Committed, block::Merge, chain, settled, store_fault};
+use super::{
+    Committed,
+    block::{Merge, MergeError, Written},
+    chain, settled, store_fault,
+};
 use crate::{
     digests::{DigestChange, DiskDigests, boundary_blocks, digest},
     journal::{Journal, Key},
@@ -108,7 +112,7 @@ impl Draft {
     }
 
     /// Puts the pieces of a journal into their blocks.
-    pub async fn merge(&mut self, journal: Journal) -> Result<(), Fault> {
+    pub async fn merge(&mut self, journal: Journal) -> Result<(), MergeError> {
         let (pieces, blocks) = journal.into_blocks();
         let mut jobs = JoinSet::new();
         for (key, spans) in blocks {
@@ -118,7 +122,7 @@ impl Draft {
             let merge = Merge {
                 store: Arc::clone(&self.server.store),
                 key,
-                open: self.snapshot(key.disk).await?,
+                open: self.snapshot(key.disk).await.map_err(MergeError::Fault)?,
                 len: self.block_len(key),
                 shown: self.digest(key),
                 pieces: pieces.clone(),
@@ -134,13 +138,12 @@ impl Draft {
 
     fn settle(
         &mut self,
-        joined: Option<Result<Result<super::block::Written, Fault>, tokio::task::JoinError>>,
-    ) -> Result<(), Fault> {
-        if let Some(joined) = joined {
-            let written = settled(joined)?;
-            if let Some(digest) = written.digest {
-                self.put(written.key, digest);
-            }
+        joined: Option<Result<Result<Written, MergeError>, JoinError>>,
+    ) -> Result<(), MergeError> {
+        let Some(joined) = joined else { return Ok(()) };
+        let Written { key, digest } = settled(joined.map(Ok)).map_err(MergeError::Fault)??;
+        if let Some(digest) = digest {
+            self.put(key, digest);
         }
         Ok(())
     }

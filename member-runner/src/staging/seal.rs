@@ -11,7 +11,7 @@ use std::sync::Arc;
 use domain::checkpoint::CheckpointNumber;
 use protocol::session::Fault;
 
-use super::{Committed, chain, draft::Draft, store_fault};
+use super::{Committed, block::MergeError, chain, draft::Draft, store_fault};
 use crate::{
     journal::{
         Journal, JournalError,
@@ -21,13 +21,20 @@ use crate::{
     server::{Server, blocking},
 };
 
-/// Merges the journal and commits. Whatever goes wrong, the promise stands, and [`finish`] tries again.
+/// Merges the journal and commits. Whatever goes wrong, the promise stands, and [`finish`] tries again; but
+/// where the blocks below are damaged, nobody can keep it.
 pub(super) async fn seal(server: Arc<Server>, record: Record, journal: Journal) -> Result<Committed, Fault> {
     let draft = Draft::open(&server, &record.disks).await;
     let mut draft = draft.map_err(|error| store_fault(&error))?;
     let committed = match draft.merge(journal).await {
         Ok(()) => draft.commit(&record.offer, record.received_bytes).await,
-        Err(fault) => Err(fault),
+        Err(MergeError::Fault(fault)) => Err(fault),
+        Err(MergeError::Lost(error)) => {
+            let (number, why) = (record.number, chain(&error));
+            let server = Arc::clone(&server);
+            blocking(move || give_up(&server, number, &why)).await?;
+            Err(store_fault(&error))
+        }
     };
     let committed = match committed {
         Ok(committed) => committed,
@@ -57,12 +64,6 @@ pub(crate) async fn finish(server: &Arc<Server>) -> Result<(), Fault> {
             seal(Arc::clone(server), *record, journal).await?;
             tracing::info!(server.id = %server.id, %number, "a checkpoint is committed");
         }
-        Promised::Lost(number, why) => {
-            tracing::error!(
-                server.id = %server.id, %number, why,
-                "a checkpoint that was promised is lost; its disks are compared anew"
-            );
-        }
     }
     Ok(())
 }
@@ -70,32 +71,46 @@ pub(crate) async fn finish(server: &Arc<Server>) -> Result<(), Fault> {
 enum Promised {
     Nothing,
     Checkpoint(Box<Record>, Journal),
-    Lost(CheckpointNumber, String),
 }
 
 fn promised(server: &Server) -> Result<Promised, Fault> {
     let journals = &server.journals;
-    let promised = match journals.promised().map_err(|error| write_fault(&error))? {
-        Kept::Record(record) if server.ledger().is_used(record.number) => Promised::Nothing,
-        Kept::Record(record) => {
+    let promised = journals.promised().map_err(|error| write_fault(&error))?;
+    let lost = match promised {
+        Kept::Record(record) if !server.ledger().is_used(record.number) => {
             match Journal::load(&journals.journal_of(&record), record.seal, &record.disks) {
                 Ok(journal) => return Ok(Promised::Checkpoint(Box::new(record), journal)),
-                Err(JournalError::Damaged(why)) => Promised::Lost(record.number, why.into()),
+                Err(JournalError::Damaged(why)) => Some((record.number, why)),
                 Err(JournalError::File(error)) => return Err(write_fault(&error)),
             }
         }
         // It is always the next checkpoint that is promised.
-        Kept::Damaged => Promised::Lost(server.ledger().next_number(), "its record is damaged".into()),
-        Kept::Nothing => Promised::Nothing,
+        Kept::Damaged => Some((server.ledger().next_number(), "its record is damaged")),
+        Kept::Record(_) | Kept::Nothing => None,
     };
-    if let Promised::Lost(number, _) = &promised {
-        // First of all: no agent may go on from a checkpoint that it was promised and that is not there.
-        let given_up = server.ledger().give_up(*number);
-        given_up.map_err(|error| Fault::Store {
-            detail: chain(&error),
-        })?;
+    match lost {
+        Some((number, why)) => give_up(server, number, why)?,
+        None => release(server)?,
     }
-    journals.release().map_err(|error| write_fault(&error))?;
-    journals.tidy().map_err(|error| write_fault(&error))?;
-    Ok(promised)
+    Ok(Promised::Nothing)
+}
+
+fn give_up(server: &Server, number: CheckpointNumber, why: &str) -> Result<(), Fault> {
+    tracing::error!(
+        server.id = %server.id, %number, why,
+        "a checkpoint that was promised is lost; its disks are compared anew"
+    );
+    // First of all: no agent may go on from a checkpoint that it was promised and that is not there.
+    let given_up = server.ledger().give_up(number);
+    given_up.map_err(|error| Fault::Store {
+        detail: chain(&error),
+    })?;
+    release(server)
+}
+
+fn release(server: &Server) -> Result<(), Fault> {
+    let released = server.journals.release();
+    released
+        .and_then(|()| server.journals.tidy())
+        .map_err(|error| write_fault(&error))
 }
