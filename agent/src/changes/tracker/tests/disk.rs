@@ -1,4 +1,4 @@
-//! A block device to write to: a loop device over a sparse file, or, where there is none to be had, nothing.
+//! A block device to write to: a loop device over a sparse file, or a disk that somebody gave.
 
 use std::{
     fs::{File, OpenOptions},
@@ -15,8 +15,8 @@ use crate::disks::{LocalDisk, Roots, discover};
 pub struct TestDisk {
     pub path: PathBuf,
     device: File,
-    backing: File,
-    _folder: tempfile::TempDir,
+    /// The file behind a loop device, and the folder that goes with it.
+    backing: Option<(File, tempfile::TempDir)>,
 }
 
 const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4c82;
@@ -46,8 +46,7 @@ impl TestDisk {
                     return Ok(Self {
                         path,
                         device,
-                        backing,
-                        _folder: folder,
+                        backing: Some((backing, folder)),
                     });
                 }
                 // Another test was quicker.
@@ -55,6 +54,15 @@ impl TestDisk {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// A disk that a test may write to.
+    pub fn at(path: PathBuf) -> io::Result<Self> {
+        Ok(Self {
+            device: File::options().read(true).write(true).open(&path)?,
+            path,
+            backing: None,
+        })
     }
 
     pub fn local(&self) -> LocalDisk {
@@ -74,7 +82,8 @@ impl TestDisk {
     }
 
     pub fn grow(&self, len: u64) {
-        self.backing.set_len(len).unwrap();
+        let (backing, _folder) = self.backing.as_ref().unwrap();
+        backing.set_len(len).unwrap();
         ioctl(&self.device, LOOP_SET_CAPACITY, 0).unwrap();
     }
 
@@ -96,6 +105,9 @@ impl TestDisk {
 
 impl Drop for TestDisk {
     fn drop(&mut self) {
+        if self.backing.is_none() {
+            return;
+        }
         let detached = ioctl(&self.device, LOOP_CLR_FD, 0);
         assert!(detached.is_ok(), "{} stays: {detached:?}", self.path.display());
     }
@@ -112,6 +124,7 @@ fn ioctl(file: &File, request: libc::c_ulong, argument: i32) -> io::Result<i32> 
 
 /// Data for reads and writes past the page cache, which wants it aligned.
 #[repr(C, align(4096))]
+#[derive(Clone)]
 struct Page([u8; 4096]);
 
 /// Writes a page that begins with `stamp`.
@@ -121,9 +134,18 @@ pub fn write_page(file: &File, at: u64, stamp: [u8; 8]) {
     file.write_all_at(&page.0, at).unwrap();
 }
 
-/// Reads the stamp of a page.
-pub fn read_page(file: &File, at: u64) -> [u8; 8] {
-    let mut page = Page([0; 4096]);
-    file.read_exact_at(&mut page.0, at).unwrap();
-    page.0[..8].try_into().unwrap()
+/// Reads the stamps of the pages in a range.
+pub fn read_stamps(file: &File, range: std::ops::Range<u64>) -> Vec<(u64, [u8; 8])> {
+    let mut buffer = vec![Page([0; 4096]); 32];
+    let mut stamps = Vec::new();
+    for at in range.clone().step_by(size_of_val(&*buffer)) {
+        let pages = (range.end - at).div_ceil(4096).min(buffer.len() as u64);
+        let pages = &mut buffer[..usize::try_from(pages).unwrap()];
+        // SAFETY: pages are bytes and nothing else, one after the other.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(pages.as_mut_ptr().cast(), size_of_val(pages)) };
+        file.read_exact_at(bytes, at).unwrap();
+        let firsts = pages.iter().map(|page| *page.0.first_chunk().unwrap());
+        stamps.extend((at..).step_by(4096).zip(firsts));
+    }
+    stamps
 }
