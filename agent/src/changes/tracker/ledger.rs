@@ -81,7 +81,10 @@ impl Ledger {
             now_misses[1] == then[1] || now_misses[0] == then[0] && now.overflowed == since.overflowed
         });
         let balance = match (now.kernel, since.kernel, unmissed) {
-            (Some(kernel), Some(before), _) => Self::compare(kernel - before, now.seen - since.seen, &now),
+            // A device that was exchanged has new counters; that it was is found elsewhere.
+            (Some(kernel), Some(before), _) => {
+                Self::compare(kernel.saturating_sub(before), now.seen - since.seen, &now)
+            }
             (_, _, Some(true)) => Balance::Proven,
             (_, _, Some(false)) => Balance::Wrong(Doubt::MissedUnchecked),
             (_, _, None) => Balance::Wrong(Doubt::Unwitnessed),

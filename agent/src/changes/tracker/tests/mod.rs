@@ -156,6 +156,9 @@ fn two_disks_are_kept_apart_and_one_can_come_and_go() {
         let mut again = tracker.watch(&one.local()).unwrap();
         assert_eq!(taken(&mut again), []);
         assert_eq!(taken(&mut second), []);
+        drop(other);
+        let doubt = second.take().doubt;
+        assert!(matches!(doubt, Some(Doubt::Replaced { .. })), "{doubt:?}");
     });
 }
 
