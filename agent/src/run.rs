@@ -13,8 +13,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
+    changes::sources::Sources,
     checkpoint::{
-        freeze,
+        freeze::{self, Freezer},
+        guard::GuardProgram,
         hooks::{self, Hooks},
         mark,
     },
@@ -34,7 +36,7 @@ pub async fn run(layout: Layout, pace: Pace) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     tasks.spawn(stop_on_signal(stop.clone())?);
-    let (agent, mut config) = load(layout, Roots::default(), pace)?;
+    let (agent, mut config) = load(layout, Roots::default(), pace, Some(GuardProgram::this()))?;
     let thawing = agent.hooks.clone();
     tokio::task::spawn_blocking(move || thawing.thaw_left_over()).await?;
     let outcome = replicate(&agent, &mut config, &stop).await;
@@ -63,13 +65,19 @@ pub fn thaw(layout: &Layout) -> anyhow::Result<String> {
     Ok(said)
 }
 
-/// Reads what `install` left in `layout`.
-pub fn load(layout: Layout, roots: Roots, pace: Pace) -> anyhow::Result<(Arc<Agent>, Config)> {
+/// Reads what `install` left in `layout`. With a guard, file systems are frozen for checkpoints.
+pub fn load(
+    layout: Layout,
+    roots: Roots,
+    pace: Pace,
+    guard: Option<GuardProgram>,
+) -> anyhow::Result<(Arc<Agent>, Config)> {
     let config = Config::load(&layout)?.with_context(|| not_installed(&layout))?;
     let (server, credentials) = own_id(&layout)?;
     let runner = format!("{}:{}", config.runner_host, config.data_port);
     let agent = Agent {
         hooks: hooks_of(&layout, &server),
+        freezer: guard.and_then(|guard| freezer(guard, &layout)),
         board: Board::new(server.clone(), runner),
         layout,
         roots,
@@ -78,6 +86,23 @@ pub fn load(layout: Layout, roots: Roots, pace: Pace) -> anyhow::Result<(Arc<Age
         pace,
     };
     Ok((Arc::new(agent), config))
+}
+
+fn freezer(guard: GuardProgram, layout: &Layout) -> Option<Arc<Freezer>> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let started = Freezer::start(guard, layout.frozen_file_systems());
+    match started {
+        Ok(freezer) => Some(Arc::new(freezer)),
+        Err(error) => {
+            warn!(
+                "{}; checkpoints are taken without freezing",
+                crate::cli::chain(&error)
+            );
+            None
+        }
+    }
 }
 
 fn own_id(layout: &Layout) -> anyhow::Result<(SourceServerId, Credentials)> {
@@ -113,6 +138,7 @@ pub async fn replicate(
     config: &mut Config,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
+    let mut sources = Sources::new(agent.roots.clone());
     let mut tasks = JoinSet::new();
     let status_stop = CancellationToken::new();
     tasks.spawn(
@@ -121,7 +147,7 @@ pub async fn replicate(
             .clone()
             .keep_written(agent.layout.clone(), status_stop.clone()),
     );
-    let end = sessions(agent, config, stop).await;
+    let end = sessions(agent, config, &mut sources, stop).await;
     agent.board.disconnected(None);
     status_stop.cancel();
     while tasks.join_next().await.is_some() {}
@@ -136,10 +162,15 @@ pub async fn replicate(
     Ok(())
 }
 
-async fn sessions(agent: &Arc<Agent>, config: &mut Config, stop: &CancellationToken) -> SessionEnd {
+async fn sessions(
+    agent: &Arc<Agent>,
+    config: &mut Config,
+    sources: &mut Sources,
+    stop: &CancellationToken,
+) -> SessionEnd {
     let mut backoff = Backoff::default();
     loop {
-        let outcome = session::run(agent, config, stop).await;
+        let outcome = session::run(agent, config, sources, stop).await;
         if outcome.achieved {
             backoff.succeeded();
         }

@@ -125,6 +125,14 @@ impl Board {
         self.current().status.trouble = trouble;
     }
 
+    pub fn flow(&self) -> Flow {
+        self.current().status.flow.clone()
+    }
+
+    pub fn set_flow(&self, flow: Flow) {
+        self.current().status.flow = flow;
+    }
+
     pub fn committed(&self, checkpoint: LastCheckpoint) {
         self.current().status.last_checkpoint = Some(checkpoint);
     }

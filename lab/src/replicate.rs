@@ -19,6 +19,7 @@ use std::{
 };
 
 use agent::{
+    checkpoint::guard::GuardProgram,
     config::{Config, DiskChoice},
     disks::{Roots, discover},
     layout::Layout,
@@ -146,7 +147,12 @@ impl Replicate {
         if self.agent_apart {
             tasks.spawn(watch_over(start_agent(&layout)?, stop.clone()));
         } else {
-            let (agent, mut config) = agent::run::load(layout, Roots::default(), Pace::default())?;
+            let (agent, mut config) = agent::run::load(
+                layout,
+                Roots::default(),
+                Pace::default(),
+                Some(GuardProgram::this()),
+            )?;
             let stopping = stop.clone();
             tasks.spawn(async move { agent::run::replicate(&agent, &mut config, &stopping).await });
         }

@@ -1,8 +1,11 @@
 //! How far the replication of one disk is. Written by the scanning threads, read for each report.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
-use domain::disk::{Disk, DiskProgress};
+use domain::disk::{Disk, DiskProgress, Tracking};
 
 #[derive(Debug)]
 pub struct Progress {
@@ -13,6 +16,9 @@ pub struct Progress {
     scanned: AtomicU64,
     /// Known to differ, and not yet handed to the network.
     backlogged: AtomicU64,
+    /// Known to have changed, and not yet looked at.
+    waiting: AtomicU64,
+    tracking: Mutex<Option<Tracking>>,
 }
 
 impl Progress {
@@ -24,7 +30,20 @@ impl Progress {
             known,
             scanned: AtomicU64::new(0),
             backlogged: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
+            tracking: Mutex::new(None),
         }
+    }
+
+    /// The runner has had the whole disk: what is looked at from now on are changes.
+    pub fn copied_whole(&self) {
+        self.known.store(self.disk.bytes, Relaxed);
+    }
+
+    /// How changes are found, and how much of them waits to be looked at, if that is known.
+    pub fn tracked(&self, tracking: Tracking, waiting_bytes: Option<u64>) {
+        *self.tracking.lock().unwrap_or_else(PoisonError::into_inner) = Some(tracking);
+        self.waiting.store(waiting_bytes.unwrap_or(0), Relaxed);
     }
 
     pub fn round_began(&self) {
@@ -50,7 +69,8 @@ impl Progress {
     }
 
     pub fn report(&self) -> DiskProgress {
-        let backlogged_bytes = self.backlogged.load(Relaxed);
+        let backlogged_bytes = self.backlogged.load(Relaxed) + self.waiting.load(Relaxed);
+        let tracking = self.tracking.lock().unwrap_or_else(PoisonError::into_inner);
         DiskProgress {
             id: self.disk.id.clone(),
             device_name: self.disk.device_name.clone(),
@@ -58,7 +78,7 @@ impl Progress {
             replicated_bytes: self.known.load(Relaxed).saturating_sub(backlogged_bytes),
             rescanned_bytes: self.scanned.load(Relaxed),
             backlogged_bytes,
-            tracking: None,
+            tracking: tracking.clone(),
         }
     }
 }

@@ -1,50 +1,66 @@
-//! The threads that look at blocks: read, compare with what the runner holds, pack what differs.
+//! The threads that look at a disk: read, compare with what the runner holds, pack what differs.
 //!
-//! Several share one segment, each taking a few blocks at a time, so that reading, hashing and sending
-//! overlap even on two processors. What they find goes into the session's outbox, which holds a bounded
-//! number of frames of bounded size; when the network is slow they wait there, and memory stays small.
+//! Several share one segment, each taking a few pieces at a time, so that reading, hashing and sending overlap even
+//! on two processors. What they find goes into the session's outbox, which holds a bounded number of bytes; when the
+//! network is slow they wait there, and memory stays small. While file systems stand still nobody waits for a network:
+//! what is read then is only kept, and packed afterwards ([`Held`]).
 
 use std::{
     ops::Range,
     sync::{
         Arc, LazyLock, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
+    time::Instant,
 };
 
 use domain::{
     digest::Digest,
-    disk::{BLOCK_LEN, block_len},
+    disk::{BLOCK_LEN, block_count},
 };
 use protocol::{
     extent,
-    frame::{self, Codec, Frame},
+    frame::{self, Codec, DIGESTS_PER_FRAME_MAX, Frame},
 };
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{progress::Progress, rescan::Expected};
-use crate::disks::reader::{BlockBuffer, DiskReader, ReadError};
+use super::{chunks::Chunks, progress::Progress};
+use crate::{
+    disks::reader::{BlockBuffer, DiskReader, ReadError},
+    session::{
+        meter::Meter,
+        outbox::{Closed, Outbox, by_lane},
+    },
+};
 
-/// 2 MiB: far enough apart that threads do not meet, near enough that a disk with a head does not
+/// 2 MiB of whole blocks: far enough apart that threads do not meet, near enough that a disk with a head does not
 /// wander.
-const BLOCKS_AT_A_TIME: u64 = 4;
+const PIECES_AT_A_TIME: usize = 4;
 
-/// A frame on its way to the runner, and whose progress it is.
-#[derive(Debug)]
-pub struct Outgoing {
-    pub frame: Frame,
-    pub payload_of: Option<(Arc<Progress>, u64)>,
+/// Pieces of changes in a segment: their list takes up 1 MiB.
+const PIECES_MAX: usize = 1 << 16;
+
+/// Of a block, changes of this many bytes are sent as the whole block, which the runner need not put together:
+/// three quarters, so that no more than a third is sent in vain.
+const WHOLE_FROM: u64 = BLOCK_LEN as u64 / 4 * 3;
+
+/// What a segment looks at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pieces {
+    /// All of these blocks.
+    Blocks(Range<u64>),
+    /// Byte ranges, each within a block.
+    Changes(Vec<Range<u64>>),
 }
 
-impl Outgoing {
-    /// A frame that carries nothing of a disk.
-    pub fn plain(frame: Frame) -> Self {
-        Self {
-            frame,
-            payload_of: None,
-        }
-    }
+/// What the runner holds in a segment.
+#[derive(Debug)]
+pub enum Expected {
+    Zeros,
+    /// One per block of the segment.
+    Digests(Vec<Digest>),
+    /// Something else than what is there now.
+    Nothing,
 }
 
 /// One segment of one disk, shared by the threads that scan it.
@@ -54,15 +70,16 @@ pub struct Segment {
     pub disk: u16,
     pub reader: DiskReader,
     pub progress: Arc<Progress>,
-    pub blocks: Range<u64>,
+    pub pieces: Pieces,
     pub expected: Expected,
-    pub outbox: mpsc::Sender<Outgoing>,
+    pub outbox: Arc<Outbox>,
+    pub meter: Arc<Meter>,
     pub stop: CancellationToken,
-    pub taken: AtomicU64,
+    pub taken: AtomicUsize,
     /// Bytes that differed, in the whole session.
     pub found_bytes: Arc<AtomicU64>,
     /// Blocks that became zeros: sent as few long runs when the segment is done.
-    pub zeroed: Mutex<Vec<u64>>,
+    pub zeroed: Mutex<Vec<Range<u64>>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -74,10 +91,24 @@ pub enum ScanError {
     Stopped,
 }
 
+impl From<Closed> for ScanError {
+    fn from(_: Closed) -> Self {
+        Self::Stopped
+    }
+}
+
+/// What was read while file systems stood still.
+#[derive(Debug)]
+pub struct Held {
+    pub disk: u16,
+    pub at: u64,
+    pub data: Vec<u8>,
+}
+
 static ZEROS: [u8; BLOCK_LEN] = [0; BLOCK_LEN];
 static DIGEST_OF_ZERO_BLOCK: LazyLock<Digest> = LazyLock::new(|| digest_of(&ZEROS));
 
-fn digest_of(data: &[u8]) -> Digest {
+pub fn digest_of(data: &[u8]) -> Digest {
     Digest(*blake3::hash(data).as_bytes())
 }
 
@@ -90,118 +121,217 @@ pub fn digest_of_zeros(len: usize) -> Digest {
     }
 }
 
-/// Scans until no block of the segment is left to take. Every thread of a segment calls this once.
-pub fn scan(segment: &Segment) -> Result<(), ScanError> {
-    let mut buffer = BlockBuffer::new();
-    let mut compression = Compression::default();
-    loop {
-        let first = segment.blocks.start + segment.taken.fetch_add(BLOCKS_AT_A_TIME, Relaxed);
-        if first >= segment.blocks.end {
-            return Ok(());
-        }
-        for block in first..segment.blocks.end.min(first + BLOCKS_AT_A_TIME) {
-            if segment.stop.is_cancelled() {
-                return Err(ScanError::Stopped);
-            }
-            look_at(segment, block, &mut buffer, &mut compression)?;
-        }
-    }
+/// Cuts a disk into segments whose digests fit into one frame.
+pub fn whole(bytes: u64) -> impl Iterator<Item = Pieces> {
+    let end = block_count(bytes);
+    (0..end)
+        .step_by(usize::try_from(DIGESTS_PER_FRAME_MAX).unwrap_or(usize::MAX))
+        .map(move |first| Pieces::Blocks(first..end.min(first + DIGESTS_PER_FRAME_MAX)))
 }
 
-fn look_at(
-    segment: &Segment,
-    block: u64,
-    buffer: &mut BlockBuffer,
-    compression: &mut Compression,
-) -> Result<(), ScanError> {
-    let data = segment.reader.read(block, buffer)?;
-    let len = data.len() as u64;
-    let is_zero = data == &ZEROS[..data.len()];
-    let digest = match &segment.expected {
-        Expected::Zeros if is_zero => {
-            segment.progress.scanned(len);
-            return Ok(());
+/// Cuts changes into segments of a bounded number of pieces.
+pub fn changes(chunks: Arc<Chunks>) -> impl Iterator<Item = Pieces> {
+    let mut next = 0;
+    std::iter::from_fn(move || {
+        let mut pieces = Vec::new();
+        for piece in pieces_from(&chunks, next) {
+            next = piece.end;
+            pieces.push(piece);
+            if pieces.len() == PIECES_MAX {
+                break;
+            }
         }
-        _ if is_zero => digest_of_zeros(data.len()),
-        _ => digest_of(data),
-    };
-    if let Expected::Digests(held) = &segment.expected {
-        // A list of digests is at most 8192 long.
-        let index = usize::try_from(block - segment.blocks.start).unwrap_or(usize::MAX);
-        if held.get(index) == Some(&digest) {
-            segment.progress.scanned(len);
-            return Ok(());
+        (!pieces.is_empty()).then_some(Pieces::Changes(pieces))
+    })
+}
+
+/// The pieces of `chunks` from byte `from` on, which is where one ended. A block of which most has changed is one
+/// piece.
+fn pieces_from(chunks: &Chunks, from: u64) -> impl Iterator<Item = Range<u64>> {
+    let mut runs = chunks
+        .ranges()
+        .skip_while(move |run| run.end <= from)
+        .map(move |run| run.start.max(from)..run.end)
+        .flat_map(by_block)
+        .peekable();
+    let bytes = chunks.disk_len();
+    let mut queue = Vec::new().into_iter();
+    std::iter::from_fn(move || {
+        if let Some(piece) = queue.next() {
+            return Some(piece);
         }
-    }
-    segment.found_bytes.fetch_add(len, Relaxed);
-    segment.progress.found(len);
-    segment.progress.scanned(len);
-    if is_zero {
-        segment.zeroed().push(block);
-        return Ok(());
-    }
-    let frame = extent::encode(
-        segment.disk,
-        block * BLOCK_LEN as u64,
-        digest,
-        data,
-        compression.is_worth_a_try(&segment.outbox),
-    );
-    compression.learn(&frame);
-    segment.send(frame, len)
+        let first = runs.next()?;
+        let block = first.start / BLOCK_LEN as u64;
+        let mut of_block = vec![first];
+        while let Some(more) = runs.next_if(|run| run.start / BLOCK_LEN as u64 == block) {
+            of_block.push(more);
+        }
+        let changed: u64 = of_block.iter().map(|run| run.end - run.start).sum();
+        if changed >= WHOLE_FROM {
+            let start = block * BLOCK_LEN as u64;
+            of_block.clear();
+            of_block.push(start..bytes.min(start + BLOCK_LEN as u64));
+        }
+        queue = of_block.into_iter();
+        queue.next()
+    })
+}
+
+/// Cuts a byte range at the boundaries of blocks.
+fn by_block(run: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    const LEN: u64 = BLOCK_LEN as u64;
+    let blocks = run.start / LEN..run.end.div_ceil(LEN);
+    blocks.map(move |block| run.start.max(block * LEN)..run.end.min((block + 1) * LEN))
+}
+
+/// Scans until no piece of the segment is left to take. Every thread of a segment calls this once.
+pub fn scan(segment: &Segment) -> Result<(), ScanError> {
+    let mut compression = Compression::default();
+    segment.each_piece(|piece, data| segment.look_at(piece, data, &mut compression))
+}
+
+/// As [`scan`], but keeps what is there in memory.
+pub fn hold(segment: &Segment) -> Result<Vec<Held>, ScanError> {
+    let mut held = Vec::new();
+    segment.each_piece(|piece, data| {
+        held.push(Held {
+            disk: segment.disk,
+            at: piece.start,
+            data: data.to_vec(),
+        });
+        Ok(())
+    })?;
+    Ok(held)
 }
 
 impl Segment {
-    /// Sends the blocks that became zeros. Called once, when all threads are done.
-    pub fn zero_runs(&self) -> Vec<Outgoing> {
-        let mut blocks = std::mem::take(&mut *self.zeroed());
-        blocks.sort_unstable();
-        let disk_len = self.reader.bytes();
-        blocks
-            .chunk_by(|earlier, later| earlier + 1 == *later)
-            .map(|run| {
-                let (at, last) = (run[0] * BLOCK_LEN as u64, run[run.len() - 1]);
-                let end = last * BLOCK_LEN as u64 + block_len(last, disk_len) as u64;
-                Outgoing {
-                    frame: frame::zeros(self.disk, at, end - at),
-                    payload_of: Some((self.progress.clone(), end - at)),
-                }
-            })
-            .collect()
+    /// Sends what [`hold`] kept of this segment.
+    pub fn send_held(&self, held: Vec<Held>) -> Result<(), ScanError> {
+        let mut compression = Compression::default();
+        held.into_iter().try_for_each(|Held { at, data, .. }| {
+            self.look_at(at..at + data.len() as u64, &data, &mut compression)
+        })
     }
 
-    fn zeroed(&self) -> std::sync::MutexGuard<'_, Vec<u64>> {
-        self.zeroed.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Sends the blocks that became zeros. Called once, when all threads are done; waits as [`Outbox::send`] does.
+    pub fn send_zeros(&self) -> Result<(), ScanError> {
+        let mut zeroed = std::mem::take(&mut *self.zeroed());
+        zeroed.sort_unstable_by_key(|run| run.start);
+        for run in zeroed.chunk_by(|earlier, later| earlier.end == later.start) {
+            for cut in by_lane(run[0].start..run[run.len() - 1].end) {
+                let len = cut.end - cut.start;
+                self.send(frame::zeros(self.disk, cut.start, len), len)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads piece by piece what no other thread has taken.
+    fn each_piece(
+        &self,
+        mut then: impl FnMut(Range<u64>, &[u8]) -> Result<(), ScanError>,
+    ) -> Result<(), ScanError> {
+        let mut buffer = BlockBuffer::new();
+        loop {
+            let first = self.taken.fetch_add(PIECES_AT_A_TIME, Relaxed);
+            for index in first..first + PIECES_AT_A_TIME {
+                let Some(piece) = self.piece(index) else {
+                    return Ok(());
+                };
+                if self.stop.is_cancelled() {
+                    return Err(ScanError::Stopped);
+                }
+                let began = Instant::now();
+                let data = self.reader.read(piece.clone(), &mut buffer)?;
+                self.meter.read(began);
+                then(piece, data)?;
+            }
+        }
+    }
+
+    fn piece(&self, index: usize) -> Option<Range<u64>> {
+        match &self.pieces {
+            Pieces::Changes(pieces) => pieces.get(index).cloned(),
+            Pieces::Blocks(blocks) => {
+                let block = blocks.start + index as u64;
+                let start = block * BLOCK_LEN as u64;
+                let end = self.reader.bytes().min(start + BLOCK_LEN as u64);
+                (block < blocks.end).then_some(start..end)
+            }
+        }
+    }
+
+    fn look_at(
+        &self,
+        piece: Range<u64>,
+        data: &[u8],
+        compression: &mut Compression,
+    ) -> Result<(), ScanError> {
+        let began = Instant::now();
+        let len = data.len() as u64;
+        let is_zero = data == &ZEROS[..data.len()];
+        let digest = match &self.expected {
+            Expected::Zeros if is_zero => {
+                self.progress.scanned(len);
+                self.meter.computed(began);
+                return Ok(());
+            }
+            _ if is_zero => digest_of_zeros(data.len()),
+            _ => digest_of(data),
+        };
+        if let (Expected::Digests(held), Pieces::Blocks(blocks)) = (&self.expected, &self.pieces) {
+            // A list of digests is at most 8192 long.
+            let block = piece.start / BLOCK_LEN as u64;
+            let index = usize::try_from(block - blocks.start).unwrap_or(usize::MAX);
+            if held.get(index) == Some(&digest) {
+                self.progress.scanned(len);
+                self.meter.computed(began);
+                return Ok(());
+            }
+        }
+        self.found_bytes.fetch_add(len, Relaxed);
+        self.progress.found(len);
+        self.progress.scanned(len);
+        if is_zero {
+            self.zeroed().push(piece);
+            self.meter.computed(began);
+            return Ok(());
+        }
+        let compress = compression.is_worth_a_try(&self.outbox);
+        let frame = extent::encode(self.disk, piece.start, digest, data, compress);
+        compression.learn(&frame);
+        self.meter.computed(began);
+        self.send(frame, len)
     }
 
     fn send(&self, frame: Frame, len: u64) -> Result<(), ScanError> {
-        let outgoing = Outgoing {
-            frame,
-            payload_of: Some((self.progress.clone(), len)),
-        };
-        self.outbox
-            .blocking_send(outgoing)
-            .map_err(|_closed| ScanError::Stopped)
+        let began = Instant::now();
+        self.outbox.send(frame, &self.progress, len)?;
+        self.meter.waited(began);
+        Ok(())
+    }
+
+    fn zeroed(&self) -> std::sync::MutexGuard<'_, Vec<Range<u64>>> {
+        self.zeroed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Whether to spend time on compression. It pays when the network is the slower part, that is when frames
-/// queue in the outbox, and when the data shrinks at all.
+/// Whether to spend time on compression. It pays when the network is the slower part, that is when frames queue in
+/// the outbox, and when the data shrinks at all.
 #[derive(Debug, Default)]
 struct Compression {
-    /// Grows while blocks do not shrink.
+    /// Grows while data do not shrink.
     reluctance: u32,
     skip: u32,
     tried: bool,
 }
 
-/// Of data that does not shrink, at least one block in this many is tried: what comes may be text.
+/// Of data that does not shrink, at least one piece in this many is tried: what comes may be text.
 const SKIPPED_MAX: u32 = 32;
 
 impl Compression {
-    fn is_worth_a_try(&mut self, outbox: &mpsc::Sender<Outgoing>) -> bool {
-        let queue_is_long = outbox.capacity() * 2 <= outbox.max_capacity();
-        self.tried = queue_is_long && self.skip == 0;
+    fn is_worth_a_try(&mut self, outbox: &Outbox) -> bool {
+        self.tried = outbox.queue_is_long() && self.skip == 0;
         self.skip = self.skip.saturating_sub(1);
         self.tried
     }
@@ -223,9 +353,14 @@ impl Compression {
 mod tests {
     use std::fs;
 
-    use super::*;
+    use proptest::prelude::*;
 
-    fn segment(content: &[u8], expected: Expected, capacity: usize) -> (Segment, mpsc::Receiver<Outgoing>) {
+    use super::*;
+    use crate::session::outbox::Queues;
+
+    const LEN: u64 = BLOCK_LEN as u64;
+
+    fn segment(content: &[u8], pieces: Option<Pieces>, expected: Expected) -> (Segment, Queues) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("disk.raw");
         fs::write(&path, content).unwrap();
@@ -235,26 +370,29 @@ mod tests {
             bytes: content.len() as u64,
             is_boot: true,
         };
-        let (outbox, sent) = mpsc::channel(capacity);
+        let (outbox, queues) = Outbox::new(1);
         let segment = Segment {
             disk: 3,
             reader: DiskReader::open(&path, content.len() as u64).unwrap(),
             progress: Arc::new(Progress::new(disk, false)),
-            blocks: 0..domain::disk::block_count(content.len() as u64),
+            pieces: pieces.unwrap_or_else(|| Pieces::Blocks(0..block_count(content.len() as u64))),
             expected,
-            outbox,
+            outbox: Arc::new(outbox),
+            meter: Arc::default(),
             stop: CancellationToken::new(),
-            taken: AtomicU64::new(0),
+            taken: AtomicUsize::new(0),
             found_bytes: Arc::default(),
             zeroed: Mutex::default(),
         };
-        (segment, sent)
+        (segment, queues)
     }
 
-    fn blocks_of(sent: &mut mpsc::Receiver<Outgoing>) -> Vec<u64> {
-        std::iter::from_fn(|| sent.try_recv().ok())
-            .map(|outgoing| outgoing.frame.at / BLOCK_LEN as u64)
-            .collect()
+    fn sent(queues: &mut Queues) -> Vec<Frame> {
+        std::iter::from_fn(|| Some(queues.lanes[0].try_recv().ok()?.frame)).collect()
+    }
+
+    fn blocks_of(queues: &mut Queues) -> Vec<u64> {
+        sent(queues).iter().map(|frame| frame.at / LEN).collect()
     }
 
     /// Blocks 0 to 9 hold their number plus one, and 2, 3, 4, 7 and the short last one hold zeros.
@@ -270,11 +408,11 @@ mod tests {
 
     #[test]
     fn an_empty_runner_needs_no_zeros() {
-        let (segment, mut sent) = segment(&content(), Expected::Zeros, 64);
+        let (segment, mut queues) = segment(&content(), None, Expected::Zeros);
         scan(&segment).unwrap();
-        assert_eq!(blocks_of(&mut sent), [0, 1, 5, 6, 8, 9]);
-        assert!(segment.zero_runs().is_empty());
-        assert_eq!(segment.found_bytes.load(Relaxed), 6 * BLOCK_LEN as u64);
+        segment.send_zeros().unwrap();
+        assert_eq!(blocks_of(&mut queues), [0, 1, 5, 6, 8, 9]);
+        assert_eq!(segment.found_bytes.load(Relaxed), 6 * LEN);
         assert_eq!(segment.progress.report().rescanned_bytes, content().len() as u64);
     }
 
@@ -285,48 +423,94 @@ mod tests {
         for changed in [1, 2, 3, 7, 10] {
             held[changed] = Digest([9; 32]);
         }
-        let (segment, mut sent) = segment(&content, Expected::Digests(held), 64);
+        let (segment, mut queues) = segment(&content, None, Expected::Digests(held));
         scan(&segment).unwrap();
-        assert_eq!(blocks_of(&mut sent), [1]);
-        let runs: Vec<_> = segment
-            .zero_runs()
+        assert_eq!(blocks_of(&mut queues), [1]);
+        segment.send_zeros().unwrap();
+        let runs: Vec<_> = sent(&mut queues)
             .iter()
-            .map(|run| {
-                (
-                    run.frame.at / BLOCK_LEN as u64,
-                    frame::zeros_len(&run.frame).unwrap(),
-                )
-            })
+            .map(|run| (run.at / LEN, frame::zeros_len(run).unwrap()))
             .collect();
-        assert_eq!(
-            runs,
-            [(2, 2 * BLOCK_LEN as u64), (7, BLOCK_LEN as u64), (10, 100)]
-        );
+        assert_eq!(runs, [(2, 2 * LEN), (7, LEN), (10, 100)]);
     }
 
     #[test]
-    fn a_full_outbox_turns_compression_on_and_noise_turns_it_off() {
-        let (outbox, _sent) = mpsc::channel(2);
+    fn changes_are_sent_as_they_are_and_from_memory_alike() {
+        let pieces = || Some(Pieces::Changes(vec![4096..8192, 2 * LEN..2 * LEN + 4096]));
+        let (direct, mut queues) = segment(&content(), pieces(), Expected::Nothing);
+        scan(&direct).unwrap();
+        direct.send_zeros().unwrap();
+        let (held, mut held_queues) = segment(&content(), pieces(), Expected::Nothing);
+        let kept = hold(&held).unwrap();
+        assert_eq!(kept.len(), 2);
+        held.send_held(kept).unwrap();
+        held.send_zeros().unwrap();
+        let frames = sent(&mut queues);
+        assert_eq!(frames, sent(&mut held_queues));
+        let extent = extent::Extent::from_frame(frames[0].clone()).unwrap();
+        assert_eq!((extent.at, extent.data), (4096, vec![1; 4096]));
+        assert_eq!(frame::zeros_len(&frames[1]), Some(4096));
+    }
+
+    #[test]
+    fn noise_turns_compression_off_and_tries_again_later() {
+        let (outbox, _queues) = Outbox::new(1);
         let mut compression = Compression::default();
-        assert!(!compression.is_worth_a_try(&outbox));
-        outbox.try_send(Outgoing::plain(frame::zeros(0, 0, 1))).unwrap();
-        assert!(compression.is_worth_a_try(&outbox));
+        assert!(!compression.is_worth_a_try(&outbox), "the queue is empty");
         // Stayed raw, twice.
         let noise = extent::encode(0, 0, digest_of(b"x"), b"x", true);
-        compression.learn(&noise);
-        assert!(!compression.is_worth_a_try(&outbox));
-        assert!(compression.is_worth_a_try(&outbox));
-        compression.learn(&noise);
-        let tries = (0..2).filter(|_| compression.is_worth_a_try(&outbox)).count();
-        assert_eq!(tries, 0);
-        assert!(compression.is_worth_a_try(&outbox));
+        for skipped in [1, 2, 4] {
+            compression.tried = true;
+            compression.learn(&noise);
+            assert_eq!(compression.skip, skipped);
+        }
     }
 
     #[test]
     fn a_stopped_scan_stops() {
-        let (segment, sent) = segment(&content(), Expected::Zeros, 64);
+        let (segment, _queues) = segment(&content(), None, Expected::Zeros);
         segment.stop.cancel();
         assert!(matches!(scan(&segment), Err(ScanError::Stopped)));
-        drop(sent);
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_cover_all_changes_in_order_within_blocks(
+            runs in prop::collection::vec((0..2000_u64, 1..200_u64), 0..40), tail in 0..4096_u64,
+        ) {
+            let bytes = 2048 * 4096 + tail;
+            let mut chunks = Chunks::none(bytes, 4096);
+            for (first, count) in runs {
+                chunks.insert(first * 4096..(first + count) * 4096);
+            }
+            let mut covered = Chunks::none(bytes, 4096);
+            let mut end = 0;
+            for segment in changes(Arc::new(chunks.clone())) {
+                let Pieces::Changes(pieces) = segment else { panic!() };
+                for piece in pieces {
+                    prop_assert!(piece.start >= end && piece.start < piece.end && piece.end <= bytes);
+                    prop_assert_eq!(piece.start / LEN, (piece.end - 1) / LEN);
+                    end = piece.end;
+                    covered.insert(piece);
+                }
+            }
+            let mut both = covered.clone();
+            both.merge(&chunks);
+            prop_assert_eq!(&both, &covered);
+            prop_assert!(covered.bytes() <= chunks.bytes() / 3 * 4 + BLOCK_LEN as u64);
+        }
+
+        #[test]
+        fn segments_cover_the_disk_in_order(bytes in 1..100_000_u64) {
+            let bytes = bytes * LEN / 3 + 1;
+            let mut at = 0;
+            for segment in whole(bytes) {
+                let Pieces::Blocks(blocks) = segment else { panic!() };
+                prop_assert_eq!(blocks.start, at);
+                prop_assert!(blocks.end - at <= DIGESTS_PER_FRAME_MAX);
+                at = blocks.end;
+            }
+            prop_assert_eq!(at, block_count(bytes));
+        }
     }
 }

@@ -99,6 +99,21 @@ pub async fn before_pass(roots: &Roots, disks: &[LocalDisk]) -> Vec<Witness> {
     }
 }
 
+/// Bytes written to the disks since they were attached, as far as the kernel counts them.
+pub fn written_bytes(roots: &Roots, disks: &[LocalDisk]) -> u64 {
+    const SECTOR_LEN: u64 = 512;
+    let sectors = |witness| match witness {
+        Witness::Blocks(counters) => counters.iter().map(|c| c.sectors_written).sum(),
+        Witness::File(_) | Witness::Blind(_) => 0,
+    };
+    look(roots, disks).into_iter().map(sectors).sum::<u64>() * SECTOR_LEN
+}
+
+/// Whether nothing is in flight to any disk, as far as it can be told.
+pub fn is_settled(witnesses: &[Witness]) -> bool {
+    witnesses.iter().all(Witness::is_settled)
+}
+
 /// Looks at all disks once.
 pub fn look(roots: &Roots, disks: &[LocalDisk]) -> Vec<Witness> {
     disks.iter().map(|disk| witness(roots, disk)).collect()

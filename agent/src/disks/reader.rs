@@ -7,12 +7,13 @@
 use std::{
     fs::{File, OpenOptions},
     io,
+    ops::Range,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use domain::disk::{BLOCK_LEN, block_len};
+use domain::disk::BLOCK_LEN;
 
 /// No disk has larger sectors than a page.
 const ALIGNMENT: usize = 4096;
@@ -100,10 +101,12 @@ impl DiskReader {
         self.bytes
     }
 
-    /// Reads block `index`; the last one may be short.
-    pub fn read<'b>(&self, index: u64, buffer: &'b mut BlockBuffer) -> Result<&'b [u8], ReadError> {
-        let at = index * BLOCK_LEN as u64;
-        let wanted = block_len(index, self.bytes);
+    /// Reads a piece of the disk, a block's length at most. It begins at a multiple of 4 KiB.
+    pub fn read<'b>(&self, piece: Range<u64>, buffer: &'b mut BlockBuffer) -> Result<&'b [u8], ReadError> {
+        let at = piece.start;
+        let wanted = usize::try_from(piece.end - at)
+            .unwrap_or(usize::MAX)
+            .min(BLOCK_LEN);
         let got = self
             .read_at(buffer.room(wanted.next_multiple_of(ALIGNMENT)), at, wanted)
             .map_err(|source| ReadError::Read {
@@ -172,8 +175,10 @@ mod tests {
         let reader = DiskReader::open(&path, len as u64).unwrap();
         let mut buffer = BlockBuffer::new();
         let mut read = Vec::new();
-        for index in 0..domain::disk::block_count(len as u64) {
-            read.extend_from_slice(reader.read(index, &mut buffer).unwrap());
+        while read.len() < len {
+            let at = read.len() as u64;
+            let piece = at..(len as u64).min(at + BLOCK_LEN as u64);
+            read.extend_from_slice(reader.read(piece, &mut buffer).unwrap());
         }
         assert!(read == content, "{len} bytes in {}", folder.display());
         fs::remove_file(path).unwrap();
@@ -201,6 +206,8 @@ mod tests {
         }
     }
 
+    const LEN: u64 = BLOCK_LEN as u64;
+
     #[test]
     fn a_file_that_became_shorter_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
@@ -208,8 +215,8 @@ mod tests {
         fs::write(&path, vec![1; BLOCK_LEN]).unwrap();
         let reader = DiskReader::open(&path, 2 * BLOCK_LEN as u64).unwrap();
         let mut buffer = BlockBuffer::new();
-        assert!(reader.read(0, &mut buffer).is_ok());
-        let short = reader.read(1, &mut buffer);
+        assert!(reader.read(0..LEN, &mut buffer).is_ok());
+        let short = reader.read(LEN..2 * LEN, &mut buffer);
         assert!(matches!(short, Err(ReadError::Shrunk { .. })), "{short:?}");
         assert!(matches!(
             DiskReader::open(&folder.path().join("none"), 1),

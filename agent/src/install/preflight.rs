@@ -3,6 +3,8 @@
 
 use std::{fs, path::Path};
 
+use domain::disk::BLOCK_LEN;
+
 use super::Wishes;
 use crate::{
     disks::{
@@ -37,7 +39,8 @@ pub async fn check(layout: &Layout, disks: &[LocalDisk], wishes: &Wishes) -> any
 fn unreadable(disk: &LocalDisk) -> Option<String> {
     let read = || {
         let reader = DiskReader::open(&disk.path, disk.disk.bytes)?;
-        reader.read(0, &mut BlockBuffer::new()).map(drop)
+        let first = 0..disk.disk.bytes.min(BLOCK_LEN as u64);
+        reader.read(first, &mut BlockBuffer::new()).map(drop)
     };
     let error = read().err()?;
     let remedy = if rustix::process::geteuid().is_root() {

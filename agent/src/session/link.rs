@@ -1,13 +1,13 @@
 //! Frames in and out of one connection.
 
-use std::{collections::VecDeque, io, time::Duration};
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
-use domain::{checkpoint::CheckpointNumber, digest::Digest};
+use domain::{checkpoint::CheckpointNumber, digest::Digest, flow::Flow};
 use protocol::{
     frame::{self, Frame, HEADER_LEN, Header, Kind},
     session::{
-        AgentMessage, CONTROL_LEN_MAX, ControlError, HEARTBEAT, Orders, RunnerMessage, SILENCE_MAX,
-        SentBefore, control, read_control,
+        AgentMessage, CONTROL_LEN_MAX, ControlError, HEARTBEAT, Orders, RunnerMessage, SILENCE_MAX, control,
+        read_control,
     },
 };
 use tokio::{
@@ -16,25 +16,24 @@ use tokio::{
     time::timeout,
 };
 
-use super::SessionError;
-use crate::{
-    changes::{progress::Progress, scan::Outgoing},
-    status::Board,
+use super::{
+    SessionError,
+    meter::Meter,
+    outbox::{Data, Outbox},
+    throttle::Throttle,
 };
-
-/// Frames that wait for the network: 8 MiB of blocks at most, which fills a link of 1 Gbit/s for 60 ms.
-pub const OUTBOX_FRAMES: usize = 16;
+use crate::status::Board;
 
 /// Answers that may wait for [`super::drive`]: it asks for two ranges of digests at a time.
 const DIGESTS_WAITING: usize = 4;
-const COMMITS_WAITING: usize = 16;
+const ANSWERS_WAITING: usize = 16;
 
 /// Where the reader puts what the runner says.
 #[derive(Debug)]
 pub struct Inbox {
     orders: watch::Sender<Orders>,
     digests: mpsc::Sender<Frame>,
-    commits: mpsc::Sender<CheckpointNumber>,
+    durable: mpsc::Sender<CheckpointNumber>,
 }
 
 /// The other end of an [`Inbox`].
@@ -42,18 +41,18 @@ pub struct Inbox {
 pub struct Incoming {
     pub orders: watch::Receiver<Orders>,
     pub digests: DigestAnswers,
-    pub commits: mpsc::Receiver<CheckpointNumber>,
+    pub durable: mpsc::Receiver<CheckpointNumber>,
 }
 
 impl Inbox {
     pub fn new(orders: Orders) -> (Self, Incoming) {
         let (orders_in, orders) = watch::channel(orders);
         let (digests_in, digests) = mpsc::channel(DIGESTS_WAITING);
-        let (commits_in, commits) = mpsc::channel(COMMITS_WAITING);
+        let (durable_in, durable) = mpsc::channel(ANSWERS_WAITING);
         let inbox = Self {
             orders: orders_in,
             digests: digests_in,
-            commits: commits_in,
+            durable: durable_in,
         };
         let incoming = Incoming {
             orders,
@@ -61,7 +60,7 @@ impl Inbox {
                 answers: digests,
                 asked: VecDeque::new(),
             },
-            commits,
+            durable,
         };
         (inbox, incoming)
     }
@@ -75,15 +74,16 @@ pub struct DigestAnswers {
 }
 
 impl DigestAnswers {
-    pub async fn ask(&mut self, outbox: &mpsc::Sender<Outgoing>, disk: u16, blocks: std::ops::Range<u64>) {
+    /// Asks for the digests as of all that was sent up to now.
+    pub async fn ask(&mut self, outbox: &Outbox, disk: u16, blocks: std::ops::Range<u64>) {
         let wanted = AgentMessage::DigestsWanted {
             disk,
             first_block: blocks.start,
             count: blocks.end - blocks.start,
-            after: SentBefore::default(),
+            after: outbox.sent_before(),
         };
         self.asked.push_back((disk, blocks));
-        post(outbox, Outgoing::plain(control(&wanted))).await;
+        outbox.post(&wanted).await;
     }
 
     /// The answer to the oldest request.
@@ -134,7 +134,7 @@ pub async fn read(mut stream: impl AsyncRead + Unpin, inbox: Inbox) -> Result<()
                 });
             }
             RunnerMessage::Durable { number } => {
-                if inbox.commits.send(number).await.is_err() {
+                if inbox.durable.send(number).await.is_err() {
                     return Ok(());
                 }
             }
@@ -185,26 +185,79 @@ async fn fill(stream: &mut (impl AsyncRead + Unpin), room: &mut [u8]) -> Result<
     Ok(())
 }
 
-/// Writes the outbox to the connection until all senders are gone.
-pub async fn write(
-    mut stream: impl AsyncWrite + Unpin,
-    mut queue: mpsc::Receiver<Outgoing>,
-) -> Result<(), SessionError> {
-    while let Some(outgoing) = queue.recv().await {
-        let header = outgoing.frame.header().encode();
-        stream.write_all(&header).await.map_err(SessionError::Broken)?;
-        stream
-            .write_all(&outgoing.frame.payload)
-            .await
-            .map_err(SessionError::Broken)?;
-        if queue.is_empty() {
-            stream.flush().await.map_err(SessionError::Broken)?;
-        }
-        if let Some((progress, bytes)) = outgoing.payload_of {
-            Progress::sent(&progress, bytes);
+/// Reads a lane on which the runner has nothing to say but that it lives.
+pub async fn read_lane(mut stream: impl AsyncRead + Unpin) -> Result<(), SessionError> {
+    loop {
+        let frame = receive(&mut stream).await?;
+        match read_control::<RunnerMessage>(&frame)? {
+            RunnerMessage::KeepAlive => {}
+            RunnerMessage::Fault { fault } => return Err(fault.into()),
+            _ => return Err(SessionError::Protocol("it spoke on a lane for data")),
         }
     }
+}
+
+/// Small frames are gathered to about this length, so that they share TLS records and system calls.
+const GATHERED: usize = 256 << 10;
+
+/// What a lane writes: data, and on the first lane control messages, which go first.
+#[derive(Debug)]
+pub struct Outflow {
+    pub data: mpsc::Receiver<Data>,
+    /// Closed from the beginning on lanes that carry none.
+    pub control: mpsc::Receiver<Frame>,
+    pub throttle: Arc<Throttle>,
+    pub meter: Arc<Meter>,
+}
+
+/// Writes to one connection until the outbox is gone.
+pub async fn write(mut stream: impl AsyncWrite + Unpin, mut flow: Outflow) -> Result<(), SessionError> {
+    let mut buffer = Vec::with_capacity(GATHERED + frame::PAYLOAD_MAX);
+    let mut written = Vec::new();
+    // A little early, so that a busy moment does not make it late.
+    let mut idle = tokio::time::interval(HEARTBEAT * 3 / 4);
+    idle.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            Some(frame) = flow.control.recv() => frame.encode_to(&mut buffer),
+            data = flow.data.recv() => match data {
+                Some(data) => take_up(data, &flow, &mut buffer, &mut written).await,
+                None => break,
+            },
+            _ = idle.tick() => control(&AgentMessage::KeepAlive).encode_to(&mut buffer),
+        }
+        while buffer.len() < GATHERED {
+            if let Ok(frame) = flow.control.try_recv() {
+                frame.encode_to(&mut buffer);
+            } else if let Ok(data) = flow.data.try_recv() {
+                take_up(data, &flow, &mut buffer, &mut written).await;
+            } else {
+                break;
+            }
+        }
+        stream.write_all(&buffer).await.map_err(SessionError::Broken)?;
+        stream.flush().await.map_err(SessionError::Broken)?;
+        buffer.clear();
+        for data in written.drain(..) {
+            Data::sent(&data);
+        }
+        idle.reset();
+    }
+    while let Ok(frame) = flow.control.try_recv() {
+        send(&mut stream, &frame).await?;
+    }
     stream.shutdown().await.map_err(SessionError::Broken)
+}
+
+async fn take_up(mut data: Data, flow: &Outflow, buffer: &mut Vec<u8>, written: &mut Vec<Data>) {
+    let wire_bytes = HEADER_LEN + data.frame.payload.len();
+    flow.throttle.pass(wire_bytes).await;
+    data.frame.encode_to(buffer);
+    // It is in the buffer, which the budget need not count twice.
+    data.frame.payload = Vec::new();
+    flow.meter.sent(data.bytes(), wire_bytes as u64);
+    written.push(data);
 }
 
 /// Sends one frame at once, before there is an outbox.
@@ -216,31 +269,21 @@ pub async fn send(stream: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> Resu
 }
 
 /// Reports the status once a second while it changes, and as a heartbeat while it does not.
-pub async fn report_status(board: Board, outbox: mpsc::Sender<Outgoing>) {
-    // A little early, so that a busy moment does not make it late.
+pub async fn report_status(board: Board, outbox: Arc<Outbox>, mut flow: impl FnMut() -> Flow) {
     let heartbeat = HEARTBEAT * 3 / 4;
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     let mut reported = None;
     let mut reported_at = tokio::time::Instant::now();
     loop {
         tick.tick().await;
+        board.set_flow(flow());
         let status = board.report();
         if reported.as_ref() == Some(&status) && reported_at.elapsed() < heartbeat {
             continue;
         }
-        let frame = control(&AgentMessage::Status(status.clone()));
-        if outbox.send(Outgoing::plain(frame)).await.is_err() {
-            return;
-        }
+        outbox.post(&AgentMessage::Status(status.clone())).await;
         reported = Some(status);
         reported_at = tokio::time::Instant::now();
-    }
-}
-
-/// Puts a frame into the outbox.
-pub async fn post(outbox: &mpsc::Sender<Outgoing>, outgoing: Outgoing) {
-    if outbox.send(outgoing).await.is_err() {
-        until_the_session_ends::<()>().await;
     }
 }
 
@@ -278,12 +321,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_agent_is_never_silent_for_longer_than_a_heartbeat() {
         let board = Board::new(SourceServerId::from_entropy(1), "runner:1500".into());
-        let (outbox, mut queue) = mpsc::channel(OUTBOX_FRAMES);
+        let (outbox, mut queues) = Outbox::new(1);
         let mut reports = tokio::task::JoinSet::new();
-        reports.spawn(report_status(board, outbox));
+        reports.spawn(report_status(board, Arc::new(outbox), Flow::default));
         for _ in 0..5 {
             let before = tokio::time::Instant::now();
-            assert!(queue.recv().await.is_some());
+            assert!(queues.control.recv().await.is_some());
             assert!(before.elapsed() <= HEARTBEAT, "{:?}", before.elapsed());
         }
     }
@@ -325,7 +368,7 @@ mod tests {
     #[tokio::test]
     async fn digests_that_nobody_asked_for_break_the_protocol() {
         let (inbox, mut incoming) = inbox();
-        let (outbox, _queue) = mpsc::channel(OUTBOX_FRAMES);
+        let (outbox, _queues) = Outbox::new(1);
         incoming.digests.ask(&outbox, 1, 0..2).await;
         let digests = [Digest([7; 32]); 2];
         inbox.digests.send(frame::digests(1, 0, &digests)).await.unwrap();

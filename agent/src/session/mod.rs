@@ -1,15 +1,18 @@
-//! One connection to the runner, from Hello to Goodbye.
+//! One session with the runner, from Hello to Goodbye.
 //!
 //! ```text
-//!            ┌── link: reader ──▶ orders, digests, commits ──┐
-//!  runner ◀──┤                                               ├── drive: rounds, checkpoints
-//!            └── link: writer ◀── outbox ◀── scanning threads┘
+//!            ┌── link: reader ───▶ orders, digests, answers ──┐
+//!  runner ◀──┤                                                ├── drive: rounds, checkpoints
+//!            └── link: writers ◀── outbox ◀── scanning threads┘
 //! ```
 //!
-//! - [`connect`]: TCP, TLS, handshake.
+//! - [`connect`]: TCP, TLS, handshake; further connections, the lanes.
 //! - [`link`]: frames in and out, heartbeat, silence.
+//! - [`outbox`]: what waits for the network; [`throttle`] keeps it within the bandwidth that was ordered, and
+//!   [`meter`] says where the time goes.
 //! - [`roster`]: the chosen disks, and what became of them since the last look.
-//! - [`drive`]: waits until a checkpoint is due; [`rounds`] makes it.
+//! - [`audit`]: compares, now and then, what should be equal.
+//! - [`drive`]: waits until a checkpoint is due; [`checkpoint`] makes it, of [`rounds`].
 //! - [`retry`]: how long to wait before the next session.
 
 use std::{io, sync::Arc, time::Duration};
@@ -19,15 +22,15 @@ use identity::Credentials;
 use protocol::{
     frame::FrameError,
     handshake::HandshakeError,
-    session::{AgentMessage, ControlError, Fault, Goodbye, SILENCE_MAX, control},
+    session::{AgentMessage, ControlError, Fault, Goodbye, SILENCE_MAX},
 };
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::{
-    changes::scan::Outgoing,
-    checkpoint::hooks::Hooks,
+    changes::sources::Sources,
+    checkpoint::{freeze::Freezer, hooks::Hooks},
     config::{Config, ConfigError},
     disks::Roots,
     layout::Layout,
@@ -35,12 +38,23 @@ use crate::{
     status::Board,
 };
 
+pub mod audit;
+pub mod checkpoint;
 pub mod connect;
 pub mod drive;
 pub mod link;
+pub mod meter;
+pub mod outbox;
 pub mod retry;
 pub mod roster;
 pub mod rounds;
+pub mod throttle;
+
+use drive::{Drive, Parts};
+use link::Outflow;
+use meter::Meter;
+use outbox::Outbox;
+use throttle::Throttle;
 
 /// Everything a session needs to know of the agent it belongs to.
 #[derive(Debug)]
@@ -50,6 +64,8 @@ pub struct Agent {
     pub credentials: Credentials,
     pub server: SourceServerId,
     pub hooks: Hooks,
+    /// `None` where file systems are never frozen: in programs that hold an agent for their own ends.
+    pub freezer: Option<Arc<Freezer>>,
     pub board: Board,
     pub pace: Pace,
 }
@@ -62,8 +78,12 @@ pub struct Pace {
     /// A first copy is saved this often, or after `partial_bytes`.
     pub partial_every: Duration,
     pub partial_bytes: u64,
-    /// A round that found no more than this is followed by the last pass.
+    /// A round of a disk without tracker that found no more than this is followed by the last pass.
     pub small_round_bytes: u64,
+    /// Between checkpoints, changes are sent once there are so many.
+    pub stream_bytes: u64,
+    /// Between two looks whether what should be equal is.
+    pub audit_every: Duration,
 }
 
 impl Default for Pace {
@@ -73,6 +93,8 @@ impl Default for Pace {
             partial_every: Duration::from_mins(1),
             partial_bytes: 4 << 30,
             small_round_bytes: 256 << 20,
+            stream_bytes: 16 << 20,
+            audit_every: Duration::from_mins(1),
         }
     }
 }
@@ -140,8 +162,13 @@ pub struct SessionOutcome {
     pub achieved: bool,
 }
 
-/// Runs one session. `config` is brought up to date with the disks that are found.
-pub async fn run(agent: &Arc<Agent>, config: &mut Config, stop: &CancellationToken) -> SessionOutcome {
+/// Runs one session. `config` is brought up to date with the disks that are found, `sources` with what is sent.
+pub async fn run(
+    agent: &Arc<Agent>,
+    config: &mut Config,
+    sources: &mut Sources,
+    stop: &CancellationToken,
+) -> SessionOutcome {
     let opened = tokio::select! {
         opened = connect::open(agent, config) => opened,
         () = stop.cancelled() => {
@@ -149,7 +176,7 @@ pub async fn run(agent: &Arc<Agent>, config: &mut Config, stop: &CancellationTok
         }
     };
     match opened {
-        Ok(opened) => converse(agent, config, opened, stop).await,
+        Ok(opened) => converse(agent, config, sources, opened, stop).await,
         Err(error) => SessionOutcome {
             result: Err(error),
             achieved: false,
@@ -163,46 +190,63 @@ const GOODBYE_MAX: Duration = Duration::from_secs(5);
 async fn converse(
     agent: &Arc<Agent>,
     config: &mut Config,
+    sources: &mut Sources,
     opened: connect::Opened,
     stop: &CancellationToken,
 ) -> SessionOutcome {
-    let (read_half, write_half) = tokio::io::split(opened.stream);
-    let (outbox, queue) = mpsc::channel(link::OUTBOX_FRAMES);
+    let (outbox, queues) = Outbox::new(opened.welcome.lanes);
+    let outbox = Arc::new(outbox);
+    let (meter, throttle) = (Arc::<Meter>::default(), Arc::<Throttle>::default());
     let (inbox, incoming) = link::Inbox::new(opened.welcome.orders.clone());
 
-    let mut reader = JoinSet::new();
-    reader.spawn(link::read(read_half, inbox));
-    let mut writer = JoinSet::new();
-    writer.spawn(link::write(write_half, queue));
-    let mut heartbeat = JoinSet::new();
-    heartbeat.spawn(link::report_status(agent.board.clone(), outbox.clone()));
+    let (mut readers, mut writers) = (JoinSet::new(), JoinSet::new());
+    let (mut inbox, mut control) = (Some(inbox), Some(queues.control));
+    for (stream, data) in opened.lanes.into_iter().zip(queues.lanes) {
+        let (read_half, write_half) = tokio::io::split(stream);
+        match inbox.take() {
+            Some(inbox) => readers.spawn(link::read(read_half, inbox)),
+            None => readers.spawn(link::read_lane(read_half)),
+        };
+        let outflow = Outflow {
+            data,
+            control: control.take().unwrap_or_else(|| mpsc::channel(1).1),
+            throttle: throttle.clone(),
+            meter: meter.clone(),
+        };
+        writers.spawn(link::write(write_half, outflow));
+    }
 
-    let mut drive = drive::Drive::new(agent, opened.roster, &opened.welcome, outbox.clone(), incoming);
+    let parts = Parts {
+        outbox: outbox.clone(),
+        meter: meter.clone(),
+        throttle: throttle.clone(),
+    };
+    let mut drive = Drive::new(agent, sources, opened.roster, &opened.welcome, parts, incoming);
     agent.board.connected(drive.progress());
+    let mut heartbeat = JoinSet::new();
+    let flow = drive.gauge();
+    heartbeat.spawn(link::report_status(agent.board.clone(), outbox.clone(), flow));
     info!(
         runner = %opened.address,
         "connected to the runner at {}", opened.address
     );
     let result = tokio::select! {
         end = drive.run(config) => end,
-        Some(ended) = reader.join_next() => Err(flatten(ended)),
-        Some(ended) = writer.join_next() => Err(better_reason(flatten(ended), &mut reader).await),
+        Some(ended) = readers.join_next() => Err(flatten(ended)),
+        Some(ended) = writers.join_next() => Err(better_reason(flatten(ended), &mut readers).await),
         () = stop.cancelled() => Ok(SessionEnd::Stopped),
     };
 
     heartbeat.shutdown().await;
-    if timeout(GOODBYE_MAX, drive.stop_scanning()).await.is_err() {
-        // The threads wait for a network that takes nothing.
-        writer.shutdown().await;
-        drive.stop_scanning().await;
-    }
+    outbox.close();
+    drive.stop_scanning().await;
     let achieved = drive.achieved();
     drop(drive);
     if let Ok(end) = &result {
-        part(agent, *end, outbox, &mut writer).await;
+        part(agent, *end, outbox, &mut writers).await;
     }
-    reader.shutdown().await;
-    writer.shutdown().await;
+    readers.shutdown().await;
+    writers.shutdown().await;
     SessionOutcome { result, achieved }
 }
 
@@ -210,8 +254,8 @@ async fn converse(
 async fn part(
     agent: &Agent,
     end: SessionEnd,
-    outbox: mpsc::Sender<Outgoing>,
-    writer: &mut JoinSet<Result<(), SessionError>>,
+    outbox: Arc<Outbox>,
+    writers: &mut JoinSet<Result<(), SessionError>>,
 ) {
     let reason = match end {
         SessionEnd::Stopped => Goodbye::Stopping,
@@ -224,13 +268,11 @@ async fn part(
             Goodbye::Uninstalled
         }
     };
-    let goodbye = Outgoing::plain(control(&AgentMessage::Goodbye { reason }));
     let farewell = async {
-        if outbox.send(goodbye).await.is_ok() {
-            drop(outbox);
-            // The runner learns of a broken farewell by the end of the connection.
-            let _ended = writer.join_next().await;
-        }
+        outbox.post(&AgentMessage::Goodbye { reason }).await;
+        drop(outbox);
+        // The runner learns of a broken farewell by the end of the connection.
+        while writers.join_next().await.is_some() {}
     };
     if timeout(GOODBYE_MAX, farewell).await.is_err() {
         info!("the runner did not take our goodbye in time");

@@ -1,19 +1,10 @@
-//! Makes a checkpoint, in rounds over all disks.
-//!
-//! ```text
-//! round, round, … ──▶ a round found little ──▶ freeze ─▶ last pass ─▶ thaw ──▶ offer ──▶ committed
-//!      │                                          ▲           │ written meanwhile
-//!      └─ nobody wrote meanwhile: offer at once   └───────────┘ three times at most
-//! ```
-//!
-//! A checkpoint is `crash` consistent only if it is proven that no disk was written to from the beginning
-//! of the last pass to its end; otherwise it is `none`, and says so.
+//! Rounds over all disks: each source says what to look at, threads read it, and what differs is sent or held.
 
 use std::{
     num::NonZero,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -22,129 +13,55 @@ use domain::{
     checkpoint::{CheckpointKind, Consistency},
     source_server::ReplicationIntent,
 };
-use protocol::session::{CheckpointOffer, SentBefore};
+use protocol::session::CheckpointOffer;
 use tracing::{debug, warn};
 
 use super::{
     SessionError,
+    checkpoint::Left,
     drive::{Drive, Interrupt},
-    link::{post, until_the_session_ends},
+    link::until_the_session_ends,
 };
 use crate::{
     changes::{
-        Against,
-        rescan::{Expected, segments},
-        scan::{self, ScanError, Segment},
+        Against, Round,
+        scan::{self, Expected, Held, Pieces, ScanError, Segment},
     },
-    config::Config,
     disks::{LocalDisk, quiet, reader::DiskReader},
     status::now_ms,
 };
 
-/// A server that writes faster than it can be copied does not get quieter by copying it more often.
-const EARLY_ROUNDS_MAX: u32 = 3;
-const LAST_PASSES_MAX: u32 = 3;
-
 /// What a round came to.
 #[derive(Debug)]
-struct Pass {
-    found_bytes: u64,
-    /// Nothing was written to any disk while it ran.
-    silent: bool,
-    began: Instant,
-    taken_at_ms: i64,
+pub(super) struct Pass {
+    pub found_bytes: u64,
+    /// Of the disks as they were read: all at one instant, or not.
+    pub consistency: Consistency,
+    /// For how long file systems stood still.
+    pub frozen: Duration,
+    pub began: Instant,
+    pub taken_at_ms: i64,
     /// The greatest request that had been seen when it began.
-    request: u64,
+    pub request: u64,
 }
 
 /// Whether the runner may commit part of what a round sends, to save a long copy.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Saving {
+pub(super) enum Saving {
     Partial,
     Whole,
 }
 
+/// How much a new estimate of the reading rate counts against what was known.
+const RATE_WEIGHT: f64 = 0.5;
+
 impl Drive<'_> {
-    pub(super) async fn checkpoint(&mut self, config: &mut Config) -> Result<(), Interrupt> {
-        let has_hooks = self.agent.hooks.any();
-        for _ in 0..EARLY_ROUNDS_MAX {
-            let pass = self.pass(Saving::Partial).await?;
-            if pass.silent && !has_hooks {
-                return self.offer_launchable(&pass, config).await;
-            }
-            if pass.found_bytes <= self.agent.pace.small_round_bytes {
-                break;
-            }
-            self.examine(config)?;
-        }
-        let mut pass = self.last_pass().await?;
-        for _ in 1..LAST_PASSES_MAX {
-            if pass.silent {
-                break;
-            }
-            self.examine(config)?;
-            pass = self.last_pass().await?;
-        }
-        self.offer_launchable(&pass, config).await
-    }
-
-    async fn offer_launchable(&mut self, pass: &Pass, config: &mut Config) -> Result<(), Interrupt> {
-        // A disk that vanished or grew meanwhile must not be part of a checkpoint.
-        self.examine(config)?;
-        self.troubles.reading = None;
-        self.show_troubles();
-        self.schedule.taken(pass.began, pass.request);
-        self.offer(CheckpointOffer {
-            kind: CheckpointKind::Launchable,
-            consistency: if pass.silent {
-                Consistency::Crash
-            } else {
-                Consistency::None
-            },
-            taken_at_ms: pass.taken_at_ms,
-            request: pass.request,
-            frozen_ms: 0,
-            after: SentBefore::default(),
-        })
-        .await;
-        self.all_committed().await
-    }
-
-    /// A pass with applications at rest, if hooks can bring them there.
-    async fn last_pass(&mut self) -> Result<Pass, Interrupt> {
-        let hooks = self.agent.hooks.clone();
-        let frozen = tokio::task::spawn_blocking(move || hooks.freeze())
-            .await
-            .map_err(|_panic| SessionError::Panic)?;
-        self.troubles.hooks = frozen.as_ref().err().map(|error| crate::cli::chain(error));
-        if let Some(trouble) = &self.troubles.hooks {
-            warn!("{trouble}; the checkpoint is taken without it");
-        }
-        self.show_troubles();
-        // Dropped, and thereby thawed, on every way out of here.
-        let frozen = frozen.ok();
-        let pass = self.pass(Saving::Whole).await;
-        tokio::task::spawn_blocking(move || drop(frozen))
-            .await
-            .map_err(|_panic| SessionError::Panic)?;
-        pass
-    }
-
-    /// Looks at all disks once, and sends what the runner does not have.
-    async fn pass(&mut self, saving: Saving) -> Result<Pass, Interrupt> {
-        let disks = self
-            .roster
-            .present()
-            .map_err(|_told_when_examined| Interrupt::Trouble)?;
+    /// Looks at what may differ on all disks once, and sends what the runner does not have.
+    pub(super) async fn pass(&mut self, saving: Saving) -> Result<Pass, Interrupt> {
+        let disks = self.present()?;
         let found_before = self.found_bytes.load(Relaxed);
         let before = quiet::before_pass(&self.agent.roots, &disks).await;
-        let mut pass = Pass {
-            found_bytes: 0,
-            silent: false,
-            began: Instant::now(),
-            taken_at_ms: now_ms(),
-            request: self.incoming.orders.borrow().checkpoint_request,
-        };
+        let mut pass = self.new_pass();
         for disk in &self.disks {
             disk.progress.round_began();
         }
@@ -152,58 +69,194 @@ impl Drive<'_> {
             self.sweep(number, disk, saving).await?;
         }
         let after = quiet::look(&self.agent.roots, &disks);
-        pass.silent = quiet::nothing_was_written(&before, &after);
+        if quiet::nothing_was_written(&before, &after) {
+            pass.consistency = Consistency::Crash;
+        }
         pass.found_bytes = self.found_bytes.load(Relaxed) - found_before;
-        debug!(found_bytes = pass.found_bytes, silent = pass.silent, elapsed = ?pass.began.elapsed(), "pass");
+        self.show_tracking();
+        debug!(found_bytes = pass.found_bytes, consistency = ?pass.consistency, elapsed = ?pass.began.elapsed(), "pass");
         Ok(pass)
+    }
+
+    /// Where the disks are, with a source for each.
+    pub(super) fn present(&mut self) -> Result<Vec<LocalDisk>, Interrupt> {
+        let disks = self
+            .roster
+            .present()
+            .map_err(|_told_when_examined| Interrupt::Trouble)?;
+        self.sources.take_up(&disks);
+        Ok(disks)
+    }
+
+    pub(super) fn left(&mut self) -> Result<Left, Interrupt> {
+        let mut left = Left {
+            bytes: 0,
+            is_tracked: true,
+        };
+        for local in self.present()? {
+            let source = self.sources.get(&local.disk.id).ok_or(Interrupt::Trouble)?;
+            // A disk that has to be looked at as a whole is as good as not tracked.
+            left.is_tracked &= source.unclean().is_some();
+            left.bytes += source.backlog();
+        }
+        Ok(left)
     }
 
     /// One disk's part of a pass.
     async fn sweep(&mut self, number: u16, local: &LocalDisk, saving: Saving) -> Result<(), Interrupt> {
-        let round = self.disks[usize::from(number)].source.begin_round();
-        let mut segments = segments(round.blocks).peekable();
-        let ask = round.against == Against::RunnersDigests;
-        if ask && let Some(first) = segments.peek() {
-            let digests = &mut self.incoming.digests;
-            digests.ask(&self.outbox, number, first.clone()).await;
-        }
-        while let Some(blocks) = segments.next() {
-            let expected = if ask {
-                // One ahead, so that the answer is there when it is needed.
-                if let Some(next) = segments.peek() {
-                    let digests = &mut self.incoming.digests;
-                    digests.ask(&self.outbox, number, next.clone()).await;
+        let source = self.sources.get(&local.disk.id).ok_or(Interrupt::Trouble)?;
+        match source.begin_round() {
+            Round::Whole(Against::Zeros) => {
+                for pieces in scan::whole(local.disk.bytes) {
+                    self.scan(number, local, pieces, Expected::Zeros, saving).await?;
                 }
-                Expected::Digests(self.incoming.digests.next().await?)
-            } else {
-                Expected::Zeros
-            };
-            // Opened anew each time: the file behind a name may have been replaced.
-            let reader = DiskReader::open(&local.path, local.disk.bytes)
-                .map_err(|error| self.reading_failed(&ScanError::Read(error)))?;
-            let segment = Arc::new(Segment {
-                disk: number,
-                reader,
-                progress: self.disks[usize::from(number)].progress.clone(),
-                blocks,
-                expected,
-                outbox: self.outbox.clone(),
-                stop: self.scan_stop.clone(),
-                taken: AtomicU64::new(0),
-                found_bytes: self.found_bytes.clone(),
-                zeroed: Mutex::default(),
-            });
-            for _ in 0..threads() {
-                let segment = segment.clone();
-                self.workers.spawn_blocking(move || scan::scan(&segment));
             }
-            self.join_workers(saving).await?;
-            for run in segment.zero_runs() {
-                post(&self.outbox, run).await;
+            Round::Whole(Against::RunnersDigests) => self.compare(number, local, saving).await?,
+            Round::Changes(chunks) => {
+                self.disks[usize::from(number)].progress.copied_whole();
+                for pieces in scan::changes(chunks) {
+                    self.scan(number, local, pieces, Expected::Nothing, saving)
+                        .await?;
+                }
             }
         }
-        self.disks[usize::from(number)].source.end_round();
+        if let Some(source) = self.sources.get(&local.disk.id) {
+            source.end_round();
+        }
         Ok(())
+    }
+
+    async fn compare(&mut self, number: u16, local: &LocalDisk, saving: Saving) -> Result<(), Interrupt> {
+        let mut segments = scan::whole(local.disk.bytes).peekable();
+        let mut asked = 0;
+        while let Some(pieces) = segments.next() {
+            // One ahead, so that the answer is there when it is needed.
+            let ahead = segments.peek().into_iter();
+            for blocks in [&pieces].into_iter().chain(ahead).filter_map(blocks_of) {
+                if blocks.start >= asked {
+                    asked = blocks.end;
+                    let digests = &mut self.incoming.digests;
+                    digests.ask(&self.outbox, number, blocks).await;
+                }
+            }
+            let expected = Expected::Digests(self.incoming.digests.next().await?);
+            self.scan(number, local, pieces, expected, saving).await?;
+        }
+        Ok(())
+    }
+
+    async fn scan(
+        &mut self,
+        number: u16,
+        local: &LocalDisk,
+        pieces: Pieces,
+        expected: Expected,
+        saving: Saving,
+    ) -> Result<(), Interrupt> {
+        let segment = Arc::new(self.segment(number, local, pieces, expected)?);
+        for _ in 0..threads() {
+            let segment = segment.clone();
+            self.workers.spawn_blocking(move || scan::scan(&segment));
+        }
+        self.join_workers(saving).await?;
+        self.workers.spawn_blocking(move || segment.send_zeros());
+        self.join_workers(saving).await
+    }
+
+    fn segment(
+        &mut self,
+        number: u16,
+        local: &LocalDisk,
+        pieces: Pieces,
+        expected: Expected,
+    ) -> Result<Segment, Interrupt> {
+        // Opened anew each time: the file behind a name may have been replaced.
+        let reader = DiskReader::open(&local.path, local.disk.bytes)
+            .map_err(|error| self.reading_failed(&ScanError::Read(error)))?;
+        Ok(Segment {
+            disk: number,
+            reader,
+            progress: self.disks[usize::from(number)].progress.clone(),
+            pieces,
+            expected,
+            outbox: self.outbox.clone(),
+            meter: self.meter.clone(),
+            stop: self.scan_stop.clone(),
+            taken: AtomicUsize::new(0),
+            found_bytes: self.found_bytes.clone(),
+            zeroed: Mutex::default(),
+        })
+    }
+
+    /// Reads into memory what is left of all disks. Nobody waits for the network here, and nothing is logged.
+    pub(super) async fn hold_all(
+        &mut self,
+        disks: &[LocalDisk],
+    ) -> Result<Vec<(Arc<Segment>, Vec<Held>)>, Interrupt> {
+        let began = Instant::now();
+        let mut segments = Vec::new();
+        for (number, local) in (0_u16..).zip(disks) {
+            let source = self.sources.get(&local.disk.id).ok_or(Interrupt::Trouble)?;
+            let Round::Changes(chunks) = source.begin_round() else {
+                // A doubt came up: the caller finds that it is not sure.
+                return Err(Interrupt::Doubt);
+            };
+            for pieces in scan::changes(chunks) {
+                segments.push(Arc::new(self.segment(
+                    number,
+                    local,
+                    pieces,
+                    Expected::Nothing,
+                )?));
+            }
+        }
+        let mut threads = tokio::task::JoinSet::new();
+        for segment in &segments {
+            for _ in 0..self::threads() {
+                let segment = segment.clone();
+                threads.spawn_blocking(move || {
+                    let held = scan::hold(&segment);
+                    (segment.disk, segment, held)
+                });
+            }
+        }
+        let mut all = Vec::new();
+        let mut bytes = 0;
+        while let Some(joined) = threads.join_next().await {
+            let (_, segment, held) = joined.map_err(|_panic| SessionError::Panic)?;
+            let held = held.map_err(|error| self.reading_failed(&error))?;
+            bytes += held.iter().map(|held| held.data.len()).sum::<usize>();
+            all.push((segment, held));
+        }
+        self.learn_rate(bytes, began.elapsed());
+        Ok(all)
+    }
+
+    /// Sends what was held, and ends the round. Gives its bytes.
+    pub(super) async fn send_held(&mut self, held: Vec<(Arc<Segment>, Vec<Held>)>) -> Result<u64, Interrupt> {
+        let found_before = self.found_bytes.load(Relaxed);
+        for (segment, held) in held {
+            self.workers.spawn_blocking(move || {
+                segment.send_held(held)?;
+                segment.send_zeros()
+            });
+        }
+        self.join_workers(Saving::Whole).await?;
+        for (_, source) in self.sources.all() {
+            source.end_round();
+        }
+        self.show_tracking();
+        Ok(self.found_bytes.load(Relaxed) - found_before)
+    }
+
+    fn learn_rate(&mut self, bytes: usize, time: Duration) {
+        // Of a few pages, most of the time is that of starting threads.
+        if bytes > 1 << 20 {
+            // Far from the precision of a float.
+            #[allow(clippy::cast_precision_loss)]
+            let seen = bytes as f64 / time.as_secs_f64().max(1e-6);
+            self.read_rate += RATE_WEIGHT * (seen - self.read_rate);
+        }
     }
 
     /// Waits for the threads of a segment, while the runner may speak.
@@ -222,12 +275,14 @@ impl Drive<'_> {
                     if changed.is_err() {
                         return until_the_session_ends().await;
                     }
-                    if self.incoming.orders.borrow().replication != ReplicationIntent::Run {
+                    let orders = self.incoming.orders.borrow().clone();
+                    self.throttle.order(&orders.bandwidth);
+                    if orders.replication != ReplicationIntent::Run {
                         return Err(Interrupt::Orders);
                     }
                 }
-                committed = self.incoming.commits.recv() => match committed {
-                    Some(number) => self.committed(number)?,
+                durable = self.incoming.durable.recv() => match durable {
+                    Some(number) => self.durable(number)?,
                     None => return until_the_session_ends().await,
                 },
                 _ = tick.tick() => if saving == Saving::Partial {
@@ -237,25 +292,31 @@ impl Drive<'_> {
         }
     }
 
-    /// A fault must never cost more than minutes of a long copy.
+    /// A fault must never cost more than minutes of a long copy. What a tracker remembers need not be saved.
     async fn save_part_if_due(&mut self) {
         let unsaved = self.found_bytes.load(Relaxed) - self.saved.found_bytes;
         let pace = self.agent.pace;
         let due = unsaved >= pace.partial_bytes || self.saved.at.elapsed() >= pace.partial_every;
-        if due && unsaved > 0 && !self.offers_open() {
+        if due && unsaved > 0 && !self.offers_open() && !self.goes_on() {
             self.offer(CheckpointOffer {
                 kind: CheckpointKind::Partial,
                 consistency: Consistency::None,
                 taken_at_ms: now_ms(),
                 request: 0,
                 frozen_ms: 0,
-                after: SentBefore::default(),
+                after: self.outbox.sent_before(),
             })
             .await;
         }
     }
 
-    fn reading_failed(&mut self, error: &ScanError) -> Interrupt {
+    /// Whether every disk is past its first copy or compare.
+    fn goes_on(&mut self) -> bool {
+        let suspects = |tracking| !matches!(tracking, domain::disk::Tracking::Tracker { .. });
+        self.caught_up && !self.sources.all().any(|(_, source)| suspects(source.tracking()))
+    }
+
+    pub(super) fn reading_failed(&mut self, error: &ScanError) -> Interrupt {
         let text = crate::cli::chain(error);
         if self.troubles.reading.as_ref() != Some(&text) {
             warn!("{text}");
@@ -263,6 +324,13 @@ impl Drive<'_> {
         self.troubles.reading = Some(text);
         self.show_troubles();
         Interrupt::Trouble
+    }
+}
+
+fn blocks_of(pieces: &Pieces) -> Option<std::ops::Range<u64>> {
+    match pieces {
+        Pieces::Blocks(blocks) => Some(blocks.clone()),
+        Pieces::Changes(_) => None,
     }
 }
 

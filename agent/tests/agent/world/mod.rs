@@ -106,7 +106,7 @@ impl World {
 
     pub fn start_agent(&mut self) {
         let (agent, mut config): (Arc<Agent>, Config) =
-            run::load(self.layout.clone(), Roots::default(), self.pace).unwrap();
+            run::load(self.layout.clone(), Roots::default(), self.pace, None).unwrap();
         let stop = CancellationToken::new();
         let token = stop.clone();
         let task = tokio::spawn(async move { run::replicate(&agent, &mut config, &token).await });

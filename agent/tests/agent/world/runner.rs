@@ -2,7 +2,7 @@
 //! can be told to refuse, to fail, to be slow and to cut the line.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -110,6 +110,9 @@ struct Session<'a> {
     out: WriteHalf<TlsStream<TcpStream>>,
     disks: Vec<DiskId>,
     open: HashMap<DiskId, Vec<u8>>,
+    /// Frames of data taken up, and messages that are about more of them.
+    taken: u64,
+    early: VecDeque<AgentMessage>,
 }
 
 /// Ends at the first thing that is not as it should be; the agent's own words are what tests look at.
@@ -134,6 +137,8 @@ async fn serve(
         out,
         disks: hello.disks.iter().map(|disk| disk.id.clone()).collect(),
         open: HashMap::new(),
+        taken: 0,
+        early: VecDeque::new(),
     };
     let refusal = {
         let mut state = state.lock().unwrap();
@@ -241,6 +246,7 @@ impl Session<'_> {
     }
 
     async fn take(&mut self, frame: Frame) -> Option<()> {
+        self.taken += u64::from(matches!(frame.kind, Kind::Extent | Kind::Zeros));
         match frame.kind {
             Kind::Extent => {
                 let delay = {
@@ -259,8 +265,11 @@ impl Session<'_> {
                 let len = usize::try_from(frame::zeros_len(&frame).unwrap()).unwrap();
                 self.content(frame.disk)[at..at + len].fill(0);
             }
-            Kind::Control => self.hear(read_control(&frame).unwrap()).await?,
+            Kind::Control => self.early.push_back(read_control(&frame).unwrap()),
             Kind::Digests => panic!("an agent sends no digests"),
+        }
+        while let Some(message) = self.early.pop_front_if(|message| is_due(message, self.taken)) {
+            self.hear(message).await?;
         }
         Some(())
     }
@@ -317,5 +326,14 @@ impl Session<'_> {
             | AgentMessage::Inspect { .. } => panic!("{} out of turn", message.name()),
         }
         Some(())
+    }
+}
+
+/// Whether the data that a message is about are there.
+fn is_due(message: &AgentMessage, taken: u64) -> bool {
+    match message {
+        AgentMessage::DigestsWanted { after, .. } => after.0.iter().sum::<u64>() <= taken,
+        AgentMessage::Checkpoint(offer) => offer.after.0.iter().sum::<u64>() <= taken,
+        _ => true,
     }
 }

@@ -1,0 +1,128 @@
+//! One change source per disk, kept over sessions: what a tracker has marked does not end with a connection.
+
+use std::collections::BTreeMap;
+
+use domain::disk::{Disk, DiskId};
+use protocol::session::DiskStart;
+use tracing::{info, warn};
+
+use super::{
+    ChangeSource,
+    rescan::Rescan,
+    tracked::Tracked,
+    tracker::{Tracker, Unavailable},
+};
+use crate::disks::{DiskKind, LocalDisk, Roots};
+
+#[derive(Debug)]
+pub struct Sources {
+    roots: Roots,
+    /// Loaded when the first block device is there.
+    tracker: Option<Result<Tracker, Unavailable>>,
+    disks: BTreeMap<DiskId, Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    /// What a source that is made now is told of the runner.
+    start: DiskStart,
+    found: Option<Found>,
+}
+
+/// A disk as it was when its source was made.
+#[derive(Debug)]
+struct Found {
+    bytes: u64,
+    kind: DiskKind,
+    source: Box<dyn ChangeSource>,
+}
+
+impl Sources {
+    pub fn new(roots: Roots) -> Self {
+        Self {
+            roots,
+            tracker: None,
+            disks: BTreeMap::new(),
+        }
+    }
+
+    /// A session about these disks begins.
+    pub fn session_began(&mut self, disks: &[Disk], starts: impl IntoIterator<Item = DiskStart>) {
+        self.disks.retain(|id, _| disks.iter().any(|disk| disk.id == *id));
+        for (disk, start) in disks.iter().zip(starts) {
+            let found = self.disks.remove(&disk.id).and_then(|known| known.found);
+            let mut known = Known { start, found };
+            if let Some(found) = &mut known.found {
+                found.source.session_began(start);
+            }
+            self.disks.insert(disk.id.clone(), known);
+        }
+    }
+
+    /// Sees to it that each disk that is there has the best source that it can have. One that is attached in another
+    /// way than before, or has another size, starts anew.
+    pub fn take_up(&mut self, disks: &[LocalDisk]) {
+        for local in disks {
+            let Some(known) = self.disks.get_mut(&local.disk.id) else {
+                continue;
+            };
+            let (bytes, kind) = (local.disk.bytes, &local.kind);
+            let is_same = |found: &Found| found.bytes == bytes && found.kind == *kind;
+            if known.found.as_ref().is_some_and(is_same) {
+                continue;
+            }
+            // Its watch ends before another begins.
+            known.found = None;
+            // An empty runner is one only until something was sent.
+            let start = std::mem::replace(&mut known.start, DiskStart::Rescan);
+            let mut source = self.best_source(local);
+            source.session_began(start);
+            let found = Found {
+                bytes,
+                kind: kind.clone(),
+                source,
+            };
+            if let Some(known) = self.disks.get_mut(&local.disk.id) {
+                known.found = Some(found);
+            }
+        }
+    }
+
+    /// The source of a disk that was there at the last look.
+    pub fn get(&mut self, disk: &DiskId) -> Option<&mut dyn ChangeSource> {
+        let found = self.disks.get_mut(disk)?.found.as_mut()?;
+        Some(found.source.as_mut())
+    }
+
+    pub fn all(&mut self) -> impl Iterator<Item = (&DiskId, &mut (dyn ChangeSource + 'static))> {
+        self.disks.iter_mut().filter_map(|(id, known)| {
+            let source = known.found.as_mut()?.source.as_mut();
+            Some((id, source))
+        })
+    }
+
+    fn best_source(&mut self, local: &LocalDisk) -> Box<dyn ChangeSource> {
+        let name = &local.disk.device_name;
+        match self.watch(local) {
+            Ok(tracked) => {
+                info!(disk = %local.disk.id, "changes of {name} are tracked");
+                Box::new(tracked)
+            }
+            Err(reason) => {
+                warn!(disk = %local.disk.id, "{name} is compared for each checkpoint: {reason}");
+                Box::new(Rescan::new(local.disk.bytes, reason))
+            }
+        }
+    }
+
+    fn watch(&mut self, local: &LocalDisk) -> Result<Tracked, String> {
+        if local.kind == DiskKind::File {
+            return Err("it is an image file, not a block device".into());
+        }
+        let roots = &self.roots;
+        let tracker = self.tracker.get_or_insert_with(|| Tracker::start(roots));
+        let tracker = tracker.as_ref().map_err(ToString::to_string)?;
+        let watch = tracker.watch(local).map_err(|error| error.to_string())?;
+        Ok(Tracked::new(watch, local.disk.bytes))
+    }
+}
