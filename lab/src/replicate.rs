@@ -122,6 +122,7 @@ impl Replicate {
             store: Arc::new(store.clone()),
             data: TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?,
             desired,
+            scrub_bytes_per_second: None,
         })
         .await?;
         let layout = Layout::new(dir.join("agent"));

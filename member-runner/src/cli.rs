@@ -1,19 +1,25 @@
 //! The command line of `orglift-runner`.
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    collections::BTreeSet, ffi::OsString, net::SocketAddr, num::NonZeroU64, path::PathBuf, process::ExitCode,
+    sync::Arc,
+};
 
 use anyhow::Context;
 use chrono::{DateTime, SecondsFormat};
 use clap::{Args, Parser, Subcommand};
+use cloud::layers::LayerStore;
 use domain::ids::SourceServerId;
 use protocol::exchange::Observed;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    damage::{self, Blocks, Damaged},
     export::{self, Meter, Which},
     files,
     ledger::read_checkpoints,
     run::{self, OBSERVED_FILE, Options, STORE_FILE},
+    scrub::{Finding, Pace, Scrub},
     server::server_dir,
 };
 
@@ -31,6 +37,8 @@ enum Command {
     Run(RunArgs),
     /// Writes a disk of a checkpoint to a file, as a raw image.
     Export(ExportArgs),
+    /// Reads all that is kept of a source server, and says what of it is damaged.
+    Scrub(ScrubArgs),
     /// Lists the checkpoints of a source server.
     Checkpoints {
         #[arg(long)]
@@ -74,6 +82,19 @@ struct RunArgs {
     /// The address that agents are told; by default, the one by which the hub is reached.
     #[arg(long)]
     address: Option<String>,
+    /// How fast all that is kept is read, over and over, to find damage before a cutover does. 0: it is not.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    scrub_mib_per_second: u32,
+}
+
+#[derive(Debug, Args)]
+struct ScrubArgs {
+    server: SourceServerId,
+    #[command(flatten)]
+    dir: Dir,
+    /// By default, the store that the runner used last.
+    #[arg(long)]
+    store: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -128,6 +149,7 @@ async fn execute(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run(args) => run::run(args.options()?).await,
         Command::Export(args) => export_disk(args).await,
+        Command::Scrub(args) => scrub_server(args).await,
         Command::Checkpoints { server, dir } => list_checkpoints(&server, &dir),
         Command::Status { dir } => show_status(&dir),
     }
@@ -150,19 +172,24 @@ impl RunArgs {
             data_listen: self.data_listen,
             enrol_listen: self.enrol_listen,
             address: self.address,
+            scrub_bytes_per_second: NonZeroU64::new(u64::from(self.scrub_mib_per_second) << 20),
         })
     }
 }
 
-async fn export_disk(args: ExportArgs) -> anyhow::Result<()> {
-    let store = if let Some(store) = args.store {
-        store
+fn open_store(name: Option<String>, dir: &Dir) -> anyhow::Result<LayerStore> {
+    let name = if let Some(name) = name {
+        name
     } else {
-        let kept = files::read(&args.dir.dir.join(STORE_FILE))?;
+        let kept = files::read(&dir.dir.join(STORE_FILE))?;
         let kept = kept.context("no runner has run here: say where its snapshots are by --store")?;
         String::from_utf8(kept).context("the name of the store is damaged: give it by --store")?
     };
-    let store = run::open_store(&store)?;
+    run::open_store(&name)
+}
+
+async fn export_disk(args: ExportArgs) -> anyhow::Result<()> {
+    let store = open_store(args.store, &args.dir)?;
     let held = export::hold(&args.dir.dir, &args.server, args.checkpoint)?;
     let disk = export::disk(&held.checkpoint, &args.disk)?;
     let mut meter = Meter::new(disk.bytes);
@@ -176,6 +203,36 @@ async fn export_disk(args: ExportArgs) -> anyhow::Result<()> {
         held.checkpoint.number,
         time(held.checkpoint.taken_at_ms),
     );
+    Ok(())
+}
+
+async fn scrub_server(args: ScrubArgs) -> anyhow::Result<()> {
+    let store = open_store(args.store, &args.dir)?;
+    let folder = server_dir(&args.dir.dir, &args.server);
+    if !folder.join("checkpoints").exists() {
+        anyhow::bail!("nothing is kept here of source server {}", args.server);
+    }
+    let mut scrub = Scrub::begin(Arc::new(store), &folder, Pace::Unlimited).await?;
+    let mut found = Blocks::new();
+    while let Some(finding) = scrub.next().await? {
+        let Finding {
+            checkpoint,
+            disk,
+            block,
+            damaged: Damaged { file, detail, .. },
+        } = finding;
+        let (name, file) = (disk.device_name, file.display());
+        println!("block {block} of {name} in checkpoint {checkpoint} is damaged in {file}: {detail}");
+        found.entry(disk.disk).or_default().insert(block);
+    }
+    let read = scrub.blocks_read;
+    let count: usize = found.values().map(BTreeSet::len).sum();
+    if count > 0 {
+        // A running runner has them sent again.
+        damage::report(&folder, &found)?;
+        anyhow::bail!("{count} blocks are damaged; {read} were read");
+    }
+    println!("{read} blocks were read, and none is damaged");
     Ok(())
 }
 
@@ -193,6 +250,9 @@ fn list_checkpoints(server: &SourceServerId, dir: &Dir) -> anyhow::Result<()> {
             kind.as_str().unwrap_or_default(),
             checkpoint.consistency.name(),
         );
+        if let Some(damage) = &checkpoint.damage {
+            println!("        damaged: {damage}");
+        }
         for disk in &checkpoint.disks {
             let bytes = disk.bytes;
             println!(

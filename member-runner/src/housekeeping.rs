@@ -88,6 +88,7 @@ fn forget(server: &Server, number: CheckpointNumber) -> Result<Forgotten, Ledger
 /// of them.
 async fn sweep(server: &Server, may: impl Fn(&str) -> bool) -> Result<BTreeSet<String>, StoreError> {
     let store = &server.store;
+    let mut stuck = BTreeSet::new();
     loop {
         let all = store.list().await?;
         let named: BTreeSet<_> = {
@@ -102,7 +103,16 @@ async fn sweep(server: &Server, may: impl Fn(&str) -> bool) -> Result<BTreeSet<S
         for info in &unnamed {
             match fate(&all, info) {
                 Fate::Delete => store.delete(&info.id).await?,
-                Fate::Merge(child) => store.merge_into_child(&info.id, child).await?,
+                Fate::Merge(_) if stuck.contains(&info.id) => continue,
+                Fate::Merge(child) => match store.merge_into_child(&info.id, child).await {
+                    // Until later snapshots hold all that it held, it must stay.
+                    Err(error @ StoreError::DamagedIndex { .. }) => {
+                        tracing::debug!(server.id = %server.id, %error, "a damaged snapshot stays");
+                        stuck.insert(info.id.clone());
+                        continue;
+                    }
+                    merged => merged?,
+                },
                 Fate::Wait => continue,
             }
             progress = true;

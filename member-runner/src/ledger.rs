@@ -4,6 +4,7 @@
 //! checkpoints/<number>.json      the manifest; its rename is the moment the checkpoint exists
 //! digests/<number>-<disk>        digests of the blocks that changed in it
 //! given-up                       the number of a checkpoint that an agent was promised and that was lost
+//! quarantine.json                what the snapshot store has lost of them (`quarantine`)
 //! ```
 //!
 //! Snapshots and digests are durable before the manifest that names them is written. Whoever reads a
@@ -19,7 +20,7 @@ use std::{
 use domain::{
     checkpoint::{CheckpointKind, CheckpointNumber},
     digest::Digest,
-    disk::{Disk, DiskId},
+    disk::{Disk, DiskId, block_count},
 };
 use protocol::{
     exchange::{ObservedCheckpoint, ObservedSnapshot},
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     digests::{DigestChange, DiskDigests, Kept},
     files::{self, FileError, context},
+    quarantine::{Changes, Entry, Quarantine},
 };
 
 #[derive(Debug)]
@@ -39,6 +41,7 @@ pub struct Ledger {
     checkpoints: Vec<ObservedCheckpoint>,
     heads: BTreeMap<DiskId, Head>,
     given_up: Option<CheckpointNumber>,
+    quarantine: Quarantine,
 }
 
 /// A disk as the newest checkpoint has it.
@@ -108,7 +111,9 @@ impl Ledger {
             checkpoints: read_checkpoints(dir)?,
             heads: BTreeMap::new(),
             given_up: read_given_up(dir)?,
+            quarantine: Quarantine::load(dir)?,
         };
+        ledger.quarantine.tidy(dir, &ledger.checkpoints)?;
         ledger.remove_orphans()?;
         let lost = ledger.rebuild_heads()?;
         Ok((ledger, lost))
@@ -153,6 +158,28 @@ impl Ledger {
         self.heads.get(disk)
     }
 
+    /// The blocks of a disk that the newest checkpoint shows damaged.
+    pub fn missing(&self, disk: &DiskId) -> BTreeSet<u64> {
+        self.quarantine.missing(disk)
+    }
+
+    /// Takes up damage that was found while `newest` was the newest checkpoint, and gives what is new of
+    /// it; `None` if there is a newer one meanwhile.
+    pub fn damaged(
+        &mut self,
+        newest: CheckpointNumber,
+        found: Vec<Entry>,
+    ) -> Result<Option<Vec<Entry>>, LedgerError> {
+        if self.newest().map(|newest| newest.number) != Some(newest) {
+            return Ok(None);
+        }
+        let news = self.quarantine.take_up(&self.dir, found)?;
+        for checkpoint in &mut self.checkpoints {
+            checkpoint.damage = self.quarantine.damage(checkpoint.number);
+        }
+        Ok(Some(news))
+    }
+
     /// Every snapshot that a checkpoint needs.
     pub fn snapshots(&self) -> BTreeSet<&str> {
         let disks = self.checkpoints.iter().flat_map(|checkpoint| &checkpoint.disks);
@@ -186,7 +213,7 @@ impl Ledger {
         disks: Vec<StagedDisk>,
     ) -> Result<(CheckpointNumber, Vec<Digest>), LedgerError> {
         let number = self.next_number();
-        let mut heads = BTreeMap::new();
+        let (mut heads, mut changes) = (BTreeMap::new(), Changes::new());
         let mut listed = Vec::new();
         for StagedDisk {
             disk,
@@ -195,7 +222,7 @@ impl Ledger {
         } in disks
         {
             let before = self.heads.get(&disk.id);
-            let head = match (change, before) {
+            let head = match (&change, before) {
                 (None, Some(head)) => head.clone(),
                 (None, None) => return Err(LedgerError::NoHead(disk.id)),
                 (Some(change), before) => {
@@ -203,7 +230,7 @@ impl Ledger {
                         || DiskDigests::of_zeros(change.bytes),
                         |head| (*head.digests).clone(),
                     );
-                    digests.apply(&change);
+                    digests.apply(change);
                     change.write(&digest_path(&self.dir, number, &disk.id))?;
                     Head {
                         snapshot,
@@ -220,8 +247,10 @@ impl Ledger {
                 snapshot: head.snapshot.clone(),
                 root: head.root,
             });
-            heads.insert(disk.id, head);
+            heads.insert(disk.id.clone(), head);
+            changes.insert(disk.id, change);
         }
+        self.quarantine.committing(&self.dir, number, &changes)?;
         let checkpoint = ObservedCheckpoint {
             number,
             kind: offer.kind,
@@ -239,9 +268,15 @@ impl Ledger {
         };
         let text = serde_json::to_vec_pretty(&manifest).expect("a manifest's keys are text");
         files::replace(&manifest_path(&self.dir, number), &text)?;
-        let roots = manifest.checkpoint.disks.iter().map(|disk| disk.root).collect();
-        self.checkpoints.push(manifest.checkpoint);
+        let mut checkpoint = manifest.checkpoint;
+        let roots = checkpoint.disks.iter().map(|disk| disk.root).collect();
+        checkpoint.damage = self.quarantine.damage(number);
+        self.checkpoints.push(checkpoint);
         self.heads = heads;
+        if let Err(error) = self.quarantine.committed(&self.dir, &changes) {
+            // Blocks that were sent are asked for once more.
+            tracing::warn!(%error, "the quarantine is not up to date");
+        }
         Ok((number, roots))
     }
 
@@ -286,6 +321,7 @@ impl Ledger {
             files::remove(&path)?;
         }
         self.checkpoints.remove(at);
+        self.quarantine.tidy(&self.dir, &self.checkpoints)?;
         Ok(Forgotten::Yes)
     }
 
@@ -426,14 +462,32 @@ pub fn read_checkpoints(dir: &Path) -> Result<Vec<ObservedCheckpoint>, LedgerErr
         }
     }
     checkpoints.sort_unstable_by_key(|checkpoint| checkpoint.number);
+    let quarantine = Quarantine::load(dir)?;
+    for checkpoint in &mut checkpoints {
+        checkpoint.damage = quarantine.damage(checkpoint.number);
+    }
     Ok(checkpoints)
+}
+
+/// The blocks of a disk that a checkpoint changed: those that its snapshot holds. All that it has if that
+/// is not known.
+pub fn changed_blocks(
+    dir: &Path,
+    number: CheckpointNumber,
+    disk: &ObservedSnapshot,
+) -> Result<Vec<u64>, LedgerError> {
+    Ok(match DigestChange::read(&digest_path(dir, number, &disk.disk))? {
+        Kept::Change(change) => change.blocks.into_keys().collect(),
+        Kept::Damaged => (0..block_count(disk.bytes)).collect(),
+        Kept::Nothing => Vec::new(),
+    })
 }
 
 /// The newest checkpoint that can be launched.
 pub fn newest_launchable(checkpoints: &[ObservedCheckpoint]) -> Option<&ObservedCheckpoint> {
     let mut launchable = checkpoints
         .iter()
-        .filter(|checkpoint| checkpoint.kind == CheckpointKind::Launchable);
+        .filter(|checkpoint| checkpoint.kind == CheckpointKind::Launchable && checkpoint.damage.is_none());
     launchable.next_back()
 }
 

@@ -19,6 +19,7 @@
 //! - [`export`]: a disk of a checkpoint as a raw image.
 
 pub mod cli;
+mod damage;
 mod digests;
 mod enrolment;
 pub mod export;
@@ -27,8 +28,10 @@ mod housekeeping;
 mod hub;
 mod journal;
 mod ledger;
+mod quarantine;
 mod run;
 pub mod runner;
+mod scrub;
 mod server;
 mod session;
 mod staging;

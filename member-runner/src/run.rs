@@ -2,6 +2,7 @@
 
 use std::{
     net::{SocketAddr, TcpListener, UdpSocket},
+    num::NonZeroU64,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -36,6 +37,8 @@ pub(crate) struct Options {
     pub data_listen: SocketAddr,
     pub enrol_listen: SocketAddr,
     pub address: Option<String>,
+    /// `None`: off.
+    pub scrub_bytes_per_second: Option<NonZeroU64>,
 }
 
 /// Where this runner listens, for whoever started it with port 0.
@@ -76,6 +79,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         store: Arc::new(store),
         data: tokio::net::TcpListener::from_std(data)?,
         desired,
+        scrub_bytes_per_second: options.scrub_bytes_per_second,
     })
     .await?;
     let runner = Arc::new(runner);

@@ -4,6 +4,7 @@
 use std::{
     fs, io,
     net::SocketAddr,
+    num::NonZeroU64,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -14,7 +15,10 @@ use identity::{Credentials, IdentityError};
 use protocol::exchange::{Desired, Observed};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
-use crate::files::{FileError, context};
+use crate::{
+    files::{FileError, context},
+    scrub,
+};
 
 pub(crate) mod core;
 mod duties;
@@ -36,6 +40,8 @@ pub struct RunnerConfig {
     /// Where agents connect for the data session.
     pub data: TcpListener,
     pub desired: watch::Receiver<Desired>,
+    /// How fast all that is kept is read, over and over, to find damage; `None`: it is not.
+    pub scrub_bytes_per_second: Option<NonZeroU64>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +73,7 @@ impl Runner {
             store,
             data,
             desired,
+            scrub_bytes_per_second,
         } = config;
         fs::create_dir_all(&dir).map_err(context("create", &dir))?;
         let lock = Arc::new(lock(&dir).await?);
@@ -83,6 +90,10 @@ impl Runner {
         duties.spawn(duties::watch_time(Arc::clone(&core)));
         duties.spawn(duties::keep_house(Arc::clone(&core)));
         duties.spawn(duties::keep_promises(Arc::clone(&core)));
+        duties.spawn(scrub::listen(Arc::clone(&core)));
+        if let Some(rate) = scrub_bytes_per_second {
+            duties.spawn(scrub::for_ever(Arc::clone(&core), rate));
+        }
         Ok(Self {
             core,
             observed,

@@ -4,7 +4,10 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -22,7 +25,7 @@ use protocol::{
     handshake::SessionMemory,
     session::HEARTBEAT,
 };
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -30,6 +33,7 @@ use crate::{
     files::{self, FileError, context},
     journal::record::Folder,
     ledger::{Ledger, LedgerError},
+    quarantine::LOST,
     standing::Standing,
 };
 
@@ -51,6 +55,10 @@ pub struct Server {
     standing: Mutex<Standing>,
     /// Snapshots that no checkpoint names any more, and that could not be removed yet.
     pub(crate) leftovers: Mutex<BTreeSet<String>>,
+    /// Counts how often blocks turned out to be missing: a session that sees it change ends.
+    missing: watch::Sender<u64>,
+    /// Damage was found: there may be more of it.
+    is_suspect: AtomicBool,
     /// Set when the store was full: how many bytes must be free before the agent is let in again.
     full: Mutex<Option<u64>>,
     /// Whoever holds it writes for this server: one session, or its erasure.
@@ -132,6 +140,8 @@ impl Server {
             memory: Mutex::new(memory),
             standing: Mutex::new(Standing::new(Instant::now(), disks)),
             leftovers: Mutex::default(),
+            missing: watch::Sender::new(0),
+            is_suspect: AtomicBool::new(false),
             full: Mutex::new(None),
             slot: Arc::default(),
             current: Mutex::new(None),
@@ -231,6 +241,37 @@ impl Server {
         self.current.lock().expect("no panic while it was held")
     }
 
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Blocks are missing: a session that was opened before must make place for one that begins with a compare.
+    pub fn ask_for_compare(&self) {
+        self.missing.send_modify(|times| *times += 1);
+    }
+
+    /// What of the newest checkpoint is damaged, in words, and what comes of it.
+    pub fn damage(&self) -> Option<String> {
+        let ledger = self.ledger();
+        let damage = ledger.newest()?.damage.as_ref()?;
+        Some(format!("{damage}; the disk is compared with its source anew"))
+    }
+
+    /// Changes when blocks turn out to be missing.
+    pub fn missing(&self) -> watch::Receiver<u64> {
+        self.missing.subscribe()
+    }
+
+    /// All that is kept of it should be read soon.
+    pub fn suspect(&self) {
+        self.is_suspect.store(true, Relaxed);
+    }
+
+    /// Whether it was suspected since this was asked last.
+    pub fn take_suspicion(&self) -> bool {
+        self.is_suspect.swap(false, Relaxed)
+    }
+
     pub fn set_full(&self, needed: Option<u64>) {
         *self.full.lock().expect("no panic while it was held") = needed;
     }
@@ -315,9 +356,17 @@ impl Server {
         });
         let mut made = DiskDigests::of_zeros(bytes.unwrap_or(head.digests.bytes));
         for block in 0..block_count(made.bytes) {
-            let data = self.store.read(&snapshot, block).await;
-            let data = data.map_err(|source| self.store_error(source))?;
-            made.set(block, digests::digest(&data));
+            made.set(
+                block,
+                match self.store.read(&snapshot, block).await {
+                    Ok(data) => digests::digest(&data),
+                    Err(StoreError::Damaged { .. } | StoreError::DamagedIndex { .. }) => {
+                        self.suspect();
+                        LOST
+                    }
+                    Err(source) => return Err(self.store_error(source)),
+                },
+            );
         }
         if made.root() != head.root {
             tracing::error!(server.id = %self.id, %disk, "the blocks differ from what was committed");

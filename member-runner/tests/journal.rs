@@ -320,7 +320,7 @@ async fn a_promise_that_cannot_be_kept_is_given_up_and_the_disks_are_compared() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pieces_over_a_damaged_block_are_given_up_and_the_block_is_sent_whole() {
+async fn pieces_over_a_damaged_block_go_and_the_block_is_sent_whole() {
     let (world, _store, mut agent, mut contents) = world_with_a_checkpoint().await;
     let (mut link, _) = agent.enter(&world, &disks()).await;
     for path in files_in(&world.store_path()) {

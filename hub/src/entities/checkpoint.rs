@@ -37,7 +37,7 @@ impl Model {
     }
 
     pub fn is_launchable(&self) -> bool {
-        self.kind.0 == CheckpointKind::Launchable
+        self.kind.0 == CheckpointKind::Launchable && self.damage.is_none()
     }
 }
 

@@ -136,6 +136,7 @@ impl Launch {
         let line = |event| LogLine::of_server(event, &cx.server);
         cx.log(line(JobLogEvent::SnapshotStart)).await?;
         let mut usable = cx.hub.store.checkpoint_list(&cx.server).await?;
+        let damaged = usable.iter().rev().find(|row| row.damage.is_some()).cloned();
         usable.retain(|row| self.is_usable(row));
         let deadline = cx.hub.settings.checkpoint_deadline;
         let newest = usable.pop();
@@ -163,7 +164,9 @@ impl Launch {
                 Ok(Progress::Done)
             }
             older => {
-                let why = self.refusal(cx, deadline, older.as_ref()).await?;
+                let why = self
+                    .refusal(cx, deadline, older.as_ref(), damaged.as_ref())
+                    .await?;
                 cx.log(line(JobLogEvent::SnapshotFail).with_detail(&why)).await?;
                 Err(StepError::Permanent(why))
             }
@@ -185,6 +188,7 @@ impl Launch {
         cx: &Context,
         deadline: Duration,
         older: Option<&checkpoint::Model>,
+        damaged: Option<&checkpoint::Model>,
     ) -> Result<String, StepError> {
         let server = cx.server().await?;
         let there_is = match (older, self.accept_older_than_ms) {
@@ -201,8 +205,18 @@ impl Launch {
                 oldest / 1000
             ),
         };
+        let newer = damaged.filter(|row| older.is_none_or(|older| older.number < row.number));
+        let damage = newer
+            .and_then(|row| {
+                Some(format!(
+                    "; number {} is damaged: {}",
+                    row.number,
+                    row.damage.as_ref()?
+                ))
+            })
+            .unwrap_or_default();
         Ok(format!(
-            "no fresh checkpoint that allows a {} came within {} s, and {there_is}; replication is {}",
+            "no fresh checkpoint that allows a {} came within {} s, and {there_is}{damage}; replication is {}",
             self.purpose.name(),
             deadline.as_secs(),
             server.replication_name
@@ -224,6 +238,10 @@ impl Launch {
             let why = format!("checkpoint {number} was merged into a later one before it could be kept");
             return Err(StepError::Permanent(why));
         };
+        if let Some(damage) = &row.damage {
+            let why = format!("checkpoint {number} is damaged: {damage}");
+            return Err(StepError::Permanent(why));
+        }
         let generation = if let Some(generation) = self.pin_generation {
             generation
         } else {

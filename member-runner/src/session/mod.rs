@@ -33,7 +33,7 @@ use protocol::{
 use tokio::{
     io::BufReader,
     net::TcpStream,
-    sync::{OwnedSemaphorePermit, mpsc},
+    sync::{OwnedSemaphorePermit, mpsc, watch},
     task::JoinSet,
     time::timeout,
 };
@@ -298,10 +298,16 @@ fn intent(desired: &Desired, server: &SourceServerId) -> Option<ReplicationInten
 }
 
 /// What was promised to the agent comes first: it goes on from there.
-async fn open_staging(server: &Arc<Server>, disks: Vec<Disk>) -> Result<Staging, Fault> {
+async fn open_staging(
+    server: &Arc<Server>,
+    disks: Vec<Disk>,
+) -> Result<(Staging, watch::Receiver<u64>), Fault> {
     seal::finish(server).await?;
+    // What turns out to be missing from here on was not in the plan.
+    let missing = server.missing();
     let staging = Staging::open(server, disks).await;
-    staging.map_err(|error| store_fault(&error))
+    let staging = staging.map_err(|error| store_fault(&error))?;
+    Ok((staging, missing))
 }
 
 async fn open_session(
@@ -334,7 +340,7 @@ async fn open_session(
     step(InitiationStep::AuthenticateWithService);
     step(InitiationStep::CreateStagingDisks);
     let staging = open_staging(&server, hello.disks.clone()).await;
-    let staging = staging.map_err(|fault| {
+    let (staging, missing) = staging.map_err(|fault| {
         let fault = fault.to_string();
         server
             .standing()
@@ -398,6 +404,7 @@ async fn open_session(
         room,
         peer,
         staging,
+        missing,
         order: Order::new(),
         budget,
         reported: Instant::now(),

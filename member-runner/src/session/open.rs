@@ -18,7 +18,7 @@ use protocol::{
     },
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc},
+    sync::{OwnedSemaphorePermit, mpsc, watch},
     task::JoinSet,
     time::timeout,
 };
@@ -45,6 +45,8 @@ pub(super) struct Session {
     pub room: OwnedSemaphorePermit,
     pub peer: Peer,
     pub staging: Staging,
+    /// Changes when blocks turn out to be missing.
+    pub missing: watch::Receiver<u64>,
     pub order: Order,
     pub budget: Budget,
     /// When the agent told its status last.
@@ -163,6 +165,9 @@ impl Session {
                         return End::NotWanted;
                     }
                 }
+                Ok(()) = self.missing.changed() => return End::Fault(Fault::Store {
+                    detail: self.server.damage().unwrap_or_else(|| "blocks are damaged".into()),
+                }),
                 finished = self.staging.finished() => {
                     if let Err(fault) = self.staging.go_on(finished).await {
                         return End::Fault(fault);

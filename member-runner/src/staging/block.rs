@@ -54,21 +54,12 @@ pub(super) struct Written {
     pub digest: Option<Digest>,
 }
 
-/// Why pieces could not be put into their block.
+/// What became of a block that pieces belong into.
 #[derive(Debug)]
-pub(super) enum MergeError {
-    Fault(Fault),
-    /// What the block showed before is damaged: nothing can be made of its pieces.
-    Lost(StoreError),
-}
-
-impl From<MergeError> for Fault {
-    fn from(error: MergeError) -> Self {
-        match error {
-            MergeError::Fault(fault) => fault,
-            MergeError::Lost(error) => store_fault(&error),
-        }
-    }
+pub(super) enum Merged {
+    Written(Written),
+    /// What they belong into is damaged, and so they are of no use: the agent has to send the whole block.
+    Damaged(Key),
 }
 
 impl Put {
@@ -93,7 +84,7 @@ impl Put {
 }
 
 impl Merge {
-    pub async fn run(self) -> Result<Written, MergeError> {
+    pub async fn run(self) -> Result<Merged, Fault> {
         let Self {
             store,
             key,
@@ -106,11 +97,13 @@ impl Merge {
         let base = if spans.first().is_some_and(|span| span.range() == (0..len)) {
             vec![0; len]
         } else {
-            let read = store.read(&open, key.block).await;
-            read.map_err(|error| match error {
-                StoreError::Damaged { .. } | StoreError::DamagedIndex { .. } => MergeError::Lost(error),
-                error => MergeError::Fault(store_fault(&error)),
-            })?
+            match store.read(&open, key.block).await {
+                Ok(data) => data,
+                Err(StoreError::Damaged { .. } | StoreError::DamagedIndex { .. }) => {
+                    return Ok(Merged::Damaged(key));
+                }
+                Err(error) => return Err(store_fault(&error)),
+            }
         };
         let merged = blocking(move || {
             let mut data = base;
@@ -120,12 +113,11 @@ impl Merge {
             let digest = digest(&data);
             Ok::<_, std::io::Error>((data, digest))
         });
-        let merged = merged.await.map_err(|error| {
-            let detail = format!("the journal cannot be read: {error}");
-            MergeError::Fault(Fault::Store { detail })
+        let merged = merged.await.map_err(|error| Fault::Store {
+            detail: format!("the journal cannot be read: {error}"),
         })?;
         let written = write(&*store, key, &open, shown, merged).await;
-        written.map_err(MergeError::Fault)
+        written.map(Merged::Written)
     }
 }
 

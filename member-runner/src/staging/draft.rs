@@ -8,17 +8,19 @@ use domain::{
     disk::{Disk, block_len},
 };
 use protocol::session::{CheckpointOffer, DiskPlan, DiskStart, Fault};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 
 use super::{
     Committed,
-    block::{Merge, MergeError, Written},
+    block::{Merge, Merged},
     chain, settled, store_fault,
 };
 use crate::{
+    damage::{self, Blocks},
     digests::{DigestChange, DiskDigests, boundary_blocks, digest},
     journal::{Journal, Key},
     ledger::{Head, StagedDisk},
+    quarantine::LOST,
     server::{Server, blocking},
 };
 
@@ -112,17 +114,18 @@ impl Draft {
     }
 
     /// Puts the pieces of a journal into their blocks.
-    pub async fn merge(&mut self, journal: Journal) -> Result<(), MergeError> {
+    pub async fn merge(&mut self, journal: Journal) -> Result<(), Fault> {
         let (pieces, blocks) = journal.into_blocks();
         let mut jobs = JoinSet::new();
+        let mut damaged = Vec::new();
         for (key, spans) in blocks {
             if jobs.len() >= PARALLEL_BLOCKS {
-                self.settle(jobs.join_next().await)?;
+                damaged.extend(self.settle(jobs.join_next().await)?);
             }
             let merge = Merge {
                 store: Arc::clone(&self.server.store),
                 key,
-                open: self.snapshot(key.disk).await.map_err(MergeError::Fault)?,
+                open: self.snapshot(key.disk).await?,
                 len: self.block_len(key),
                 shown: self.digest(key),
                 pieces: pieces.clone(),
@@ -131,21 +134,53 @@ impl Draft {
             jobs.spawn(merge.run());
         }
         while !jobs.is_empty() {
-            self.settle(jobs.join_next().await)?;
+            damaged.extend(self.settle(jobs.join_next().await)?);
         }
-        Ok(())
+        self.quarantine(&damaged).await
     }
 
+    /// Gives the block if it is damaged.
     fn settle(
         &mut self,
-        joined: Option<Result<Result<Written, MergeError>, JoinError>>,
-    ) -> Result<(), MergeError> {
-        let Some(joined) = joined else { return Ok(()) };
-        let Written { key, digest } = settled(joined.map(Ok)).map_err(MergeError::Fault)??;
-        if let Some(digest) = digest {
-            self.put(key, digest);
+        joined: Option<Result<Result<Merged, Fault>, tokio::task::JoinError>>,
+    ) -> Result<Option<Key>, Fault> {
+        let Some(joined) = joined else { return Ok(None) };
+        match settled(joined)? {
+            Merged::Damaged(key) => return Ok(Some(key)),
+            Merged::Written(written) => {
+                if let Some(digest) = written.digest {
+                    self.put(written.key, digest);
+                }
+            }
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// Changes of these blocks are lost. That does no harm as long as they are known to be missing: what is
+    /// made of this draft is marked, and the agent sends them anew.
+    async fn quarantine(&self, damaged: &[Key]) -> Result<(), Fault> {
+        if damaged.is_empty() {
+            return Ok(());
+        }
+        let mut claimed = Blocks::new();
+        for key in damaged {
+            let blocks = claimed.entry(self.disks[key.disk].disk.id.clone()).or_default();
+            blocks.insert(key.block);
+        }
+        let taken_up = damage::take_up(&self.server, &claimed).await;
+        taken_up.map_err(|error| Fault::Store {
+            detail: chain(&error),
+        })?;
+        let ledger = self.server.ledger();
+        match claimed
+            .iter()
+            .find(|(disk, blocks)| !blocks.is_subset(&ledger.missing(disk)))
+        {
+            None => Ok(()),
+            Some((disk, _)) => Err(Fault::Store {
+                detail: format!("blocks of {disk} could not be read, and now they can"),
+            }),
+        }
     }
 
     /// Makes a checkpoint of it. Afterwards, it is of no use.
@@ -222,7 +257,7 @@ impl Draft {
     }
 }
 
-async fn open_disk(server: &Server, disk: Disk, head: Option<Head>) -> Result<OpenDisk, StoreError> {
+async fn open_disk(server: &Arc<Server>, disk: Disk, head: Option<Head>) -> Result<OpenDisk, StoreError> {
     let bytes = disk.bytes;
     let Some(known) = &head else {
         return Ok(OpenDisk {
@@ -237,20 +272,39 @@ async fn open_disk(server: &Server, disk: Disk, head: Option<Head>) -> Result<Op
     };
     let resized = known.digests.bytes != bytes;
     // A resized disk is not the one that the checkpoint held.
-    let start = match server.ledger().delta_since() {
-        Some(since) if !resized => DiskStart::Delta { since },
-        _ => DiskStart::Rescan,
-    };
-    let mut base = Arc::clone(&known.digests);
     let mut changed = BTreeMap::new();
     if resized {
         let snapshot = SnapshotId(known.snapshot.clone());
         for block in boundary_blocks(known.digests.bytes, bytes) {
-            let mut data = server.store.read(&snapshot, block).await?;
-            data.resize(block_len(block, bytes), 0);
-            changed.insert(block, digest(&data));
+            match server.store.read(&snapshot, block).await {
+                Ok(mut data) => {
+                    data.resize(block_len(block, bytes), 0);
+                    changed.insert(block, digest(&data));
+                }
+                Err(StoreError::Damaged { .. } | StoreError::DamagedIndex { .. }) => {
+                    let claimed = Blocks::from([(disk.id.clone(), [block].into())]);
+                    if let Err(error) = damage::take_up(server, &claimed).await {
+                        tracing::warn!(server.id = %server.id, error = %chain(&error), "damage is not noted");
+                    }
+                }
+                Err(error) => return Err(error),
+            }
         }
+    }
+    let missing = server.ledger().missing(&disk.id);
+    let start = match server.ledger().delta_since() {
+        Some(since) if !resized && missing.is_empty() => DiskStart::Delta { since },
+        _ => DiskStart::Rescan,
+    };
+    let mut base = Arc::clone(&known.digests);
+    if resized {
         Arc::make_mut(&mut base).resize(bytes);
+    }
+    if !missing.is_empty() {
+        let base = Arc::make_mut(&mut base);
+        for block in missing {
+            base.set(block, LOST);
+        }
     }
     Ok(OpenDisk {
         disk,

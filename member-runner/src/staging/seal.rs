@@ -11,7 +11,7 @@ use std::sync::Arc;
 use domain::checkpoint::CheckpointNumber;
 use protocol::session::Fault;
 
-use super::{Committed, block::MergeError, chain, draft::Draft, store_fault};
+use super::{Committed, chain, draft::Draft, store_fault};
 use crate::{
     journal::{
         Journal, JournalError,
@@ -21,20 +21,14 @@ use crate::{
     server::{Server, blocking},
 };
 
-/// Merges the journal and commits. Whatever goes wrong, the promise stands, and [`finish`] tries again; but
-/// where the blocks below are damaged, nobody can keep it.
+/// Merges the journal and commits. Whatever goes wrong, the promise stands, and [`finish`] tries again. Where
+/// a block below is damaged, the checkpoint comes to exist all the same, is marked, and cannot be launched.
 pub(super) async fn seal(server: Arc<Server>, record: Record, journal: Journal) -> Result<Committed, Fault> {
     let draft = Draft::open(&server, &record.disks).await;
     let mut draft = draft.map_err(|error| store_fault(&error))?;
     let committed = match draft.merge(journal).await {
         Ok(()) => draft.commit(&record.offer, record.received_bytes).await,
-        Err(MergeError::Fault(fault)) => Err(fault),
-        Err(MergeError::Lost(error)) => {
-            let (number, why) = (record.number, chain(&error));
-            let server = Arc::clone(&server);
-            blocking(move || give_up(&server, number, &why)).await?;
-            Err(store_fault(&error))
-        }
+        Err(fault) => Err(fault),
     };
     let committed = match committed {
         Ok(committed) => committed,

@@ -112,6 +112,7 @@ impl World {
             store,
             data: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             desired: self.desired.subscribe(),
+            scrub_bytes_per_second: None,
         };
         self.runner = Some(Runner::start(config).await.unwrap());
     }

@@ -19,11 +19,11 @@ use crate::{
 };
 
 /// A line of a job's log: the event, and what it says beside.
-type LogLine = (String, String);
+pub type LogLine = (String, String);
 
 impl Scene {
     /// Starts a launch, and waits until its job has ended, however it ends.
-    async fn launch_ends(&self, operation: &str, body: Value) -> (Job, Vec<LogLine>) {
+    pub async fn launch_ends(&self, operation: &str, body: Value) -> (Job, Vec<LogLine>) {
         let api = &self.world.hub.api;
         let started: Value = api.mgn(operation, body).await.unwrap();
         let id = started["job"]["jobID"].as_str().unwrap().to_owned();
@@ -45,11 +45,11 @@ impl Scene {
         (job, lines.collect())
     }
 
-    fn launch_of(&self, id: &SourceServerId) -> Value {
+    pub fn launch_of(&self, id: &SourceServerId) -> Value {
         json!({ "accountID": self.account.id, "sourceServerIDs": [id] })
     }
 
-    async fn has_launched_nothing(&self) {
+    pub async fn has_launched_nothing(&self) {
         for kind in [ResourceKind::Instance, ResourceKind::Image] {
             assert_eq!(self.inventory(kind).await, [""; 0]);
         }
@@ -57,7 +57,7 @@ impl Scene {
 }
 
 /// What the log says of an event; fails if there is no such line.
-fn said(log: &[LogLine], event: &str) -> String {
+pub fn said(log: &[LogLine], event: &str) -> String {
     let line = log.iter().find(|(name, _)| name == event);
     let (_, detail) = line.unwrap_or_else(|| panic!("no {event} in {log:?}"));
     detail.clone()

@@ -7,6 +7,7 @@
 
 mod accounts;
 mod agent;
+mod damage;
 mod disks;
 mod enrolment;
 mod faults;
