@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use domain::checkpoint::CheckpointNumber;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
     own_writes, run,
     session::Pace,
     status, uninstall,
+    verify::Verify,
 };
 
 #[derive(Debug, Parser)]
@@ -73,6 +75,15 @@ enum Command {
         /// The disks to look at; all physical ones if none is named.
         #[arg(value_name = "PATH")]
         devices: Vec<PathBuf>,
+    },
+    /// Compares the disks with a checkpoint, block by block, and names the blocks that differ.
+    Verify {
+        /// The checkpoint's number; the newest that can be launched if it is left out.
+        #[arg(long, value_name = "NUMBER")]
+        checkpoint: Option<u64>,
+        /// The disks to compare, as the checkpoint names them; all if none is named.
+        #[arg(value_name = "PATH")]
+        disks: Vec<PathBuf>,
     },
     /// Stops the agent and removes its identity and state. Disconnect the server in the console, too.
     Uninstall,
@@ -181,6 +192,16 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
         Command::Guard => watch::run(),
         Command::Check { devices } => {
             print!("{}", check::check(&Roots::default(), &devices)?);
+            Ok(())
+        }
+        Command::Verify { checkpoint, disks } => {
+            let verify = Verify {
+                checkpoint: checkpoint.map(CheckpointNumber),
+                disks,
+            };
+            if !runtime()?.block_on(verify.run(layout))? {
+                anyhow::bail!("the disks differ from the checkpoint");
+            }
             Ok(())
         }
         Command::Uninstall => {

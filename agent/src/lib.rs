@@ -32,3 +32,4 @@ pub mod run;
 pub mod session;
 pub mod status;
 pub mod uninstall;
+pub mod verify;

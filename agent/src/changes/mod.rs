@@ -56,6 +56,9 @@ pub trait ChangeSource: Send + Sync + std::fmt::Debug {
     /// What may differ from what the runner has made durable, at this moment; `None` if all of it may.
     fn unclean(&self) -> Option<Chunks>;
 
+    /// The checkpoint that changes are counted from, if they are.
+    fn since(&self) -> Option<CheckpointNumber>;
+
     /// Somebody found a difference where there should be none.
     fn suspect(&mut self, doubt: String);
 

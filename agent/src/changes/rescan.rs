@@ -66,6 +66,10 @@ impl ChangeSource for Rescan {
         None
     }
 
+    fn since(&self) -> Option<CheckpointNumber> {
+        None
+    }
+
     fn suspect(&mut self, _doubt: String) {}
 
     fn offered(&mut self) {}

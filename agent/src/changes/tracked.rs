@@ -169,6 +169,10 @@ impl ChangeSource for Tracked {
         Some(unclean)
     }
 
+    fn since(&self) -> Option<CheckpointNumber> {
+        self.since
+    }
+
     fn suspect(&mut self, doubt: String) {
         warn!("{doubt}; the disk is compared as a whole");
         self.trust = Trust::Suspect(Some(doubt));

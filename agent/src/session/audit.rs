@@ -1,87 +1,131 @@
 //! Trust, and look: while nothing else is to be done, a few blocks that should be the same at both ends are compared.
 //!
-//! A block counts only if nothing says that it changed, before it was read and after. One that differs all the same
-//! means that the tracker missed a write, and the disk is compared as a whole.
+//! A block counts only if nothing says that it was written since the checkpoint that it is compared with, before it was
+//! read and after. One that differs all the same means that the tracker missed a write, and the disk is compared as a
+//! whole. The runner is asked over a connection of its own, so that the session need not wait for it.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use domain::disk::{BLOCK_LEN, block_count};
+use domain::{
+    checkpoint::CheckpointNumber,
+    digest::Digest,
+    disk::{BLOCK_LEN, block_count},
+};
 use rand::RngExt;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::{
     SessionError,
     drive::{Drive, Interrupt},
+    inspect::{Inspection, digests_of},
 };
 use crate::{
-    changes::scan::{ScanError, digest_of},
-    disks::{
-        LocalDisk,
-        reader::{BlockBuffer, DiskReader},
-    },
+    changes::scan::ScanError,
+    config::Config,
+    disks::{LocalDisk, reader::DiskReader},
 };
 
 /// Of each disk: 8 MiB are read each time, which no disk notices.
 const BLOCKS: u32 = 16;
 
+/// Blocks as they are, which have not changed since `since`.
+struct Sample {
+    local: LocalDisk,
+    since: CheckpointNumber,
+    blocks: BTreeMap<u64, Digest>,
+}
+
 impl Drive<'_> {
-    pub(super) async fn audit_if_due(&mut self) -> Result<(), Interrupt> {
+    pub(super) async fn audit_if_due(&mut self, config: &Config) -> Result<(), Interrupt> {
         if self.audited.elapsed() < self.agent.pace.audit_every {
             return Ok(());
         }
         self.audited = Instant::now();
-        for (number, local) in (0_u16..).zip(self.present()?) {
-            self.audit(number, &local).await?;
+        let mut samples = Vec::new();
+        for local in self.present()? {
+            samples.extend(self.sample(local).await?);
         }
-        Ok(())
+        let Some(since) = samples.first().map(|sample| sample.since) else {
+            return Ok(());
+        };
+        let (credentials, server) = (&self.agent.credentials, &self.agent.server);
+        let inspection = match Inspection::open(credentials, config, server, Some(since)).await {
+            Ok(Some(inspection)) => inspection,
+            // It is being put together still, or has left.
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                // The session finds out by itself if the runner is gone.
+                debug!("cannot audit: {}", crate::cli::chain(&error));
+                return Ok(());
+            }
+        };
+        self.judge(inspection, samples).await
     }
 
-    async fn audit(&mut self, number: u16, local: &LocalDisk) -> Result<(), Interrupt> {
-        let blocks = block_count(local.disk.bytes);
-        let mut compared = 0;
+    async fn sample(&mut self, local: LocalDisk) -> Result<Option<Sample>, Interrupt> {
+        let Some(since) = self.since(&local) else {
+            return Ok(None);
+        };
+        let count = block_count(local.disk.bytes);
+        let reader = DiskReader::open(&local.path, local.disk.bytes)
+            .map_err(|error| self.reading_failed(&ScanError::Read(error)))?;
+        let reader = Arc::new(reader);
+        let mut blocks = BTreeMap::new();
         for _ in 0..BLOCKS {
-            let block = rand::rng().random_range(0..blocks);
-            let start = block * BLOCK_LEN as u64;
-            let place = start..local.disk.bytes.min(start + BLOCK_LEN as u64);
-            if !self.is_clean(local, &place) {
+            let block = rand::rng().random_range(0..count);
+            if !self.is_clean(&local, block) {
                 continue;
             }
-            let (path, bytes, piece) = (local.path.clone(), local.disk.bytes, place.clone());
-            let read = tokio::task::spawn_blocking(move || {
-                let reader = DiskReader::open(&path, bytes)?;
-                let mut buffer = BlockBuffer::new();
-                reader.read(piece, &mut buffer).map(digest_of)
-            });
-            let ours = read
+            let reader = reader.clone();
+            let read = tokio::task::spawn_blocking(move || digests_of(&reader, block..block + 1));
+            let digests = read
                 .await
                 .map_err(|_panic| SessionError::Panic)?
                 .map_err(|error| self.reading_failed(&ScanError::Read(error)))?;
-            let digests = &mut self.incoming.digests;
-            digests.ask(&self.outbox, number, block..block + 1).await;
-            let theirs = digests.next().await?;
-            if !self.is_clean(local, &place) {
-                continue;
-            }
-            compared += 1;
-            if theirs.first() != Some(&ours) {
-                let doubt = format!(
-                    "block {block} of {} differs though nothing wrote to it",
-                    local.disk.device_name
-                );
-                warn!("{doubt}");
-                if let Some(source) = self.sources.get(&local.disk.id) {
-                    source.suspect(doubt);
-                }
-                return Ok(());
+            if self.is_clean(&local, block) {
+                blocks.extend(digests.first().map(|digest| (block, *digest)));
             }
         }
-        debug!(disk = %local.disk.id, compared, "audited");
+        Ok(Some(Sample { local, since, blocks }))
+    }
+
+    async fn judge(&mut self, mut inspection: Inspection, samples: Vec<Sample>) -> Result<(), Interrupt> {
+        for Sample { local, since, blocks } in samples {
+            let disks = &inspection.checkpoint.disks;
+            let number = disks.iter().position(|disk| disk.id == local.disk.id);
+            let Some(number) = number.and_then(|number| u16::try_from(number).ok()) else {
+                continue;
+            };
+            if inspection.checkpoint.number != since {
+                continue;
+            }
+            let compared = blocks.len();
+            for (block, ours) in blocks {
+                let theirs = inspection.digests(number, &(block..block + 1)).await?;
+                if theirs != [ours] {
+                    let name = &local.disk.device_name;
+                    let doubt = format!("block {block} of {name} differs though nothing wrote to it");
+                    if let Some(source) = self.sources.get(&local.disk.id) {
+                        source.suspect(doubt);
+                    }
+                    break;
+                }
+            }
+            debug!(disk = %local.disk.id, compared, "audited");
+        }
         Ok(())
     }
 
-    fn is_clean(&mut self, local: &LocalDisk, place: &std::ops::Range<u64>) -> bool {
-        let source = self.sources.get(&local.disk.id);
-        let unclean = source.and_then(|source| source.unclean());
-        unclean.is_some_and(|unclean| !unclean.intersects(place.clone()))
+    fn since(&mut self, local: &LocalDisk) -> Option<CheckpointNumber> {
+        self.sources.get(&local.disk.id)?.since()
+    }
+
+    fn is_clean(&mut self, local: &LocalDisk, block: u64) -> bool {
+        let start = block * BLOCK_LEN as u64;
+        let unclean = self
+            .sources
+            .get(&local.disk.id)
+            .and_then(|source| source.unclean());
+        unclean.is_some_and(|unclean| !unclean.intersects(start..start + BLOCK_LEN as u64))
     }
 }

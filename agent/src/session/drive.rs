@@ -248,7 +248,7 @@ impl<'a> Drive<'a> {
             // The less is left, the sooner a launch has the checkpoint that it asks for.
             self.pass(Saving::Whole).await.map(drop)
         } else {
-            self.audit_if_due().await?;
+            self.audit_if_due(config).await?;
             Ok(self.idle(wait.min(self.agent.pace.examine_every)).await?)
         }
     }

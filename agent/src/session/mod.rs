@@ -11,7 +11,7 @@
 //! - [`outbox`]: what waits for the network; [`throttle`] keeps it within the bandwidth that was ordered, and
 //!   [`meter`] says where the time goes.
 //! - [`roster`]: the chosen disks, and what became of them since the last look.
-//! - [`audit`]: compares, now and then, what should be equal.
+//! - [`audit`]: compares, now and then, what should be equal; [`inspect`] asks for the digests.
 //! - [`drive`]: waits until a checkpoint is due; [`checkpoint`] makes it, of [`rounds`].
 //! - [`retry`]: how long to wait before the next session.
 
@@ -42,6 +42,7 @@ pub mod audit;
 pub mod checkpoint;
 pub mod connect;
 pub mod drive;
+pub mod inspect;
 pub mod link;
 pub mod meter;
 pub mod outbox;
