@@ -22,7 +22,7 @@ async fn a_runner_whose_disk_is_full_keeps_what_it_has_and_goes_on_when_there_is
         return;
     };
     let source = place.disk("source", 48 * MIB);
-    let (_small, room) = place.mounted("small", 96 * MIB, "mkfs.ext4 -q -m 0");
+    let (_small, room) = place.mounted("small", 256 * MIB, "mkfs.ext4 -q -m 0");
     write_noise(&source.path, 0, 16 * MIB);
     let mut scene = Scene::with_room(&[&source], Some(&room.dir)).await;
     scene.start_agent();

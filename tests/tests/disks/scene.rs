@@ -29,6 +29,11 @@ use crate::place::Disk;
 pub const MIB: u64 = 1 << 20;
 /// What takes seconds may take this long on a busy machine.
 pub const SOON: Duration = Duration::from_secs(90);
+/// How many times as long a scenario goes on as it has to; `tests/nightly` says so.
+pub fn factor() -> u32 {
+    std::env::var("ORGLIFT_HARSH_FACTOR").map_or(1, |factor| factor.parse().unwrap())
+}
+
 /// Of each log, when a scenario fails.
 const LAST_WORDS: usize = 30;
 
@@ -94,6 +99,30 @@ impl Scene {
         let (programs, log) = (&self.world.plan.programs, self.agent_log());
         let agent = Process::start(programs, Program::Agent, "the agent", &log, all, env);
         self.agent = Some(agent.unwrap());
+    }
+
+    /// Whether the kernel lets the agent track changes; without, file systems are not frozen. Waits for the first
+    /// checkpoint.
+    pub async fn tracks(&self) -> bool {
+        self.checkpoint_after(0).await;
+        let said = self.agent_said();
+        let refused = said
+            .lines()
+            .find(|line| line.contains("is compared for each checkpoint"));
+        let Some(why) = refused else {
+            return true;
+        };
+        eprintln!("cannot run here: frozen file systems: {why}");
+        assert_ne!(std::env::var("CI").as_deref(), Ok("true"));
+        false
+    }
+
+    pub fn agent(&mut self) -> &mut Process {
+        self.agent.as_mut().unwrap()
+    }
+
+    pub fn kill_agent(&mut self) {
+        self.agent.take().unwrap().kill().unwrap();
     }
 
     pub fn agent_dir(&self) -> PathBuf {
@@ -217,6 +246,11 @@ impl Scene {
             }
         }
         Some(images)
+    }
+
+    /// What the agent logged so far.
+    pub fn agent_said(&self) -> String {
+        fs::read_to_string(self.agent_log()).unwrap_or_default()
     }
 
     /// A checkpoint from now on holds what the disks hold. Nobody may write to them.

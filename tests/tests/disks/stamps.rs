@@ -14,7 +14,7 @@ use std::{
     fs::{File, OpenOptions},
     ops::RangeInclusive,
     os::unix::fs::{FileExt, OpenOptionsExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -344,6 +344,15 @@ fn fnv(bytes: &[u8]) -> u64 {
 struct Aligned([u8; BLOCK]);
 
 impl Area {
+    /// A file of nothing but stamped blocks.
+    pub fn file(path: &Path, blocks: u64) -> Self {
+        Self {
+            path: path.to_owned(),
+            offset: 0,
+            blocks,
+        }
+    }
+
     fn open(&self) -> File {
         let mut options = OpenOptions::new();
         options

@@ -13,7 +13,7 @@ use crate::{
 /// Slow enough that a second is not enough for what is to be sent.
 const SLOW: Wire = Wire::Throttled(4_000_000);
 /// Of what is sent, what is on its way in buffers when the wire is cut, of sockets and of programs.
-const UNDER_WAY: u64 = 2 * MIB;
+const UNDER_WAY: u64 = 3 * MIB;
 
 impl Scene {
     /// Lets the wire carry for a second at a time, and then cuts everything that goes over it.
