@@ -19,7 +19,7 @@ use rustix::process::Signal;
 use crate::place::{Mounted, run, sh};
 
 /// What fio writes, over and over.
-const FIO: &str = "fio --name=load --size=4m --bs=4k --ioengine=psync --thread --verify=crc32c --do_verify=0 \
+const FIO: &str = "fio --name=load --size=4m --bs=4k --ioengine=psync --thread --verify=crc32c --verify_state_save=0 --do_verify=0 \
                    --output=/dev/null";
 
 /// A program that ends with its test.
