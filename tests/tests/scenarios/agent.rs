@@ -76,3 +76,18 @@ async fn a_wire_cut_again_and_again_within_frames_leaves_no_gap() {
     scene.network().restore();
     scene.replica_equals_source(&server).await;
 }
+
+#[tokio::test]
+async fn verify_finds_what_was_written_since_the_checkpoint_and_nothing_else() {
+    let scene = Scene::without_schedule().await;
+    let server = scene.quiet_server("db-1", &[8 * MIB, 2 * MIB]).await;
+    scene.until_replication(&server, "CONTINUOUS").await;
+    let equal = scene.verify(&server).await.unwrap();
+    assert_eq!(equal.matches(": equal").count(), 2, "{equal}");
+    write_noise(&server.disks()[1], MIB, 1);
+    let differs = format!("{:#}", scene.verify(&server).await.unwrap_err());
+    assert!(
+        differs.contains("the disks differ from the checkpoint"),
+        "{differs}"
+    );
+}

@@ -128,6 +128,12 @@ impl Scene {
         Ok(images)
     }
 
+    /// What the agent finds when it compares its disks with the newest checkpoint; an error if they differ.
+    pub async fn verify(&self, server: &Server) -> anyhow::Result<String> {
+        let args: [OsString; 3] = ["verify".into(), "--dir".into(), server.agent_dir().into()];
+        run(&self.world.plan.programs, Program::Agent, args, &[]).await
+    }
+
     pub fn runner_dir(&self) -> PathBuf {
         self.world.plan.dir.join("runners").join(self.account.id.as_str())
     }
