@@ -81,7 +81,9 @@ pub enum AfterFirst {
 struct Answer {
     number: u64,
     consistency: &'static str,
-    /// From the moment it was wanted until it could be launched.
+    /// From the moment it was wanted until nothing of it could be lost any more.
+    durable_seconds: f64,
+    /// And until it could be launched.
     launchable_seconds: f64,
     /// For how long file systems stood still.
     frozen_seconds: f64,
@@ -267,11 +269,22 @@ impl Checkpoints {
 
     /// Waits for the checkpoint that answers `request`, and prints what became of it as JSON.
     async fn answer(&mut self, request: u64, wanted_at: Instant) -> anyhow::Result<()> {
+        let durable = |seen: &Observed| {
+            seen.servers
+                .iter()
+                .any(|server| server.durable_request >= request)
+        };
+        self.observed
+            .wait_for(durable)
+            .await
+            .context("the runner ended")?;
+        let durable_seconds = wanted_at.elapsed().as_secs_f64();
         self.until(request, wanted_at).await?;
         let last = self.last.as_ref().context("no checkpoint was committed")?;
         let answer = Answer {
             number: last.number.0,
             consistency: last.consistency.name(),
+            durable_seconds,
             launchable_seconds: wanted_at.elapsed().as_secs_f64(),
             frozen_seconds: Duration::from_millis(last.frozen_ms.into()).as_secs_f64(),
             received_bytes: last.received_bytes,

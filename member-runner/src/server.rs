@@ -296,6 +296,7 @@ impl Server {
             agent: standing.agent.clone(),
             disks: standing.disks.clone(),
             flow: standing.flow.clone(),
+            durable_request: standing.durable_request,
             checkpoints,
             forgotten: standing.forgotten,
         }

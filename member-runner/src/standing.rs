@@ -27,6 +27,8 @@ pub struct Standing {
     pub agent: Option<ObservedAgent>,
     pub disks: Vec<DiskProgress>,
     pub flow: Flow,
+    /// The greatest checkpoint request whose answer is durable.
+    pub durable_request: u64,
     /// Since when no agent has been connected; `None` while one is.
     absent_since: Option<Instant>,
     /// Why the last agent is gone, for the operator.
@@ -43,6 +45,7 @@ impl Standing {
             agent: None,
             disks,
             flow: Flow::default(),
+            durable_request: 0,
             absent_since: Some(now),
             absence: "it has not connected since the runner started".into(),
             losses: VecDeque::new(),

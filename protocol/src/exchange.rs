@@ -66,6 +66,9 @@ pub struct ObservedServer {
     pub disks: Vec<DiskProgress>,
     #[serde(default)]
     pub flow: Flow,
+    /// The greatest checkpoint request whose answer cannot be lost any more, launchable already or not.
+    #[serde(default)]
+    pub durable_request: u64,
     /// Committed checkpoints, oldest first.
     pub checkpoints: Vec<ObservedCheckpoint>,
     /// Set once a server that was to be disconnected is: nothing of it is left with the runner.

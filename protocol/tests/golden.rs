@@ -350,6 +350,7 @@ fn exchange() {
         agent: Some(agent.clone()),
         disks: vec![progress()],
         flow: flow(),
+        durable_request: 3,
         checkpoints: vec![checkpoint.clone()],
         forgotten: false,
     };

@@ -1,6 +1,6 @@
 //! One change source per disk, kept over sessions: what a tracker has marked does not end with a connection.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use domain::disk::{Disk, DiskId};
 use protocol::session::DiskStart;
@@ -20,6 +20,8 @@ pub struct Sources {
     /// Loaded when the first block device is there.
     tracker: Option<Result<Tracker, Unavailable>>,
     disks: BTreeMap<DiskId, Known>,
+    /// How many sessions of late have ended before anything of theirs was durable.
+    fruitless: u32,
 }
 
 #[derive(Debug)]
@@ -43,6 +45,7 @@ impl Sources {
             roots,
             tracker: None,
             disks: BTreeMap::new(),
+            fruitless: 0,
         }
     }
 
@@ -57,6 +60,23 @@ impl Sources {
             }
             self.disks.insert(disk.id.clone(), known);
         }
+    }
+
+    /// A session has ended; something of it was made durable, or nothing.
+    pub fn session_ended(&mut self, achieved: bool) {
+        // Slowly back: what broke every second a moment ago still does.
+        self.fruitless = if achieved {
+            self.fruitless.saturating_sub(1)
+        } else {
+            self.fruitless.saturating_add(1)
+        };
+    }
+
+    /// After how long to save a part of a long copy, where `usually` was asked for: the more often the connection
+    /// breaks, the sooner, or nothing would ever be kept.
+    pub fn save_after(&self, usually: Duration) -> Duration {
+        const SOONEST: Duration = Duration::from_millis(200);
+        (usually / (1 << self.fruitless.min(10))).max(SOONEST.min(usually))
     }
 
     /// Sees to it that each disk that is there has the best source that it can have. One that is attached in another
@@ -124,5 +144,31 @@ impl Sources {
         let tracker = tracker.as_ref().map_err(ToString::to_string)?;
         let watch = tracker.watch(local).map_err(|error| error.to_string())?;
         Ok(Tracked::new(watch, local.disk.bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_more_often_sessions_break_the_sooner_a_part_is_saved() {
+        let mut sources = Sources::new(Roots::default());
+        let minute = Duration::from_mins(1);
+        assert_eq!(sources.save_after(minute), minute);
+        for _ in 0..7 {
+            sources.session_ended(false);
+        }
+        assert!(sources.save_after(minute) < Duration::from_millis(500));
+        assert_eq!(
+            sources.save_after(Duration::from_millis(1)),
+            Duration::from_millis(1)
+        );
+        sources.session_ended(true);
+        assert!(sources.save_after(minute) < Duration::from_secs(1));
+        for _ in 0..100 {
+            sources.session_ended(false);
+        }
+        assert_eq!(sources.save_after(minute), Duration::from_millis(200));
     }
 }

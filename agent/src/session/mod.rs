@@ -243,6 +243,7 @@ async fn converse(
     drive.stop_scanning().await;
     let achieved = drive.achieved();
     drop(drive);
+    sources.session_ended(achieved);
     if let Ok(end) = &result {
         part(agent, *end, outbox, &mut writers).await;
     }

@@ -261,7 +261,7 @@ impl Drive<'_> {
 
     /// Waits for the threads of a segment, while the runner may speak.
     async fn join_workers(&mut self, saving: Saving) -> Result<(), Interrupt> {
-        let mut tick = tokio::time::interval(Duration::from_millis(500));
+        let mut tick = tokio::time::interval(Duration::from_millis(100));
         loop {
             tokio::select! {
                 ended = self.workers.join_next() => match ended {
@@ -296,7 +296,8 @@ impl Drive<'_> {
     async fn save_part_if_due(&mut self) {
         let unsaved = self.found_bytes.load(Relaxed) - self.saved.found_bytes;
         let pace = self.agent.pace;
-        let due = unsaved >= pace.partial_bytes || self.saved.at.elapsed() >= pace.partial_every;
+        let save_after = self.sources.save_after(pace.partial_every);
+        let due = unsaved >= pace.partial_bytes || self.saved.at.elapsed() >= save_after;
         if due && unsaved > 0 && !self.offers_open() && !self.goes_on() {
             self.offer(CheckpointOffer {
                 kind: CheckpointKind::Partial,

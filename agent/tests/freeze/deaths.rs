@@ -44,6 +44,22 @@ impl Holder {
         kill(self.child.id(), signal);
     }
 
+    /// Stops all its threads, or one of them would still see the guard's end.
+    fn stop(&self) {
+        self.kill(Signal::STOP);
+        let threads = format!("/proc/{}/task", self.child.id());
+        let is_stopped = |thread: fs::DirEntry| {
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+        };
+        while !fs::read_dir(&threads)
+            .unwrap()
+            .all(|thread| is_stopped(thread.unwrap()))
+        {
+            std::thread::yield_now();
+        }
+    }
+
     /// Its guard, by its name in the list of processes.
     fn guard(&self) -> u32 {
         let children = format!("/proc/{0}/task", self.child.id());
@@ -260,7 +276,7 @@ fn after_agent_and_guard_were_killed_the_program_thaws() {
         "{other:?}"
     );
     let guard = holder.guard();
-    holder.kill(Signal::STOP);
+    holder.stop();
     kill(guard, Signal::KILL);
     holder.kill(Signal::KILL);
     drop(holder);

@@ -157,6 +157,7 @@ fn observed(id: &SourceServerId, checkpoints: Vec<ObservedCheckpoint>) -> Observ
         agent: None,
         disks: vec![],
         checkpoints,
+        durable_request: 0,
         forgotten: false,
     }
 }

@@ -204,6 +204,7 @@ impl Core {
                 agent: None,
                 disks: Vec::new(),
                 flow: domain::flow::Flow::default(),
+                durable_request: 0,
                 checkpoints: Vec::new(),
                 forgotten: false,
             })

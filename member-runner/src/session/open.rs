@@ -303,7 +303,13 @@ impl Session {
         self.announce_sealed(core).await?;
         self.server.standing().checkpoint_offered(offer.kind);
         core.changed.notify_one();
-        match self.staging.offer(offer).await.map_err(End::Fault)? {
+        let offered = self.staging.offer(offer).await.map_err(End::Fault)?;
+        {
+            let mut standing = self.server.standing();
+            standing.durable_request = standing.durable_request.max(offer.request);
+        }
+        core.changed.notify_one();
+        match offered {
             Offered::Promised(number) => {
                 tracing::info!(server.id = %self.server.id, %number, kind = ?offer.kind, "a checkpoint is durable");
                 self.say(control(&RunnerMessage::Durable { number })).await

@@ -318,6 +318,7 @@ impl FakeRunner {
                 }
                 servers.push(ObservedServer {
                     flow: domain::flow::Flow::default(),
+                    durable_request: 0,
                     id: wanted.id,
                     replication: Replication::Continuous,
                     agent: None,

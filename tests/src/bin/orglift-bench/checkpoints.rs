@@ -25,6 +25,7 @@ struct Disk {
     device: LoopDevice,
     replica: Replica,
     seconds: Samples,
+    launchable_seconds: Samples,
     wire_ratio: Samples,
 }
 
@@ -40,6 +41,7 @@ impl Disk {
             device,
             replica,
             seconds: Samples::default(),
+            launchable_seconds: Samples::default(),
             wire_ratio: Samples::default(),
         })
     }
@@ -52,9 +54,13 @@ impl Disk {
 
     fn checkpoint(&mut self) -> anyhow::Result<()> {
         let Answer {
-            seconds, wire_bytes, ..
+            seconds,
+            launchable_seconds,
+            wire_bytes,
+            ..
         } = self.replica.checkpoint()?;
         self.seconds.push(seconds);
+        self.launchable_seconds.push(launchable_seconds);
         self.wire_ratio.push(wire_bytes as f64 / (PAGES * PAGE) as f64);
         Ok(())
     }
@@ -89,8 +95,16 @@ pub fn measure(setup: &Setup, report: &mut Report) -> anyhow::Result<()> {
     }
 
     for (name, samples) in [
-        ("checkpoint on 4 GiB, s", &small.seconds),
-        ("checkpoint on 64 GiB, s", &large.seconds),
+        ("checkpoint on 4 GiB until durable, s", &small.seconds),
+        ("checkpoint on 64 GiB until durable, s", &large.seconds),
+        (
+            "checkpoint on 4 GiB until launchable, s",
+            &small.launchable_seconds,
+        ),
+        (
+            "checkpoint on 64 GiB until launchable, s",
+            &large.launchable_seconds,
+        ),
         ("rsync --inplace on 4 GiB, s", &rsync_seconds),
         ("bytes on the wire per byte written, 4 GiB", &small.wire_ratio),
         ("bytes on the wire per byte written, 64 GiB", &large.wire_ratio),

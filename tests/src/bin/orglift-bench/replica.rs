@@ -5,7 +5,6 @@ use std::{
     io::{BufRead, BufReader, Lines, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    time::Instant,
 };
 
 use anyhow::{Context, bail};
@@ -26,8 +25,10 @@ pub struct Replica {
 /// What became of a checkpoint that was asked for.
 #[derive(Debug)]
 pub struct Answer {
-    /// From asking until the answer was here.
+    /// From asking until nothing of it could be lost any more: what the source waits for.
     pub seconds: f64,
+    /// From asking until it could be launched.
+    pub launchable_seconds: f64,
     /// All that replicate said of it.
     pub told: Value,
     /// What loopback carried, with the headers of TLS, TCP and IP, in both directions.
@@ -70,11 +71,16 @@ impl Replica {
     /// Asks for a checkpoint and waits until it is durable.
     pub fn checkpoint(&mut self) -> anyhow::Result<Answer> {
         let before = self.wire_bytes()?;
-        let began = Instant::now();
         self.ask()?;
         let told = self.answer()?;
+        let seconds = |name| {
+            told.get(name)
+                .and_then(Value::as_f64)
+                .with_context(|| format!("no {name}"))
+        };
         Ok(Answer {
-            seconds: began.elapsed().as_secs_f64(),
+            seconds: seconds("durable_seconds")?,
+            launchable_seconds: seconds("launchable_seconds")?,
             told,
             wire_bytes: self.wire_bytes()? - before,
         })
