@@ -12,7 +12,7 @@ use domain::{
     disk::{BLOCK_LEN, block_count},
 };
 use rand::RngExt;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{
     SessionError,
@@ -48,18 +48,11 @@ impl Drive<'_> {
         let Some(since) = samples.first().map(|sample| sample.since) else {
             return Ok(());
         };
-        let (credentials, server) = (&self.agent.credentials, &self.agent.server);
-        let inspection = match Inspection::open(credentials, config, server, Some(since)).await {
-            Ok(Some(inspection)) => inspection,
-            // It is being put together still, or has left.
-            Ok(None) => return Ok(()),
-            Err(error) => {
-                // The session finds out by itself if the runner is gone.
-                debug!("cannot audit: {}", crate::cli::chain(&error));
-                return Ok(());
-            }
-        };
-        self.judge(inspection, samples).await
+        if let Err(error) = self.compare_samples(config, since, samples).await {
+            // It costs this audit and no more: the session finds out by itself if the runner is gone.
+            warn!("an audit was broken off: {}", crate::cli::chain(&error));
+        }
+        Ok(())
     }
 
     async fn sample(&mut self, local: LocalDisk) -> Result<Option<Sample>, Interrupt> {
@@ -89,7 +82,18 @@ impl Drive<'_> {
         Ok(Some(Sample { local, since, blocks }))
     }
 
-    async fn judge(&mut self, mut inspection: Inspection, samples: Vec<Sample>) -> Result<(), Interrupt> {
+    async fn compare_samples(
+        &mut self,
+        config: &Config,
+        since: CheckpointNumber,
+        samples: Vec<Sample>,
+    ) -> Result<(), SessionError> {
+        let (credentials, server) = (&self.agent.credentials, &self.agent.server);
+        let inspection = Inspection::open(credentials, config, server, Some(since)).await?;
+        // Without one, the checkpoint is being put together still, or has left.
+        let Some(mut inspection) = inspection else {
+            return Ok(());
+        };
         for Sample { local, since, blocks } in samples {
             let disks = &inspection.checkpoint.disks;
             let number = disks.iter().position(|disk| disk.id == local.disk.id);

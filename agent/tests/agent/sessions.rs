@@ -8,6 +8,7 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -17,12 +18,12 @@ use std::{
 
 use domain::{
     checkpoint::{CheckpointKind, Consistency},
-    disk::BLOCK_LEN,
+    disk::{BLOCK_LEN, Tracking},
     source_server::ReplicationIntent,
 };
 use protocol::session::{Fault, Goodbye, Phase, Refusal};
 
-use crate::world::{World, loop_device::LoopDevice, noise, write_at};
+use crate::world::{World, loop_device::LoopDevice, noise, runner::State, write_at};
 
 /// Two blocks of data, four of zeros, two of data, and an odd end.
 fn content() -> Vec<u8> {
@@ -312,19 +313,30 @@ async fn an_agent_that_starts_again_compares_and_sends_nothing_twice() {
     }
 }
 
+fn block_device(backing: &Path) -> Option<LoopDevice> {
+    let device = LoopDevice::attach(backing);
+    if device.is_none() {
+        cannot_run("replication of a block device: no loop device can be made");
+    }
+    device
+}
+
+fn cannot_run(what: &str) {
+    eprintln!("cannot run here: {what}");
+    assert_ne!(
+        std::env::var("CI").as_deref(),
+        Ok("true"),
+        "in CI, every test runs"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_block_device_is_copied_and_its_counters_are_believed() {
     let folder = tempfile::tempdir().unwrap();
     let backing = folder.path().join("backing");
     // Whole sectors, and a short last block.
     fs::write(&backing, noise(4 * BLOCK_LEN + 4096, 8)).unwrap();
-    let Some(device) = LoopDevice::attach(&backing) else {
-        eprintln!("cannot run here: replication of a block device: no loop device can be made");
-        assert_ne!(
-            std::env::var("CI").as_deref(),
-            Ok("true"),
-            "in CI, every test runs"
-        );
+    let Some(device) = block_device(&backing) else {
         return;
     };
     let mut world = World::with_disks(folder, vec![device.path.clone()]).await;
@@ -351,5 +363,70 @@ async fn a_block_device_is_copied_and_its_counters_are_believed() {
     writer.join().unwrap();
     assert_eq!(world.checkpoint().await.consistency, Consistency::Crash);
     world.assert_replica_equals_source();
+    world.stop_agent().await;
+}
+
+fn tracking(state: &State) -> Option<&Tracking> {
+    state.statuses.last()?.disks[0].tracking.as_ref()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audit_that_breaks_costs_no_session_and_one_that_finds_a_difference_has_the_disk_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let backing = folder.path().join("backing");
+    fs::write(&backing, noise(4 * BLOCK_LEN, 9)).unwrap();
+    let Some(device) = block_device(&backing) else {
+        return;
+    };
+    let mut world = World::with_disks(folder, vec![device.path.clone()]).await;
+    world.pace.audit_every = Duration::from_millis(50);
+    world.runner.state().break_inspections = true;
+    world.start_agent();
+    world.first_copy().await;
+    world
+        .eventually("the status tells of the tracking", |state| {
+            tracking(state).is_some()
+        })
+        .await;
+    if let Some(Tracking::Rescan { reason, .. }) = tracking(&world.runner.state()) {
+        cannot_run(&format!("audits of a tracked disk: {reason}"));
+        return;
+    }
+    world
+        .eventually("audits go on though each breaks", |state| state.inspections >= 3)
+        .await;
+
+    world.runner.state().break_inspections = false;
+    let before = world.runner.state().inspections;
+    world
+        .eventually("audits find nothing", |state| state.inspections >= before + 10)
+        .await;
+    let trusted = tracking(&world.runner.state()).cloned();
+    assert!(matches!(trusted, Some(Tracking::Tracker { .. })), "{trusted:?}");
+    let extents = world.runner.state().extents;
+
+    // Nothing passes the device, so that no tracker can see it.
+    write_at(&backing, BLOCK_LEN as u64 + 4096, b"changed in the cable");
+    world
+        .eventually("the disk is suspect, with the audit's reason", |state| {
+            let Some(Tracking::Suspect { doubt }) = tracking(state) else {
+                return false;
+            };
+            doubt.contains("block 1 of ") && doubt.contains("differs though nothing wrote to it")
+        })
+        .await;
+    world.checkpoint().await;
+    world
+        .eventually("the tracker is believed again", |state| {
+            tracking(state) == trusted.as_ref()
+        })
+        .await;
+    {
+        let state = world.runner.state();
+        let replica = state.committed.values().next().unwrap();
+        assert!(*replica == fs::read(&backing).unwrap(), "the replica differs");
+        assert_eq!(state.extents, extents + 1, "what was equal was sent again");
+        assert_eq!(state.hellos.len(), 1, "the session stayed");
+    }
     world.stop_agent().await;
 }

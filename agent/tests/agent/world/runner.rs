@@ -19,8 +19,8 @@ use protocol::{
     frame::{self, Frame, Kind},
     handshake::{SessionMemory, admit},
     session::{
-        AgentMessage, AgentStatus, CheckpointOffer, DiskPlan, DiskStart, Fault, Goodbye, Hello, Orders,
-        Refusal, RunnerMessage, SessionId, Welcome, control, read_control,
+        AgentMessage, AgentStatus, CheckpointOffer, DiskPlan, DiskStart, Fault, Goodbye, Hello, Inspected,
+        Orders, Refusal, RunnerMessage, SessionId, Welcome, control, read_control,
     },
 };
 use tokio::{
@@ -47,6 +47,9 @@ pub struct State {
     /// Closes the line after this many bytes, wherever they end. Once.
     pub cut_after: Option<usize>,
     pub delay_per_extent: Duration,
+    pub inspections: usize,
+    /// Closes the line of an inspection when it asks for digests.
+    pub break_inspections: bool,
 }
 
 pub struct Runner {
@@ -127,9 +130,20 @@ async fn serve(
     };
     let (mut input, out) = tokio::io::split(stream);
     let mut buffer = Vec::new();
-    let AgentMessage::Hello(hello) = read_control(&next_frame(&mut input, &mut buffer, state).await?).ok()?
-    else {
-        return None;
+    let hello = match read_control(&next_frame(&mut input, &mut buffer, state).await?).ok()? {
+        AgentMessage::Hello(hello) => hello,
+        AgentMessage::Inspect { checkpoint, .. } => {
+            let mut session = Session::inspection(state, out);
+            session.inspected(checkpoint).await;
+            loop {
+                let wanted = next_frame(&mut input, &mut buffer, state).await?;
+                if state.lock().unwrap().break_inspections {
+                    return None;
+                }
+                session.take(wanted).await?;
+            }
+        }
+        _ => return None,
     };
     let version = admit(&hello, &certified).unwrap();
     let mut session = Session {
@@ -196,7 +210,38 @@ async fn next_frame(
     }
 }
 
-impl Session<'_> {
+impl<'a> Session<'a> {
+    /// Shows what the last checkpoint holds.
+    fn inspection(state: &'a Mutex<State>, out: WriteHalf<TlsStream<TcpStream>>) -> Self {
+        let mut shown = state.lock().unwrap();
+        shown.inspections += 1;
+        Self {
+            state,
+            out,
+            disks: shown.committed.keys().cloned().collect(),
+            open: shown.committed.clone().into_iter().collect(),
+            taken: 0,
+            early: VecDeque::new(),
+        }
+    }
+
+    async fn inspected(&mut self, wanted: Option<CheckpointNumber>) {
+        let inspected = {
+            let state = self.state.lock().unwrap();
+            let offer = state.checkpoints.last().unwrap();
+            let disks = &state.hellos.last().unwrap().disks;
+            let of_id = |id: &DiskId| disks.iter().find(|disk| disk.id == *id).unwrap().clone();
+            Inspected {
+                number: CheckpointNumber(state.checkpoints.len() as u64),
+                consistency: offer.consistency,
+                taken_at_ms: offer.taken_at_ms,
+                disks: self.disks.iter().map(of_id).collect(),
+            }
+        };
+        assert_eq!(wanted, Some(inspected.number));
+        self.say(&RunnerMessage::Inspected(inspected)).await;
+    }
+
     fn welcome(&mut self, hello: &Hello, version: u16, orders: &Orders) -> Welcome {
         let mut state = self.state.lock().unwrap();
         assert!(state.memory.recognises(hello.kept_session.as_ref()), "a clone");
