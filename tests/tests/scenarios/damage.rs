@@ -13,7 +13,7 @@ use lab::{
     programs::Program,
     source::compare::first_difference_of_all,
     wait::{Look, eventually},
-    world::{hub::HubSettings, server::Server},
+    world::server::Server,
 };
 
 use crate::{
@@ -62,13 +62,7 @@ fn flip(file: &Path, at: u64) {
 
 #[tokio::test]
 async fn a_damaged_snapshot_is_named_not_launched_and_repaired_by_its_source() {
-    let scene = Scene::with(HubSettings {
-        checkpoint_interval_s: 3600,
-        checkpoint_deadline_s: 2,
-    })
-    .await;
-    let mut server = scene.quiet_server("db-1", &[4 * MIB]).await;
-    scene.until_state(&server, "READY_FOR_TEST").await;
+    let (scene, mut server) = Scene::with_one_checkpoint().await;
     let id = server.id().unwrap();
     scene.scrub(&server).await.unwrap();
     // The source must not repair it before it was seen.

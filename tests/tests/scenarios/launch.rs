@@ -9,7 +9,7 @@ use domain::ids::SourceServerId;
 use lab::{
     source::compare::first_difference_of_all,
     wait::{Look, eventually},
-    world::{api::Job, hub::HubSettings},
+    world::{api::Job, hub::HubSettings, server::Server},
 };
 use serde_json::{Value, json};
 
@@ -22,6 +22,19 @@ use crate::{
 pub type LogLine = (String, String);
 
 impl Scene {
+    /// A quiet server that is ready for a test. Another checkpoint is only taken for a launch, which waits for it for
+    /// two seconds.
+    pub async fn with_one_checkpoint() -> (Self, Server) {
+        let scene = Self::with(HubSettings {
+            checkpoint_interval_s: 3600,
+            checkpoint_deadline_s: 2,
+        })
+        .await;
+        let server = scene.quiet_server("db-1", &[4 * MIB]).await;
+        scene.until_state(&server, "READY_FOR_TEST").await;
+        (scene, server)
+    }
+
     /// Starts a launch, and waits until its job has ended, however it ends.
     pub async fn launch_ends(&self, operation: &str, body: Value) -> (Job, Vec<LogLine>) {
         let api = &self.world.hub.api;
@@ -65,13 +78,7 @@ pub fn said(log: &[LogLine], event: &str) -> String {
 
 #[tokio::test]
 async fn a_launch_never_takes_an_old_checkpoint_unless_the_operator_accepts_its_age() {
-    let scene = Scene::with(HubSettings {
-        checkpoint_interval_s: 3600,
-        checkpoint_deadline_s: 2,
-    })
-    .await;
-    let mut server = scene.quiet_server("db-1", &[4 * MIB]).await;
-    scene.until_state(&server, "READY_FOR_TEST").await;
+    let (scene, mut server) = Scene::with_one_checkpoint().await;
     let id = server.id().unwrap();
     let old = scene.copy_of(&server, "old");
     server.agent().unwrap().pause().unwrap();
