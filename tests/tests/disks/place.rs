@@ -7,15 +7,20 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use rustix::{
+    io::Errno,
     mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount},
     thread::{UnshareFlags, unshare_unsafe},
 };
 
 /// Nothing on a test's disks comes near it.
 const MEMORY: &str = "size=3g";
+/// A freeze takes a second at most, and writing out before it another.
+const GUARD_LETS_GO: Duration = Duration::from_secs(5);
 
 /// A folder in memory, and mounts of our own.
 pub struct Place {
@@ -122,8 +127,15 @@ impl Drop for Mounted {
     fn drop(&mut self) {
         // Nobody can unmount what is frozen. What is not frozen cannot be thawed, which is as well.
         let _thawed = sh(&format!("fsfreeze --unfreeze {}", self.dir.display()));
-        if unmount(&self.dir, UnmountFlags::empty()).is_err() {
-            let _gone_later = unmount(&self.dir, UnmountFlags::DETACH);
+        // While a checkpoint is taken, the agent's guard has a file open on it. If it were only detached then, it
+        // would be written once more afterwards, and differ from that checkpoint.
+        let deadline = Instant::now() + GUARD_LETS_GO;
+        while unmount(&self.dir, UnmountFlags::empty()) == Err(Errno::BUSY) {
+            if Instant::now() > deadline {
+                let _gone_later = unmount(&self.dir, UnmountFlags::DETACH);
+                return;
+            }
+            thread::park_timeout(Duration::from_millis(10));
         }
     }
 }

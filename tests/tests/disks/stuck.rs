@@ -41,7 +41,7 @@ async fn an_agent_stopped_in_a_freeze_is_thawed_within_a_second_and_claims_nothi
     let (mut struck, mut longest) = (0, Duration::ZERO);
     for attempt in 0.. {
         assert!(attempt < 40, "no freeze was met in {attempt} attempts");
-        let began_ms = until_a_freeze(&scene);
+        let began_ms = until_a_freeze(&scene).await;
         pause(Duration::from_micros(rand::random_range(500..8000)));
         scene.agent().pause().unwrap();
         let waited = waits_to_write(&ext4.path("probe"));
@@ -93,13 +93,14 @@ async fn prove(
     assert!(proof.is_ok(), "{checkpoint:?}: {proof:?}");
 }
 
-/// Waits until the agent notes that it is about to freeze, and says when.
-fn until_a_freeze(scene: &Scene) -> i64 {
+/// Waits until the agent notes that it is about to freeze, and says when. Meanwhile this test's network goes on: an
+/// agent whose last checkpoint was not answered does not freeze again.
+async fn until_a_freeze(scene: &Scene) -> i64 {
     let mark = scene.agent_dir().join("frozen-file-systems");
     let deadline = Instant::now() + Duration::from_secs(30);
     while !mark.exists() {
         assert!(Instant::now() < deadline, "no freeze within 30 s");
-        pause(Duration::from_micros(100));
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
     chrono::Utc::now().timestamp_millis()
 }
