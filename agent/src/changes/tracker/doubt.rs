@@ -77,7 +77,9 @@ pub enum Doubt {
         "the disk has ceased to keep statistics (queue/iostats is 0), and this kernel counts no missed events"
     )]
     Unwitnessed,
-    #[error("{count} commands were passed through to the disk, and nobody knows what they did")]
+    #[error(
+        "{count} commands were passed through to the disk, as smartd and sg3-utils do, and nobody knows what they did"
+    )]
     UnknownOperation { count: u64 },
     #[error("{count} requests were odd: beyond the end of the disk, or longer than can be")]
     Odd { count: u64 },

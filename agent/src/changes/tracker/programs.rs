@@ -67,7 +67,8 @@ pub fn issue(event: &Event, maps: Maps, marks: Marks, lies: Lies) -> Vec<u64> {
     program.count_one(state::ISSUED);
     program.take_on();
     program.mark();
-    // No sectors: a flush, which changes nothing, or a command that was passed through to the device, which may.
+    // No sectors: a flush, which changes nothing, or a command that was passed through to the device, which may. Which
+    // of those only read cannot be told: decision 7.
     let a = &mut program.a;
     a.here(dataless);
     if let Some(bytes) = event.bytes {
