@@ -69,7 +69,9 @@ async fn the_first_copy_is_whole_and_the_next_checkpoint_sends_only_changes() {
         })
         .await;
     world.stop_agent().await;
-    assert_eq!(world.runner.state().goodbyes, [Goodbye::Stopping]);
+    world
+        .eventually("goodbye", |state| state.goodbyes == [Goodbye::Stopping])
+        .await;
     assert!(!world.status().connected);
 }
 
