@@ -1,13 +1,32 @@
 //! A BLAKE3 digest: the name by which both ends know a block.
 
-use std::fmt;
+use std::{fmt, sync::LazyLock};
 
 use serde::{Deserialize, Serialize, de};
+
+use crate::disk::BLOCK_LEN;
 
 pub const DIGEST_LEN: usize = 32;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest(pub [u8; DIGEST_LEN]);
+
+static OF_ZERO_BLOCK: LazyLock<Digest> = LazyLock::new(|| Digest::of(&vec![0; BLOCK_LEN]));
+
+impl Digest {
+    pub fn of(data: &[u8]) -> Self {
+        Self(*blake3::hash(data).as_bytes())
+    }
+
+    /// The digest of a block that holds `len` zeros.
+    pub fn of_zeros(len: usize) -> Self {
+        if len == BLOCK_LEN {
+            *OF_ZERO_BLOCK
+        } else {
+            Self::of(&vec![0; len])
+        }
+    }
+}
 
 /// `bytes` in lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
@@ -56,6 +75,13 @@ impl<'de> Deserialize<'de> for Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn zeros_have_the_digest_of_zeros() {
+        for len in [0, 512, BLOCK_LEN] {
+            assert_eq!(Digest::of_zeros(len), Digest::of(&vec![0; len]));
+        }
+    }
 
     #[test]
     fn a_digest_reads_back_and_bad_text_is_refused() {

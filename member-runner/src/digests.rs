@@ -12,7 +12,7 @@
 //!    end    32  BLAKE3 of everything before
 //! ```
 
-use std::{collections::BTreeMap, path::Path, sync::LazyLock};
+use std::{collections::BTreeMap, path::Path};
 
 use domain::{
     digest::{DIGEST_LEN, Digest},
@@ -24,19 +24,13 @@ use crate::files::{self, FileError};
 const MAGIC: &[u8; 8] = b"ORGDIGS1";
 const ENTRY_LEN: usize = 8 + DIGEST_LEN;
 
-static ZERO_BLOCK: LazyLock<Digest> = LazyLock::new(|| digest(&vec![0; BLOCK_LEN]));
-
 pub fn digest(data: &[u8]) -> Digest {
-    Digest(*blake3::hash(data).as_bytes())
+    Digest::of(data)
 }
 
 /// The digest of a block of zeros.
 pub fn zeros(len: usize) -> Digest {
-    if len == BLOCK_LEN {
-        *ZERO_BLOCK
-    } else {
-        digest(&vec![0; len])
-    }
+    Digest::of_zeros(len)
 }
 
 /// The digests of all blocks of a disk.
@@ -75,7 +69,7 @@ impl DiskDigests {
     /// they are whole; [`boundary_blocks`] names them, and somebody must digest them anew.
     pub fn resize(&mut self, bytes: u64) {
         let count = usize::try_from(block_count(bytes)).expect("64 TiB have 2^27 blocks");
-        self.digests.resize(count, *ZERO_BLOCK);
+        self.digests.resize(count, Digest::of_zeros(BLOCK_LEN));
         let before = std::mem::replace(&mut self.bytes, bytes);
         if let Some(last) = block_count(bytes).checked_sub(1)
             && block_len(last, bytes) != BLOCK_LEN

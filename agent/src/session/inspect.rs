@@ -10,7 +10,7 @@ use domain::{
 };
 use identity::Credentials;
 use protocol::{
-    frame::{DIGESTS_PER_FRAME_MAX, read_digests},
+    frame::DIGESTS_PER_FRAME_MAX,
     handshake::HandshakeError,
     session::{AgentMessage, Inspected, Refusal, RunnerMessage, SILENCE_MAX, SentBefore, control},
 };
@@ -23,7 +23,6 @@ use super::{
     link,
 };
 use crate::{
-    changes::scan::digest_of,
     config::Config,
     disks::reader::{BlockBuffer, DiskReader, ReadError},
 };
@@ -72,14 +71,7 @@ impl Inspection {
         let frame = timeout(SILENCE_MAX, link::receive(&mut self.stream))
             .await
             .map_err(|_| SessionError::Silent)??;
-        let digests = read_digests(&frame).ok_or(SessionError::Protocol("its digests are cut off"))?;
-        if frame.disk != disk || frame.at != blocks.start || digests.len() as u64 != blocks.end - blocks.start
-        {
-            return Err(SessionError::Protocol(
-                "it sent other digests than were asked for",
-            ));
-        }
-        Ok(digests)
+        link::digests_in(&frame, disk, blocks)
     }
 }
 
@@ -90,7 +82,7 @@ pub fn digests_of(reader: &DiskReader, blocks: Range<u64>) -> Result<Vec<Digest>
         .map(|block| {
             let start = block * BLOCK_LEN as u64;
             let end = reader.bytes().min(start + BLOCK_LEN as u64);
-            reader.read(start..end, &mut buffer).map(digest_of)
+            reader.read(start..end, &mut buffer).map(Digest::of)
         })
         .collect()
 }

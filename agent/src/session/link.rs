@@ -95,14 +95,7 @@ impl DigestAnswers {
             .asked
             .pop_front()
             .ok_or(SessionError::Protocol("it sent digests that nobody asked for"))?;
-        let digests = frame::read_digests(&frame).ok_or(SessionError::Protocol("its digests are cut off"))?;
-        if frame.disk != disk || frame.at != blocks.start || digests.len() as u64 != blocks.end - blocks.start
-        {
-            return Err(SessionError::Protocol(
-                "it sent other digests than were asked for",
-            ));
-        }
-        Ok(digests)
+        digests_in(&frame, disk, &blocks)
     }
 
     /// Waits for the answers to all requests and drops them: a round was called off.
@@ -112,6 +105,21 @@ impl DigestAnswers {
         }
         Ok(())
     }
+}
+
+/// The digests in a frame, if they are of these blocks.
+pub fn digests_in(
+    frame: &Frame,
+    disk: u16,
+    blocks: &std::ops::Range<u64>,
+) -> Result<Vec<Digest>, SessionError> {
+    let digests = frame::read_digests(frame).ok_or(SessionError::Protocol("its digests are cut off"))?;
+    if frame.disk != disk || frame.at != blocks.start || digests.len() as u64 != blocks.end - blocks.start {
+        return Err(SessionError::Protocol(
+            "it sent other digests than were asked for",
+        ));
+    }
+    Ok(digests)
 }
 
 /// Reads frames until the connection ends or the runner falls silent.
