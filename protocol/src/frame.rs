@@ -3,7 +3,7 @@
 //! ```text
 //! offset  size  field
 //!      0     1  kind     see `Kind`
-//!      1     1  codec    0: raw, 1: LZ4 block; extents only, else 0
+//!      1     1  codec    0: raw, 1: LZ4 block, 2: without pages of zeros; extents only, else 0
 //!      2     2  disk     index of the disk in the Welcome; 0 where no disk is meant
 //!      4     4  len      bytes of payload that follow
 //!      8     8  at       extent, zeros: byte offset on the disk; digests: first block; else 0
@@ -15,9 +15,9 @@
 
 pub const HEADER_LEN: usize = 16;
 
-/// The longest payload: a whole block that did not shrink, with its extent header; control messages
+/// The longest payload: a whole block that did not shrink, with its extent trailer; control messages
 /// and digests fit well within.
-pub const PAYLOAD_MAX: usize = domain::disk::BLOCK_LEN + crate::extent::EXTENT_HEADER_LEN;
+pub const PAYLOAD_MAX: usize = domain::disk::BLOCK_LEN + crate::extent::TRAILER_LEN;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -31,6 +31,8 @@ pub enum Kind {
 pub enum Codec {
     Raw,
     Lz4,
+    /// Without the pages that hold zeros.
+    Sparse,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,8 +80,9 @@ impl Header {
         };
         let codec = match codec {
             0 => Codec::Raw,
-            1 if kind == Kind::Extent => Codec::Lz4,
-            1 => return Err(FrameError::CodecNotAllowed(kind)),
+            1 | 2 if kind != Kind::Extent => return Err(FrameError::CodecNotAllowed(kind)),
+            1 => Codec::Lz4,
+            2 => Codec::Sparse,
             other => return Err(FrameError::UnknownCodec(other)),
         };
         let payload_len = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
@@ -105,6 +108,7 @@ impl Header {
         let codec = match self.codec {
             Codec::Raw => 0,
             Codec::Lz4 => 1,
+            Codec::Sparse => 2,
         };
         let len = u32::try_from(self.payload_len).expect("payloads are at most PAYLOAD_MAX bytes");
         let mut bytes = [0; HEADER_LEN];
@@ -231,6 +235,7 @@ mod tests {
         let kind = prop_oneof![
             Just((Kind::Control, Codec::Raw)),
             Just((Kind::Extent, Codec::Lz4)),
+            Just((Kind::Extent, Codec::Sparse)),
             Just((Kind::Zeros, Codec::Raw)),
             Just((Kind::Digests, Codec::Raw)),
         ];

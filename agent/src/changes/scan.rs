@@ -316,8 +316,8 @@ impl Segment {
     }
 }
 
-/// Whether to spend time on compression. It pays when the network is the slower part, that is when frames queue in
-/// the outbox, and when the data shrinks at all.
+/// Whether to spend time on compression. It pays when frames queue in the outbox and leave it slowly, and when the data
+/// shrinks at all.
 #[derive(Debug, Default)]
 struct Compression {
     /// Grows while data do not shrink.
@@ -331,7 +331,7 @@ const SKIPPED_MAX: u32 = 32;
 
 impl Compression {
     fn is_worth_a_try(&mut self, outbox: &Outbox) -> bool {
-        self.tried = outbox.queue_is_long() && self.skip == 0;
+        self.tried = outbox.is_slow() && self.skip == 0;
         self.skip = self.skip.saturating_sub(1);
         self.tried
     }

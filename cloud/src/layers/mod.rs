@@ -27,6 +27,7 @@ use crate::snapshots::{SnapshotId, SnapshotInfo, SnapshotSpec, SnapshotStore, St
 mod held;
 mod index;
 mod merge;
+mod out;
 mod space;
 #[cfg(test)]
 mod tests;

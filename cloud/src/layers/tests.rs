@@ -1,6 +1,10 @@
 //! The store against a model in memory, through every order of operations, restarts and crashes.
 
-use std::{collections::BTreeMap, fs, os::unix::fs::FileExt};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::{FileExt, MetadataExt},
+};
 
 use domain::disk::{BLOCK_LEN, block_count, block_len};
 use proptest::prelude::*;
@@ -71,6 +75,8 @@ enum Step {
         snapshot: usize,
         block: u64,
         fill: u8,
+        /// One bit for each 64 KiB, which are zeros or filled.
+        filled: u8,
     },
     Commit(usize),
     Merge(usize),
@@ -87,8 +93,12 @@ fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (prop::option::weighted(0.8, 0..8_usize), 1..20_u64)
             .prop_map(|(parent, quarters)| Step::Start { parent, quarters }),
-        8 => (0..8_usize, 0..5_u64, 0..4_u8)
-            .prop_map(|(snapshot, block, fill)| Step::Put { snapshot, block, fill }),
+        8 => (0..8_usize, 0..5_u64, 0..4_u8, any::<u8>()).prop_map(|(snapshot, block, fill, filled)| Step::Put {
+            snapshot,
+            block,
+            fill,
+            filled,
+        }),
         3 => (0..8_usize).prop_map(Step::Commit),
         2 => (0..8_usize).prop_map(Step::Merge),
         1 => (0..8_usize, 1..4_u8).prop_map(|(snapshot, after)| Step::CrashedMerge { snapshot, after }),
@@ -149,20 +159,25 @@ impl World {
                 snapshot,
                 block,
                 fill,
+                filled,
             } => {
                 let Some(id) = self.nth(snapshot, |snapshot| !snapshot.committed) else {
                     return;
                 };
                 let disk = &mut self.model.get_mut(&id.0).unwrap().disk;
                 let len = block_len(block, disk.len() as u64);
-                let outcome = put(&self.store, &id, block, vec![fill; len]).await;
+                let mut data = vec![0; len];
+                for (index, piece) in data.chunks_mut(64 << 10).enumerate() {
+                    piece.fill(if filled >> index & 1 == 1 { fill } else { 0 });
+                }
+                let outcome = put(&self.store, &id, block, data.clone()).await;
                 if len == 0 {
                     assert!(matches!(outcome, Err(StoreError::OutOfRange { .. })));
                     return;
                 }
                 outcome.unwrap();
                 let at = usize::try_from(block * BLOCK).unwrap();
-                disk[at..at + len].fill(fill);
+                disk[at..at + len].copy_from_slice(&data);
             }
             Step::Commit(n) => {
                 let Some(id) = self.nth(n, |_| true) else { return };
@@ -366,6 +381,22 @@ async fn a_full_store_refuses_and_harms_nothing() {
     assert!(store.free_bytes().await.unwrap().unwrap() > BLOCK);
     fs::remove_file(dir.path().join(LIMIT_FILE)).unwrap();
     filled(&store, Some(&base), 8 * BLOCK, &[(2, 1), (3, 1), (4, 1), (5, 1)]).await;
+}
+
+#[tokio::test]
+async fn zeros_of_a_new_block_take_up_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LayerStore::open(dir.path()).unwrap();
+    let id = store.start(&spec(None, BLOCK)).await.unwrap();
+    let mut half = vec![7; BLOCK_LEN];
+    half[..BLOCK_LEN / 2].fill(0);
+    put(&store, &id, 0, half.clone()).await.unwrap();
+    let path = dir.path().join(format!("{id}.data"));
+    assert_eq!(fs::metadata(&path).unwrap().blocks() * 512, BLOCK / 2);
+    // Over something, zeros have to be written.
+    half.reverse();
+    put(&store, &id, 0, half.clone()).await.unwrap();
+    assert!(store.read(&id, 0).await.unwrap() == half);
 }
 
 #[tokio::test]

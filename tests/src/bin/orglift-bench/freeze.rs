@@ -4,6 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context, bail};
 use rand::RngExt;
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
@@ -117,7 +118,7 @@ fn kill_in_the_middle(
         replica.answer()?;
         replica.ask()?;
         std::thread::sleep(Duration::from_secs_f64(rand::rng().random_range(0.0..seconds)));
-        replica.kill_agent()?;
+        replica.signal_agent(Signal::KILL)?;
         std::thread::sleep(THAWED_AFTER);
         if probe.waiting() >= THAWED_AFTER {
             frozen += 1;

@@ -131,11 +131,11 @@ impl Replica {
         Ok(None)
     }
 
-    /// `kill -9` for the agent alone.
-    pub fn kill_agent(&self) -> anyhow::Result<()> {
+    /// For the agent alone.
+    pub fn signal_agent(&self, signal: Signal) -> anyhow::Result<()> {
         let id = self.agent()?.context("no agent runs")?;
         let pid = Pid::from_raw(i32::try_from(id)?).context("no process has the number 0")?;
-        kill_process(pid, Signal::KILL).context("cannot kill the agent")
+        kill_process(pid, signal).with_context(|| format!("cannot send {signal:?} to the agent"))
     }
 
     fn wire_bytes(&self) -> anyhow::Result<u64> {

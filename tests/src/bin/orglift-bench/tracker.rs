@@ -3,6 +3,7 @@
 use std::{fs::File, path::Path};
 
 use anyhow::Context;
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
@@ -25,9 +26,11 @@ pub fn measure(setup: &Setup, report: &mut Report) -> anyhow::Result<()> {
     let device = LoopDevice::over(&image)?;
     report.note(
         "tracker: fio, 4 KiB random writes, direct, 16 in flight, 10 s, on a loop device over memory: the faster the \
-         disk, the more a tracker costs. With it: an agent that replicates the device and waits.",
+         disk, the more a tracker costs. With it: an agent that replicated the device and is stopped, so that only \
+         its tracker runs. For comparison: the agent goes on, and sends what is written to a runner on this machine.",
     );
     let (mut without, mut with, mut ratio) = (Samples::default(), Samples::default(), Samples::default());
+    let mut sending = Samples::default();
     let mut attached = true;
     // Fills the image, which the first run would have to do otherwise.
     random_writes(device.path(), 2)?;
@@ -42,9 +45,12 @@ pub fn measure(setup: &Setup, report: &mut Report) -> anyhow::Result<()> {
         )?;
         replica.answer()?;
         settle();
+        replica.signal_agent(Signal::STOP)?;
         let tracked = random_writes(device.path(), SECONDS)?;
+        replica.signal_agent(Signal::CONT)?;
         let agent = replica.agent()?.context("no agent runs")?;
         attached &= kernel_objects(agent)? > 0;
+        sending.push(random_writes(device.path(), SECONDS)?);
         replica.end()?;
         without.push(free);
         with.push(tracked);
@@ -53,8 +59,12 @@ pub fn measure(setup: &Setup, report: &mut Report) -> anyhow::Result<()> {
     report.note(format_args!("random writes/s without the tracker: {without}"));
     report.note(format_args!("random writes/s with the tracker: {with}"));
     report.note(format_args!("percent, of each pair: {ratio}"));
+    report.note(format_args!(
+        "random writes/s while the agent sends them: {sending}"
+    ));
     report.figures("random writes/s without the tracker", &without);
     report.figures("random writes/s with the tracker", &with);
+    report.figures("random writes/s while the agent sends", &sending);
     let kept = 100.0 * with.median() / without.median();
     let row = "4 KiB random writes with the tracker, of those without";
     if attached {
