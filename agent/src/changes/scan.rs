@@ -8,7 +8,7 @@
 use std::{
     ops::Range,
     sync::{
-        Arc, LazyLock, Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Instant,
@@ -106,20 +106,6 @@ pub struct Held {
 }
 
 static ZEROS: [u8; BLOCK_LEN] = [0; BLOCK_LEN];
-static DIGEST_OF_ZERO_BLOCK: LazyLock<Digest> = LazyLock::new(|| digest_of(&ZEROS));
-
-pub fn digest_of(data: &[u8]) -> Digest {
-    Digest(*blake3::hash(data).as_bytes())
-}
-
-/// The digest of a block that holds `len` zeros.
-pub fn digest_of_zeros(len: usize) -> Digest {
-    if len == BLOCK_LEN {
-        *DIGEST_OF_ZERO_BLOCK
-    } else {
-        digest_of(&ZEROS[..len])
-    }
-}
 
 /// Cuts a disk into segments whose digests fit into one frame.
 pub fn whole(bytes: u64) -> impl Iterator<Item = Pieces> {
@@ -276,8 +262,8 @@ impl Segment {
                 self.meter.computed(began);
                 return Ok(());
             }
-            _ if is_zero => digest_of_zeros(data.len()),
-            _ => digest_of(data),
+            _ if is_zero => Digest::of_zeros(data.len()),
+            _ => Digest::of(data),
         };
         if let (Expected::Digests(held), Pieces::Blocks(blocks)) = (&self.expected, &self.pieces) {
             // A list of digests is at most 8192 long.
@@ -419,7 +405,7 @@ mod tests {
     #[test]
     fn only_what_differs_is_sent_and_zeros_go_in_runs() {
         let content = content();
-        let mut held: Vec<_> = content.chunks(BLOCK_LEN).map(digest_of).collect();
+        let mut held: Vec<_> = content.chunks(BLOCK_LEN).map(Digest::of).collect();
         for changed in [1, 2, 3, 7, 10] {
             held[changed] = Digest([9; 32]);
         }
@@ -458,7 +444,7 @@ mod tests {
         let mut compression = Compression::default();
         assert!(!compression.is_worth_a_try(&outbox), "the queue is empty");
         // Stayed raw, twice.
-        let noise = extent::encode(0, 0, digest_of(b"x"), b"x", true);
+        let noise = extent::encode(0, 0, Digest::of(b"x"), b"x", true);
         for skipped in [1, 2, 4] {
             compression.tried = true;
             compression.learn(&noise);

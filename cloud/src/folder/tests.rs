@@ -3,6 +3,7 @@
 use std::{os::unix::fs::FileExt, time::Duration};
 
 use domain::{
+    digest::Digest,
     disk::BLOCK_LEN,
     launch::{BootMode, LaunchDisposition},
 };
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{
     control::{ImageDisk, InstanceState, ResourceKind, SERVER_TAG, TOKEN_TAG, Tags},
-    layers::{LayerStore, view::digest_of},
+    layers::LayerStore,
     snapshots::{SnapshotSpec, SnapshotStore},
 };
 
@@ -69,7 +70,7 @@ async fn account() -> Account {
     };
     let snapshot = store.start(&spec).await.unwrap();
     let block = vec![7; BLOCK_LEN];
-    let digest = digest_of(&block);
+    let digest = Digest::of(&block);
     store.put(&snapshot, 1, block, digest).await.unwrap();
     store.commit(&snapshot).await.unwrap();
     Account {

@@ -27,7 +27,7 @@ use domain::{
 use super::{
     held::Held,
     index::{Header, Index, Standing, index_path, sync_dir},
-    view::{DataFile, View, Wanted, absent, digest_of, is_zero},
+    view::{DataFile, View, Wanted, absent, is_zero},
     writer::{State, Writer, io_error, punch},
 };
 use crate::snapshots::{SnapshotId, StoreError};
@@ -178,7 +178,7 @@ impl Merge {
         let changes = block_len(block, before) != block_len(block, after);
         if changes && held.contains(block) && !self.upper.held.contains(block) {
             let digest = match View::load(dir, &self.upper_id)?.read(block) {
-                Ok(data) => digest_of(&data),
+                Ok(data) => Digest::of(&data),
                 Err(StoreError::Damaged { .. }) => LOST,
                 Err(other) => return Err(other),
             };
@@ -203,7 +203,7 @@ impl Merge {
                             .write_all_at(&data, block * BLOCK_LEN as u64)
                             .map_err(io_error("merge", &self.lower_id))?;
                     }
-                    digest_of(&data)
+                    Digest::of(&data)
                 }
                 Err(StoreError::Damaged { .. }) => LOST,
                 Err(other) => return Err(other),

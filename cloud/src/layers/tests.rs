@@ -6,13 +6,13 @@ use std::{
     os::unix::fs::{FileExt, MetadataExt},
 };
 
-use domain::disk::{BLOCK_LEN, block_count, block_len};
+use domain::{
+    digest::Digest,
+    disk::{BLOCK_LEN, block_count, block_len},
+};
 use proptest::prelude::*;
 
-use super::{
-    LIMIT_FILE, LayerStore, merge,
-    view::{View, digest_of},
-};
+use super::{LIMIT_FILE, LayerStore, merge, view::View};
 use crate::snapshots::{SnapshotId, SnapshotSpec, SnapshotStore, StoreError};
 
 mod damage;
@@ -29,7 +29,7 @@ fn spec(parent: Option<&SnapshotId>, bytes: u64) -> SnapshotSpec {
 }
 
 async fn put(store: &LayerStore, id: &SnapshotId, block: u64, data: Vec<u8>) -> Result<(), StoreError> {
-    let digest = digest_of(&data);
+    let digest = Digest::of(&data);
     store.put(id, block, data, digest).await
 }
 

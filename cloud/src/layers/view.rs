@@ -35,10 +35,6 @@ pub(super) fn is_zero(data: &[u8]) -> bool {
     data.chunks(BLOCK_LEN).all(|piece| piece == &ZEROS[..piece.len()])
 }
 
-pub(crate) fn digest_of(data: &[u8]) -> Digest {
-    Digest(*blake3::hash(data).as_bytes())
-}
-
 /// The file that the blocks of a layer are in.
 #[derive(Debug)]
 pub(super) struct DataFile {
@@ -83,7 +79,7 @@ impl Wanted<'_> {
                 _ => io_error("read", self.id)(error),
             });
         }
-        let found = digest_of(&data);
+        let found = Digest::of(&data);
         if found != self.digest {
             let detail = format!("its digest is {found}, and must be {}", self.digest);
             return Err(self.damaged(path, detail));

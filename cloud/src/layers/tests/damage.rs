@@ -287,7 +287,7 @@ async fn what_was_not_what_its_digest_says_is_not_shown() {
     let store = LayerStore::open(dir.path()).unwrap();
     let open = store.start(&spec(None, BYTES)).await.unwrap();
     store
-        .put(&open, 0, vec![1; BLOCK_LEN], digest_of(b"another block"))
+        .put(&open, 0, vec![1; BLOCK_LEN], Digest::of(b"another block"))
         .await
         .unwrap();
     let read = store.read(&open, 0).await;
