@@ -24,15 +24,6 @@ use crate::files::{self, FileError};
 const MAGIC: &[u8; 8] = b"ORGDIGS1";
 const ENTRY_LEN: usize = 8 + DIGEST_LEN;
 
-pub fn digest(data: &[u8]) -> Digest {
-    Digest::of(data)
-}
-
-/// The digest of a block of zeros.
-pub fn zeros(len: usize) -> Digest {
-    Digest::of_zeros(len)
-}
-
 /// The digests of all blocks of a disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiskDigests {
@@ -75,7 +66,7 @@ impl DiskDigests {
             && block_len(last, bytes) != BLOCK_LEN
             && last >= block_count(before)
         {
-            self.set(last, zeros(block_len(last, bytes)));
+            self.set(last, Digest::of_zeros(block_len(last, bytes)));
         }
     }
 
@@ -134,7 +125,8 @@ impl DigestChange {
         self.blocks.retain(|block, _| *block < block_count(next.bytes));
         // Between the two, the disk ended earlier; what it grew by is zeros, whatever was there before.
         for block in block_count(self.bytes)..block_count(next.bytes) {
-            self.blocks.insert(block, zeros(block_len(block, next.bytes)));
+            self.blocks
+                .insert(block, Digest::of_zeros(block_len(block, next.bytes)));
         }
         self.blocks.extend(next.blocks);
         self.bytes = next.bytes;
@@ -150,7 +142,7 @@ impl DigestChange {
             out.extend_from_slice(&block.to_le_bytes());
             out.extend_from_slice(&digest.0);
         }
-        let checksum = digest(&out);
+        let checksum = Digest::of(&out);
         out.extend_from_slice(&checksum.0);
         out
     }
@@ -158,7 +150,7 @@ impl DigestChange {
     /// `None` if the bytes are damaged.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (body, checksum) = bytes.split_last_chunk::<DIGEST_LEN>()?;
-        if digest(body).0 != *checksum {
+        if Digest::of(body).0 != *checksum {
             return None;
         }
         let body = body.strip_prefix(MAGIC)?;
@@ -255,8 +247,8 @@ mod tests {
     #[test]
     fn a_disk_of_zeros_has_the_digests_of_zeros() {
         let disk = DiskDigests::of_zeros(2 * BLOCK + 512);
-        assert_eq!(disk.get(2), Some(digest(&[0; 512])));
-        assert_eq!(disk.get(1), Some(digest(&vec![0; BLOCK_LEN])));
+        assert_eq!(disk.get(2), Some(Digest::of(&[0; 512])));
+        assert_eq!(disk.get(1), Some(Digest::of(&vec![0; BLOCK_LEN])));
         assert_eq!(disk.get(3), None);
     }
 }

@@ -20,7 +20,6 @@ use domain::{
 use protocol::exchange::{ObservedCheckpoint, ObservedSnapshot};
 
 use crate::{
-    digests::digest,
     ledger::{LedgerError, manifest_path, newest_launchable, read_checkpoints},
     server::server_dir,
 };
@@ -182,7 +181,7 @@ pub async fn export(
     let mut root = blake3::Hasher::new();
     for block in 0..block_count(disk.bytes) {
         let data = store.read(&snapshot, block).await?;
-        root.update(&digest(&data).0);
+        root.update(&Digest::of(&data).0);
         let at = block * BLOCK_LEN as u64;
         if data.iter().any(|byte| *byte != 0) {
             file.write_all_at(&data, at).map_err(written)?;

@@ -31,10 +31,7 @@ use domain::{
 use protocol::{extent::Extent, frame::Frame, session::Fault};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::{
-    digests::digest,
-    files::{FileError, context},
-};
+use crate::files::{FileError, context};
 
 pub(crate) mod record;
 
@@ -225,7 +222,7 @@ impl Journal {
             };
             data.resize(header.data_len(), 0);
             reader.read_exact(&mut data).map_err(cut)?;
-            if digest(&data) != header.digest {
+            if Digest::of(&data) != header.digest {
                 return Err(JournalError::Damaged("a piece differs from its digest"));
             }
             journal.headers.update(&bytes);
@@ -252,7 +249,7 @@ impl Journal {
                         disk,
                         len: u32::try_from(range.len()).expect("a block has 512 KiB"),
                         at: key.block * BLOCK_LEN as u64 + range.start as u64,
-                        digest: digest(&[]),
+                        digest: Digest::of(&[]),
                     };
                     (header, Vec::new(), None)
                 }
@@ -351,7 +348,7 @@ impl Pieces {
         let mut header = [0; ENTRY_HEADER_LEN];
         self.0.read_exact_at(&mut header, span.entry)?;
         self.0.read_exact_at(room, span.entry + ENTRY_HEADER_LEN as u64)?;
-        if header[16..] != digest(room).0 {
+        if header[16..] != Digest::of(room).0 {
             let at = span.entry;
             return Err(io::Error::other(format!("the piece at {at} is damaged")));
         }
@@ -432,7 +429,7 @@ mod tests {
         }
         let data = vec![write.byte; write.len];
         let disk = u16::try_from(write.disk).unwrap();
-        let frame = extent::encode(disk, write.at, digest(&data), &data, write.byte == 1);
+        let frame = extent::encode(disk, write.at, Digest::of(&data), &data, write.byte == 1);
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         (key, Piece::Extent(frame, permit))
     }

@@ -17,6 +17,7 @@ use cloud::{
 };
 use domain::{
     checkpoint::CheckpointKind,
+    digest::Digest,
     disk::{DiskId, DiskProgress, block_count},
     ids::SourceServerId,
 };
@@ -29,7 +30,7 @@ use tokio::sync::{OwnedMutexGuard, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    digests::{self, DiskDigests},
+    digests::DiskDigests,
     files::{self, FileError, context},
     journal::record::Folder,
     ledger::{Ledger, LedgerError},
@@ -360,7 +361,7 @@ impl Server {
             made.set(
                 block,
                 match self.store.read(&snapshot, block).await {
-                    Ok(data) => digests::digest(&data),
+                    Ok(data) => Digest::of(&data),
                     Err(StoreError::Damaged { .. } | StoreError::DamagedIndex { .. }) => {
                         self.suspect();
                         LOST

@@ -32,7 +32,6 @@ use tokio::{
 };
 
 use crate::{
-    digests::zeros,
     journal::{Journal, Key, Piece, record::Record, write_fault},
     server::{Server, blocking},
 };
@@ -207,7 +206,7 @@ impl Staging {
         for block in at / BLOCK_LEN as u64..end.div_ceil(BLOCK_LEN as u64) {
             let key = Key { disk, block };
             let whole = block_len(block, bytes);
-            if self.shown(&key) == Some(zeros(whole)) {
+            if self.shown(&key) == Some(Digest::of_zeros(whole)) {
                 continue;
             }
             let start = block * BLOCK_LEN as u64;

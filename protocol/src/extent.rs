@@ -114,7 +114,7 @@ impl Extent {
         };
         let data = unpacked.filter(|data| data.len() == raw_len);
         let data = data.ok_or(ExtentError::Unpacking { at, raw_len })?;
-        if blake3::hash(&data) != digest.0 {
+        if Digest::of(&data) != digest {
             return Err(ExtentError::Damaged { at });
         }
         Ok(Self {
@@ -132,10 +132,6 @@ mod tests {
 
     use super::*;
 
-    fn digest_of(data: &[u8]) -> Digest {
-        Digest(*blake3::hash(data).as_bytes())
-    }
-
     #[test]
     fn golden_bytes() {
         let hex = |frame: &Frame| {
@@ -144,12 +140,12 @@ mod tests {
             domain::digest::hex(&bytes)
         };
         let data = b"the only copy";
-        insta::assert_snapshot!("extent_v2", hex(&encode(2, 4096, digest_of(data), data, false)));
+        insta::assert_snapshot!("extent_v2", hex(&encode(2, 4096, Digest::of(data), data, false)));
         // Its second page follows, which is short.
         let data = [&[0; 4096][..], data].concat();
         insta::assert_snapshot!(
             "extent_sparse_v2",
-            hex(&encode(2, 4096, digest_of(&data), &data, false))
+            hex(&encode(2, 4096, Digest::of(&data), &data, false))
         );
     }
 
@@ -157,7 +153,7 @@ mod tests {
     fn zeros_are_left_out() {
         let mut data = vec![0; BLOCK_LEN];
         data[5000] = 1;
-        let frame = encode(0, 0, digest_of(&data), &data, false);
+        let frame = encode(0, 0, Digest::of(&data), &data, false);
         assert_eq!(frame.codec, Codec::Sparse);
         assert_eq!(frame.payload.len(), 128 / 8 + 4096 + TRAILER_LEN);
         assert_eq!(Extent::from_frame(frame).unwrap().data, data);
@@ -166,17 +162,17 @@ mod tests {
     #[test]
     fn data_that_does_not_shrink_travels_raw() {
         let noise: Vec<u8> = (0..4096_u32)
-            .flat_map(|n| blake3::hash(&n.to_le_bytes()).as_bytes()[..4].to_vec())
+            .flat_map(|n| Digest::of(&n.to_le_bytes()).0[..4].to_vec())
             .collect();
-        assert_eq!(encode(0, 0, digest_of(&noise), &noise, true).codec, Codec::Raw);
+        assert_eq!(encode(0, 0, Digest::of(&noise), &noise, true).codec, Codec::Raw);
         let text = vec![b'x'; 4096];
-        assert_eq!(encode(0, 0, digest_of(&text), &text, true).codec, Codec::Lz4);
+        assert_eq!(encode(0, 0, Digest::of(&text), &text, true).codec, Codec::Lz4);
     }
 
     #[test]
     fn a_changed_bit_is_seen() {
         let data = vec![7; 4096];
-        let mut frame = encode(0, 0, digest_of(&data), &data, false);
+        let mut frame = encode(0, 0, Digest::of(&data), &data, false);
         frame.payload[0] ^= 1;
         assert_eq!(Extent::from_frame(frame), Err(ExtentError::Damaged { at: 0 }));
     }
@@ -189,8 +185,8 @@ mod tests {
             compress: bool,
         ) {
             let at = block * BLOCK_LEN as u64;
-            let extent = Extent::from_frame(encode(9, at, digest_of(&data), &data, compress)).unwrap();
-            prop_assert_eq!(extent, Extent { disk: 9, at, digest: digest_of(&data), data });
+            let extent = Extent::from_frame(encode(9, at, Digest::of(&data), &data, compress)).unwrap();
+            prop_assert_eq!(extent, Extent { disk: 9, at, digest: Digest::of(&data), data });
         }
 
         #[test]

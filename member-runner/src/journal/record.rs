@@ -11,15 +11,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use domain::{checkpoint::CheckpointNumber, disk::Disk};
+use domain::{checkpoint::CheckpointNumber, digest::Digest, disk::Disk};
 use protocol::session::CheckpointOffer;
 use serde::{Deserialize, Serialize};
 
 use super::Seal;
-use crate::{
-    digests::digest,
-    files::{self, FileError, context},
-};
+use crate::files::{self, FileError, context};
 
 /// A checkpoint that the agent was told is durable, before its blocks are merged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,7 +121,7 @@ impl Record {
 
     fn encode(&self) -> Vec<u8> {
         let mut text = serde_json::to_string(self).expect("a record's keys are text");
-        let checksum = digest(text.as_bytes());
+        let checksum = Digest::of(text.as_bytes());
         text.push('\n');
         text.push_str(&checksum.to_string());
         text.into_bytes()
@@ -132,7 +129,7 @@ impl Record {
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         let (json, checksum) = std::str::from_utf8(bytes).ok()?.rsplit_once('\n')?;
-        if digest(json.as_bytes()).to_string() != checksum {
+        if Digest::of(json.as_bytes()).to_string() != checksum {
             return None;
         }
         let record: Self = serde_json::from_str(json).ok()?;

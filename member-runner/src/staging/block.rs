@@ -9,7 +9,6 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::store_fault;
 use crate::{
-    digests::{digest, zeros},
     journal::{Key, Pieces, Span, verified},
     server::blocking,
 };
@@ -73,7 +72,7 @@ impl Put {
             whole,
         } = self;
         let (data, digest, _in_flight) = match whole {
-            Whole::Zeros => (vec![0; len], zeros(len), None),
+            Whole::Zeros => (vec![0; len], Digest::of_zeros(len), None),
             Whole::Extent(frame, permit) => {
                 let extent = blocking(move || verified(frame)).await?;
                 (extent.data, extent.digest, Some(permit))
@@ -110,7 +109,7 @@ impl Merge {
             for span in spans {
                 pieces.apply(span, &mut data)?;
             }
-            let digest = digest(&data);
+            let digest = Digest::of(&data);
             Ok::<_, std::io::Error>((data, digest))
         });
         let merged = merged.await.map_err(|error| Fault::Store {

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     damage::{self, Blocks},
-    digests::{DigestChange, DiskDigests, boundary_blocks, digest},
+    digests::{DigestChange, DiskDigests, boundary_blocks},
     journal::{Journal, Key},
     ledger::{Head, StagedDisk},
     quarantine::LOST,
@@ -279,7 +279,7 @@ async fn open_disk(server: &Arc<Server>, disk: Disk, head: Option<Head>) -> Resu
             match server.store.read(&snapshot, block).await {
                 Ok(mut data) => {
                     data.resize(block_len(block, bytes), 0);
-                    changed.insert(block, digest(&data));
+                    changed.insert(block, Digest::of(&data));
                 }
                 Err(StoreError::Damaged { .. } | StoreError::DamagedIndex { .. }) => {
                     let claimed = Blocks::from([(disk.id.clone(), [block].into())]);

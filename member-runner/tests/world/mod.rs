@@ -318,7 +318,7 @@ impl Connection {
     }
 
     pub async fn write(&mut self, disk: u16, at: u64, data: &[u8]) {
-        let digest = Digest(*blake3::hash(data).as_bytes());
+        let digest = Digest::of(data);
         self.send(&extent::encode(disk, at, digest, data, true)).await;
     }
 
@@ -430,9 +430,7 @@ impl Connection {
 /// The digests of the blocks of a disk with this content.
 pub fn digests_of(content: &[u8]) -> Vec<Digest> {
     let blocks = content.chunks(BLOCK_LEN);
-    blocks
-        .map(|block| Digest(*blake3::hash(block).as_bytes()))
-        .collect()
+    blocks.map(Digest::of).collect()
 }
 
 /// Sends what differs between two contents of a disk, block by block.

@@ -336,7 +336,7 @@ impl<'a> Session<'a> {
                     .chunks(BLOCK_LEN)
                     .skip(first)
                     .take(count)
-                    .map(|block| Digest(*blake3::hash(block).as_bytes()))
+                    .map(Digest::of)
                     .collect();
                 self.send(&frame::digests(disk, first_block, &digests)).await;
             }
