@@ -16,9 +16,11 @@
 //! - [`standing`]: the state of a server's replication.
 //! - [`housekeeping`]: old checkpoints leave, and whatever no manifest names.
 //! - [`hub`], [`enrolment`]: the link to the hub, and HTTPS for agents that enrol.
+//! - [`convert`]: a clone of a checkpoint made fit to boot.
 //! - [`export`]: a disk of a checkpoint as a raw image.
 
 pub mod cli;
+pub mod convert;
 mod damage;
 mod digests;
 mod enrolment;
