@@ -14,6 +14,7 @@ use protocol::exchange::Observed;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    convert::sandbox::inside,
     damage::{self, Blocks, Damaged},
     export::{self, Meter, Which},
     files,
@@ -51,6 +52,9 @@ enum Command {
         #[command(flatten)]
         dir: Dir,
     },
+    /// Runs a program of a guest: the runner itself starts it so, in new namespaces.
+    #[command(hide = true)]
+    InSandbox,
 }
 
 #[derive(Debug, Args)]
@@ -125,6 +129,10 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
+    if let Command::InSandbox = cli.command {
+        // It has no log, no threads and no keys.
+        return inside::main();
+    }
     let filter = EnvFilter::try_from_env("ORGLIFT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let logging = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -152,6 +160,7 @@ async fn execute(command: Command) -> anyhow::Result<()> {
         Command::Scrub(args) => scrub_server(args).await,
         Command::Checkpoints { server, dir } => list_checkpoints(&server, &dir),
         Command::Status { dir } => show_status(&dir),
+        Command::InSandbox => anyhow::bail!("it starts without a runtime"),
     }
 }
 
