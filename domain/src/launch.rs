@@ -38,6 +38,29 @@ pub enum BootMode {
     UseSource,
 }
 
+/// What an instance type is built on; decides which drivers a server needs there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hypervisor {
+    /// Disks by NVMe, network by ENA.
+    Nitro,
+    /// Disks by xen-blkfront, network by xen-netfront.
+    Xen,
+}
+
+impl Hypervisor {
+    /// By EC2's list of Xen-based types, which does not grow: all newer ones, and bare metal, are Nitro.
+    pub fn of(instance_type: &str) -> Self {
+        const XEN: [&str; 28] = [
+            "c1", "c3", "c4", "cc2", "cg1", "cr1", "d2", "f1", "g2", "g3", "g3s", "h1", "hs1", "i2", "i3",
+            "m1", "m2", "m3", "m4", "p2", "p3", "r3", "r4", "t1", "t2", "x1", "x1e", "hi1",
+        ];
+        match instance_type.split_once('.') {
+            Some((family, size)) if XEN.contains(&family) && !size.starts_with("metal") => Self::Xen,
+            _ => Self::Nitro,
+        }
+    }
+}
+
 /// A server's launch settings. Test and cutover differ in the subnet, and in nothing else, so that a
 /// test proves something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +96,29 @@ impl LaunchConfiguration {
         match purpose {
             Purpose::Test => &self.test_subnet,
             Purpose::Cutover => &self.target_subnet,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_old_families_are_built_on_xen() {
+        for xen in ["t2.micro", "m4.16xlarge", "x1e.32xlarge", "i3.large"] {
+            assert_eq!(Hypervisor::of(xen), Hypervisor::Xen, "{xen}");
+        }
+        for nitro in [
+            "m5.large",
+            "t3.micro",
+            "i3.metal",
+            "p3dn.24xlarge",
+            "i3en.large",
+            "m9z.large",
+            "",
+        ] {
+            assert_eq!(Hypervisor::of(nitro), Hypervisor::Nitro, "{nitro}");
         }
     }
 }
