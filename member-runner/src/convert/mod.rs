@@ -1,12 +1,16 @@
 //! Making a clone of a source server fit to boot as an instance.
 //!
 //! - [`tree`]: the guest's files, and no others.
-//! - [`editor`]: the only way to change them, and [`changes`]: the list of what was changed, and why.
+//! - [`inspect`]: what the guest is, and what would keep it from booting.
+//! - [`editor`]: the only way to change files, and [`changes`]: the list of what was changed, and why.
 //! - [`sandbox`]: where the guest's own programs run.
 //! - [`plan`]: what the launch wants of the guest.
 
 pub mod changes;
 pub mod editor;
+pub mod inspect;
 pub mod plan;
+#[cfg(test)]
+mod recorded;
 pub mod sandbox;
 pub mod tree;

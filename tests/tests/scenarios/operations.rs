@@ -1,14 +1,7 @@
 //! What operators order of replication, and what becomes of the agent in the end.
 
-use std::time::Instant;
-
 use cloud::control::ResourceKind;
-use lab::{
-    wait::{Look, eventually},
-    world::api::SourceServer,
-};
-use reqwest::Method;
-use serde_json::{Value, json};
+use lab::wait::{Look, eventually};
 
 use crate::scene::{MIB, SOON, Scene};
 
@@ -34,37 +27,6 @@ async fn replication_pauses_resumes_stops_and_starts_as_ordered() {
     order("StartReplication").await;
     scene.until_replication(&server, "CONTINUOUS").await;
     scene.cuts_over_equal(&mut server).await;
-}
-
-#[tokio::test]
-async fn a_limit_of_bandwidth_holds_on_the_wire_until_it_is_lifted() {
-    const NOISE: u64 = 24 * MIB;
-    const BYTES_PER_S: u64 = 32_000_000 / 8;
-    let copied = |seen: &SourceServer| -> u64 {
-        let disks = &seen.data_replication_info.replicated_disks;
-        disks.iter().map(|disk| disk.replicated_storage_bytes).sum()
-    };
-    let scene = Scene::without_schedule().await;
-    let mut server = scene.installed_server("web-1", &[NOISE]).await;
-    let path = format!("/api/v1/servers/{}/bandwidth", server.id().unwrap());
-    let limit = async |plan: Value| {
-        let api = &scene.world.hub.api;
-        api.call::<Value>(Method::PUT, &path, Some(plan)).await.unwrap();
-    };
-    limit(json!({ "mbitS": 32 })).await;
-    server.start_agent().unwrap();
-    let began = Instant::now();
-    let half = scene
-        .eventually("half of the disk is copied", &server, |seen| {
-            copied(seen) >= NOISE / 2
-        })
-        .await;
-    // What is owed at most, and what came before the clock was read.
-    let allowed = BYTES_PER_S * began.elapsed().as_secs() + 6 * MIB;
-    assert!(copied(&half) <= allowed, "{} > {allowed}", copied(&half));
-    limit(json!({ "mbitS": null })).await;
-    scene.until_state(&server, "READY_FOR_TEST").await;
-    scene.checkpoint_equals(&server, "latest", &server.disks()).await;
 }
 
 #[tokio::test]

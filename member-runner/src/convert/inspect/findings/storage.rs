@@ -1,0 +1,338 @@
+//! Findings about what is mounted, what lies between partitions and file systems, and room.
+
+use std::fmt::Write;
+
+use domain::readiness::{Class, Finding};
+
+use super::{listed, of_class};
+use crate::convert::inspect::{
+    Facts,
+    disks::{Content, DiskFacts},
+    fstab::{FstabEntry, Spec},
+    storage::{FreeSpace, Layer},
+    table::BadLine,
+};
+
+/// Where the files are that conversion changes, and without which nothing boots.
+const SYSTEM: [&str; 6] = ["/", "/usr", "/var", "/boot", "/boot/efi", "/efi"];
+
+/// What virt-v2v asks for: room for one more initramfs, and for files that are written anew.
+const BOOT_BYTES_MIN: u64 = 50 << 20;
+const ROOT_BYTES_MIN: u64 = 100 << 20;
+const OTHER_BYTES_MIN: u64 = 10 << 20;
+const INODES_MIN: u64 = 100;
+
+pub fn look(facts: &Facts, disks: &DiskFacts, found: &mut Vec<Finding>) {
+    found.extend(root(disks));
+    found.extend(bad_lines("fstab-bad-lines", "/etc/fstab", &facts.fstab_bad_lines));
+    found.extend(bad_lines(
+        "crypttab-bad-lines",
+        "/etc/crypttab",
+        &facts.crypttab_bad_lines,
+    ));
+    mounts(facts, disks, found);
+    closed_volumes(facts, disks, found);
+    found.extend(passphrase(facts));
+    found.extend(lvm_configuration(facts));
+    found.extend(multipath(facts));
+    found.extend(room(&facts.free));
+}
+
+/// What is to be said where no root file system could be mounted, and there is nothing more to look at.
+pub fn without_root(disks: &DiskFacts) -> Vec<Finding> {
+    let mut found = Vec::new();
+    if disks.has(&Content::Lvm) && !disks.device_mapper {
+        found.push(lvm_closed());
+    }
+    if disks.has(&Content::Md) && !disks.md {
+        found.push(md_closed());
+    }
+    if disks.has(&Content::Luks) {
+        found.push(encrypted());
+    }
+    if found.is_empty() {
+        found.push(Finding::blocks(
+            "root-missing",
+            "No replicated disk has a root file system of Linux: /etc, /bin, /sbin and /boot.",
+            "Check that the server's boot disk is replicated.",
+        ));
+    }
+    found
+}
+
+fn root(disks: &DiskFacts) -> Option<Finding> {
+    let Content::FileSystem(kind) = &disks.mounted_at("/")?.content else {
+        return None;
+    };
+    (!["ext2", "ext3", "ext4", "xfs", "btrfs"].contains(&kind.as_str())).then(|| {
+        Finding::blocks(
+            "root-file-system-unsupported",
+            format!("The root file system is {kind}, which is not converted."),
+            "Only ext2, ext3, ext4, xfs and btrfs can be converted. Move the system to one of them.",
+        )
+    })
+}
+
+fn bad_lines(code: &str, path: &str, bad: &[BadLine]) -> Option<Finding> {
+    let first = bad.first()?;
+    let numbers: Vec<String> = bad.iter().map(|bad| bad.line.to_string()).collect();
+    Some(Finding::warns(
+        code,
+        format!(
+            "{path} has lines that cannot be used, and that are left as they are: {} ({}).",
+            listed(&numbers),
+            first.problem
+        ),
+        format!("Correct or remove the lines in {path} on the server."),
+    ))
+}
+
+/// What a launch makes of an entry of fstab.
+#[derive(PartialEq, Eq)]
+enum Fate {
+    Stays,
+    /// Its name is replaced by the UUID of what is there.
+    Renamed,
+    /// Nothing that is replicated has this name.
+    Absent,
+    /// Only the source's hardware gives the name a meaning.
+    Unresolved,
+    Network,
+}
+
+fn fate(entry: &FstabEntry, facts: &Facts, disks: &DiskFacts) -> Fate {
+    let closed = [Content::Lvm, Content::Md, Content::Luks]
+        .iter()
+        .any(|content| disks.has(content));
+    // A name of hardware is known where another entry has it: SUSE mounts many subvolumes by one.
+    let is_mounted = facts
+        .fstab
+        .iter()
+        .any(|other| other.spec == entry.spec && disks.mounted_at(&other.mount_point).is_some());
+    match entry.spec() {
+        Spec::NoDisk => Fate::Stays,
+        Spec::Network(_) => Fate::Network,
+        Spec::Hardware(_) if is_mounted => Fate::Renamed,
+        Spec::Hardware(_) => Fate::Unresolved,
+        spec @ Spec::Kernel(_) if disks.volume(spec).is_some() => Fate::Renamed,
+        Spec::Kernel(_) => Fate::Absent,
+        spec if disks.volume(spec).is_some() => Fate::Stays,
+        // It may be within LVM, md or LUKS, where nobody looks before they are opened.
+        _ if closed || is_mounted => Fate::Stays,
+        _ => Fate::Absent,
+    }
+}
+
+fn is_system(entry: &FstabEntry) -> bool {
+    SYSTEM.contains(&entry.mount_point.as_str())
+}
+
+fn mounts(facts: &Facts, disks: &DiskFacts, found: &mut Vec<Finding>) {
+    let of = |wanted: Fate| -> Vec<&FstabEntry> {
+        let entries = facts.fstab.iter();
+        entries
+            .filter(|entry| fate(entry, facts, disks) == wanted && !entry.has("noauto"))
+            .collect()
+    };
+    let absent = of(Fate::Absent);
+    if !absent.is_empty() {
+        let is_needed = absent
+            .iter()
+            .any(|entry| is_system(entry) && !entry.is_optional());
+        let (class, fate) = if is_needed {
+            (Class::Blocks, "the instance would not start without it")
+        } else {
+            (
+                Class::Warns,
+                "the instance starts without it (nofail), and without its data",
+            )
+        };
+        found.push(of_class(
+            class,
+            "volume-absent",
+            format!(
+                "fstab mounts what is on no replicated disk: {}; {fate}.",
+                listed(&words(&absent))
+            ),
+            "Add the disk to the replicated ones, or remove the entry from /etc/fstab on the server.",
+        ));
+    }
+    let unresolved = of(Fate::Unresolved);
+    if !unresolved.is_empty() {
+        let is_needed = unresolved
+            .iter()
+            .any(|entry| !entry.is_optional() && !entry.is_swap());
+        found.push(of_class(
+            if is_needed { Class::Blocks } else { Class::Warns },
+            "fstab-hardware-name",
+            format!(
+                "fstab names disks by hardware that stays behind, so that the instance would not mount them: {}.",
+                listed(&words(&unresolved))
+            ),
+            "Write UUID=… in its place on the server (`findmnt -no UUID MOUNTPOINT`), or give the entry the option nofail.",
+        ));
+    }
+    let renamed = of(Fate::Renamed);
+    if !renamed.is_empty() {
+        found.push(Finding::informs(
+            "fstab-device-name",
+            format!(
+                "fstab names devices that are called differently on an instance, and is rewritten to UUIDs: {}.",
+                listed(&words(&renamed))
+            ),
+        ));
+    }
+    let network: Vec<&FstabEntry> = of(Fate::Network)
+        .into_iter()
+        .filter(|entry| !entry.is_optional())
+        .collect();
+    if !network.is_empty() {
+        found.push(Finding::warns(
+            "network-mount",
+            format!("fstab mounts over the network: {}.", listed(&words(&network))),
+            "Let the subnets of the test and of the cutover reach it, or give the entry the option nofail, so that the start does not wait for it.",
+        ));
+    }
+}
+
+/// `/dev/sdb1 at /data`.
+fn words(entries: &[&FstabEntry]) -> Vec<String> {
+    let words = |entry: &&FstabEntry| {
+        if entry.is_swap() {
+            format!("{} as swap", entry.spec)
+        } else {
+            format!("{} at {}", entry.spec, entry.mount_point)
+        }
+    };
+    entries.iter().map(words).collect()
+}
+
+/// LVM, md and LUKS matter where they hold the system; below a data disk they stay as they are.
+fn closed_volumes(facts: &Facts, disks: &DiskFacts, found: &mut Vec<Finding>) {
+    let closed: Vec<&FstabEntry> = facts
+        .fstab
+        .iter()
+        .filter(|entry| {
+            is_system(entry)
+                && disks.mounted_at(&entry.mount_point).is_none()
+                && disks.volume(entry.spec()).is_none()
+        })
+        .collect();
+    let any = |is: fn(Spec) -> bool| closed.iter().any(|entry| is(entry.spec()));
+    let by_content = any(|spec| matches!(spec, Spec::Uuid(_) | Spec::Label(_)));
+    let mapped = any(|spec| matches!(spec, Spec::Mapped(_)));
+    if disks.has(&Content::Lvm) && !disks.device_mapper && (mapped || by_content) {
+        found.push(lvm_closed());
+    }
+    if disks.has(&Content::Md) && !disks.md && (by_content || any(|spec| matches!(spec, Spec::Md(_)))) {
+        found.push(md_closed());
+    }
+    if disks.has(&Content::Luks) && (mapped || by_content) {
+        found.push(encrypted());
+    }
+}
+
+fn lvm_closed() -> Finding {
+    Finding::blocks(
+        "lvm-needs-device-mapper",
+        "The system is on LVM, and the runner's kernel has no device-mapper to open it.",
+        "Let the runner run on a kernel with dm_mod (`modprobe dm_mod`), and inspect the next checkpoint.",
+    )
+}
+
+fn md_closed() -> Finding {
+    Finding::blocks(
+        "md-needs-kernel",
+        "The system is on a software RAID, and the runner's kernel has no md to assemble it.",
+        "Let the runner run on a kernel with md (`modprobe md_mod raid1`), and inspect the next checkpoint.",
+    )
+}
+
+fn encrypted() -> Finding {
+    Finding::blocks(
+        "system-encrypted",
+        "The system is encrypted with LUKS, and the runner has no key to it.",
+        "Decrypt it on the server (`cryptsetup reencrypt --decrypt`); the target's volumes can be encrypted by EBS instead.",
+    )
+}
+
+fn passphrase(facts: &Facts) -> Option<Finding> {
+    let asking: Vec<&str> = facts
+        .crypttab
+        .iter()
+        .filter(|entry| entry.asks())
+        .map(|entry| entry.name.as_str())
+        .collect();
+    (!asking.is_empty()).then(|| {
+        Finding::warns(
+            "crypttab-passphrase",
+            format!(
+                "The start waits until somebody types the passphrase of {}.",
+                listed(&asking)
+            ),
+            "Type it on the EC2 serial console, or add a key file or the option nofail to /etc/crypttab on the server.",
+        )
+    })
+}
+
+fn lvm_configuration(facts: &Facts) -> Option<Finding> {
+    let filter = facts.lvm_filter.as_ref().filter(|_| facts.uses(Layer::Lvm))?;
+    Some(Finding::warns(
+        "lvm-filter",
+        format!("LVM looks for its disks by names that an instance does not have: {filter}"),
+        "Remove the filter from /etc/lvm/lvm.conf on the server, and make its initramfs anew.",
+    ))
+}
+
+fn multipath(facts: &Facts) -> Option<Finding> {
+    facts.uses(Layer::Multipath).then(|| {
+        Finding::warns(
+            "multipath",
+            "It reaches disks by multipath, which an instance has none of.",
+            "Name disks by UUID, not /dev/mapper/mpath…, and switch multipathd off on the target.",
+        )
+    })
+}
+
+fn room(free: &[FreeSpace]) -> Option<Finding> {
+    let needed = |mount_point: &str| match mount_point {
+        "/" => ROOT_BYTES_MIN,
+        "/boot" => BOOT_BYTES_MIN,
+        _ => OTHER_BYTES_MIN,
+    };
+    let full: Vec<&FreeSpace> = free
+        .iter()
+        .filter(|at| at.bytes < needed(&at.mount_point) || at.inodes.is_some_and(|left| left < INODES_MIN))
+        .collect();
+    if full.is_empty() {
+        return None;
+    }
+    let is_system = |at: &&FreeSpace| SYSTEM.contains(&at.mount_point.as_str());
+    let class = if full.iter().any(is_system) {
+        Class::Blocks
+    } else {
+        Class::Warns
+    };
+    let words: Vec<String> = full
+        .iter()
+        .map(|at| {
+            let mut words = format!(
+                "{} has {} MiB of the {} MiB needed",
+                at.mount_point,
+                at.bytes >> 20,
+                needed(&at.mount_point) >> 20
+            );
+            if let Some(inodes) = at.inodes.filter(|left| *left < INODES_MIN) {
+                // Writing to a string does not fail.
+                let _ = write!(words, " and {inodes} of {INODES_MIN} inodes");
+            }
+            words
+        })
+        .collect();
+    Some(of_class(
+        class,
+        "no-free-space",
+        format!("There is too little room left: {}.", listed(&words)),
+        "Make room on the server: old kernels (`apt autoremove --purge`, `dnf remove --oldinstallonly`), logs, caches of packages.",
+    ))
+}
