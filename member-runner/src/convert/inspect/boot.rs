@@ -4,7 +4,9 @@ use domain::launch::BootMode;
 
 use super::{architecture::Architecture, guest::Guest};
 
-/// Programs of an EFI system partition that are listed; a sane one has fewer than ten.
+/// Folders of an EFI system partition that are looked into, and programs that are listed; a sane one has fewer than
+/// ten of either.
+const EFI_FOLDERS_MAX: usize = 64;
 const EFI_PROGRAMS_MAX: usize = 64;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,7 +111,7 @@ fn efi(guest: &Guest) -> Option<Efi> {
         }
         let top = format!("{mounted_at}/{top}");
         let mut programs = Vec::new();
-        for vendor in guest.names(&top) {
+        for vendor in guest.names(&top).into_iter().take(EFI_FOLDERS_MAX) {
             let folder = format!("{top}/{vendor}");
             if !guest.has_folder(&folder) {
                 continue;

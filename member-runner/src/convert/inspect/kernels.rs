@@ -1,6 +1,6 @@
 //! The kernels that a guest can boot, and the drivers each of them has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::guest::Guest;
 
@@ -166,10 +166,10 @@ struct Said {
 
 impl Said {
     fn drivers(&self, has_modules: bool) -> BTreeMap<Driver, BuiltAs> {
-        let builtin = self.builtin.as_deref().map(|text| modules(text.lines()));
+        let builtin = self.builtin.as_deref().map(|text| drivers_in(text.lines()));
         let dep = self.dep.as_deref().map(|text| {
             let paths = text.lines().filter_map(|line| line.split(':').next());
-            modules(paths)
+            drivers_in(paths)
         });
         let configured = |driver: Driver| {
             let option = driver.option();
@@ -182,10 +182,7 @@ impl Said {
             })
         };
         let built = |driver: Driver| {
-            let lists = |list: &Option<Vec<String>>| {
-                let name = driver.module().replace('-', "_");
-                list.as_ref().map(|names| names.binary_search(&name).is_ok())
-            };
+            let lists = |list: &Option<BTreeSet<Driver>>| list.as_ref().map(|found| found.contains(&driver));
             match (lists(&builtin), lists(&dep)) {
                 (Some(true), _) => BuiltAs::In,
                 (_, Some(true)) => BuiltAs::Module,
@@ -207,17 +204,22 @@ impl Said {
     }
 }
 
-/// The names of modules by their paths, `kernel/drivers/block/xen-blkfront.ko.xz`, sorted, with underscores as in
-/// /proc/modules.
-fn modules<'a>(paths: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let mut names: Vec<String> = paths
+/// The drivers among modules, by their paths: `kernel/drivers/block/xen-blkfront.ko.xz`.
+fn drivers_in<'a>(paths: impl Iterator<Item = &'a str>) -> BTreeSet<Driver> {
+    paths
         .filter_map(|path| {
             let (name, _) = path.trim().rsplit('/').next()?.split_once(".ko")?;
-            Some(name.replace('-', "_"))
+            Driver::ALL
+                .into_iter()
+                .find(|driver| is_same_module(driver.module(), name))
         })
-        .collect();
-    names.sort_unstable();
-    names
+        .collect()
+}
+
+/// Hyphens and underscores are the same in the names of modules.
+fn is_same_module(a: &str, b: &str) -> bool {
+    let plain = |byte: u8| if byte == b'-' { b'_' } else { byte };
+    a.len() == b.len() && a.bytes().map(plain).eq(b.bytes().map(plain))
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ use self::{
     architecture::Architecture,
     boot::Boot,
     crypttab::CrypttabEntry,
-    disks::DiskFacts,
+    disks::{DiskFacts, Volume},
     distribution::{Distribution, Family},
     fstab::FstabEntry,
     guest::Guest,
@@ -75,6 +75,16 @@ pub struct Facts {
 impl Facts {
     pub fn uses(&self, layer: Layer) -> bool {
         self.layers.contains(&layer)
+    }
+
+    /// What an entry mounts. A name of hardware is known where the same name is mounted: SUSE mounts many subvolumes
+    /// by one.
+    pub fn volume<'a>(&self, entry: &FstabEntry, disks: &'a DiskFacts) -> Option<&'a Volume> {
+        disks.volume(entry.spec()).or_else(|| {
+            let same = self.fstab.iter().filter(|other| other.spec == entry.spec);
+            same.into_iter()
+                .find_map(|other| disks.mounted_at(&other.mount_point))
+        })
     }
 }
 

@@ -104,21 +104,15 @@ fn fate(entry: &FstabEntry, facts: &Facts, disks: &DiskFacts) -> Fate {
     let closed = [Content::Lvm, Content::Md, Content::Luks]
         .iter()
         .any(|content| disks.has(content));
-    // A name of hardware is known where another entry has it: SUSE mounts many subvolumes by one.
-    let is_mounted = facts
-        .fstab
-        .iter()
-        .any(|other| other.spec == entry.spec && disks.mounted_at(&other.mount_point).is_some());
+    let is_here = facts.volume(entry, disks).is_some();
     match entry.spec() {
         Spec::NoDisk => Fate::Stays,
         Spec::Network(_) => Fate::Network,
-        Spec::Hardware(_) if is_mounted => Fate::Renamed,
+        Spec::Hardware(_) | Spec::Kernel(_) if is_here => Fate::Renamed,
         Spec::Hardware(_) => Fate::Unresolved,
-        spec @ Spec::Kernel(_) if disks.volume(spec).is_some() => Fate::Renamed,
         Spec::Kernel(_) => Fate::Absent,
-        spec if disks.volume(spec).is_some() => Fate::Stays,
         // It may be within LVM, md or LUKS, where nobody looks before they are opened.
-        _ if closed || is_mounted => Fate::Stays,
+        _ if is_here || closed => Fate::Stays,
         _ => Fate::Absent,
     }
 }

@@ -30,7 +30,7 @@ pub fn parse(path: &str, text: &str) -> Said {
             "HWADDR" | "LLADDR" | "MACADDR" => said.names_a_mac = true,
             // IPADDR, IPADDR0, IPADDR_1, IPV6ADDR.
             key if (key.starts_with("IPADDR") || key == "IPV6ADDR") && !key.contains("START") => {
-                said.addresses.push((name.to_owned(), value));
+                said.address(name, &value);
             }
             _ => {}
         }

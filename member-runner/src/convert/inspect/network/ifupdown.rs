@@ -11,13 +11,13 @@ pub fn parse(_name: &str, text: &str) -> Said {
         match (words.next(), words.next(), words.next(), words.next()) {
             (Some("iface"), Some(name), _, method) => {
                 stanza = (name != "lo").then_some((name, method == Some("static")));
-                if name != "lo" && !said.interfaces.iter().any(|known| known == name) {
-                    said.interfaces.push(name.to_owned());
+                if name != "lo" {
+                    said.interface(name);
                 }
             }
             (Some("address"), Some(address), ..) => {
                 if let Some((name, true)) = stanza {
-                    said.addresses.push((name.to_owned(), address.to_owned()));
+                    said.address(name, address);
                 }
             }
             (Some("hwaddress"), ..) => said.names_a_mac |= stanza.is_some(),

@@ -8,7 +8,7 @@ pub fn parse_connection(path: &str, text: &str) -> Said {
     let mut name = file_name(path).to_owned();
     for (section, key, value) in entries(text) {
         match (section, key) {
-            ("connection", "type") if value != "loopback" => said.interfaces.push(name.clone()),
+            ("connection", "type") if value != "loopback" => said.interface(&name),
             ("connection", "interface-name") => {
                 value.clone_into(&mut name);
                 if let Some(first) = said.interfaces.first_mut() {
@@ -18,7 +18,7 @@ pub fn parse_connection(path: &str, text: &str) -> Said {
             // `address1=10.0.0.5/24,10.0.0.1`, `addresses=…;`
             ("ipv4" | "ipv6", key) if key.starts_with("address") && key != "address-data" => {
                 let address = value.split([',', ';']).next().unwrap_or_default();
-                said.addresses.push((name.clone(), address.to_owned()));
+                said.address(&name, address);
             }
             (_, "mac-address") => said.names_a_mac = true,
             _ => {}
@@ -35,12 +35,12 @@ pub fn parse_networkd(path: &str, text: &str) -> Said {
         match (section, key) {
             ("Match", "Name") => value.clone_into(&mut name),
             ("Match", "MACAddress" | "PermanentMACAddress" | "Path") => said.names_a_mac = true,
-            ("Network" | "Address", "Address") => said.addresses.push((name.clone(), value.to_owned())),
+            ("Network" | "Address", "Address") => said.address(&name, value),
             _ => {}
         }
     }
     if name != "lo" {
-        said.interfaces.push(name);
+        said.interface(&name);
     }
     said
 }

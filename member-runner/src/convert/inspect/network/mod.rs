@@ -7,8 +7,8 @@ mod netplan;
 
 use super::guest::Guest;
 
-/// The most files of one stack that are read.
-const FILES_MAX: usize = 256;
+/// The most interfaces, and addresses, that one file is believed.
+const ENTRIES_MAX: usize = 256;
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Network {
@@ -62,6 +62,20 @@ struct Said {
     /// Interface and address.
     addresses: Vec<(String, String)>,
     names_a_mac: bool,
+}
+
+impl Said {
+    fn interface(&mut self, name: &str) {
+        if self.interfaces.len() < ENTRIES_MAX && !self.interfaces.iter().any(|known| known == name) {
+            self.interfaces.push(name.to_owned());
+        }
+    }
+
+    fn address(&mut self, interface: &str, address: &str) {
+        if self.addresses.len() < ENTRIES_MAX {
+            self.addresses.push((interface.to_owned(), address.to_owned()));
+        }
+    }
 }
 
 /// A file's text, and its name for files that are called after their interface.
@@ -119,7 +133,7 @@ pub fn network(guest: &Guest) -> Network {
             NetworkStack::Networkd if !guest.starts("systemd-networkd.service") => continue,
             _ => {}
         }
-        for path in files.into_iter().take(FILES_MAX) {
+        for path in files {
             if let Some(text) = guest.text(&path) {
                 network.take(stack, &path, parser(&path, &text));
             }
@@ -167,7 +181,7 @@ impl Network {
         if said.names_a_mac {
             self.bound_to_hardware.push(path.to_owned());
         }
-        let addresses = said.addresses.into_iter().take(FILES_MAX);
+        let addresses = said.addresses.into_iter();
         self.addresses
             .extend(addresses.map(|(interface, address)| StaticAddress {
                 interface,
@@ -193,6 +207,16 @@ mod tests {
     fn rules_that_are_all_comments_bind_nothing() {
         assert!(!has_a_line("# written by a generator\n\n"));
         assert!(has_a_line("#\nSUBSYSTEM==\"net\", NAME=\"eth0\"\n"));
+    }
+
+    #[test]
+    fn a_file_of_nothing_but_interfaces_is_believed_up_to_a_limit() {
+        let stanza = |number| format!("iface eth{number} inet static\n address 10.0.0.{number}\n");
+        let said = ifupdown::parse("", &(0..1000).map(stanza).collect::<String>());
+        assert_eq!(
+            (said.interfaces.len(), said.addresses.len()),
+            (ENTRIES_MAX, ENTRIES_MAX)
+        );
     }
 
     proptest! {

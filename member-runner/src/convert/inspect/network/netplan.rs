@@ -37,7 +37,7 @@ pub fn parse(_path: &str, text: &str) -> Said {
         };
         above.push((indent, key.trim().trim_matches(['"', '\''])));
         if above.len() == INTERFACE_DEPTH && KINDS.contains(&above[1].1) {
-            said.interfaces.push(above[2].1.to_owned());
+            said.interface(above[2].1);
         }
         let list = value
             .trim()
@@ -64,7 +64,7 @@ fn take(said: &mut Said, above: &[(usize, &str)], item: &str) {
     let address = address.strip_suffix(':').unwrap_or(address);
     let address = address.trim_matches(['"', '\'']);
     if KINDS.contains(kind) && !address.is_empty() {
-        said.addresses.push(((*interface).to_owned(), address.to_owned()));
+        said.address(interface, address);
     }
 }
 
