@@ -126,6 +126,14 @@ impl Credentials {
         &self.authority
     }
 
+    pub fn certificate_pem(&self) -> &str {
+        &self.certificate
+    }
+
+    pub(crate) fn key_pem(&self) -> &str {
+        &self.key
+    }
+
     pub(crate) fn leaf(&self) -> Result<CertificateDer<'static>, IdentityError> {
         certificate(&self.certificate)
     }

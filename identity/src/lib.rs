@@ -7,11 +7,13 @@
 //! - [`Authority`]: the hub's CA.
 //! - [`Credentials`]: a machine's key and certificate, and the folder that keeps them.
 //! - [`tls`]: rustls settings made of them.
+//! - [`signature`]: documents that a machine signs.
 //! - [`Role`], [`Peer`]: what a certificate says of whoever shows it.
 
 pub mod authority;
 pub mod credentials;
 pub mod role;
+pub mod signature;
 pub mod tls;
 
 pub use authority::Authority;
@@ -30,6 +32,8 @@ pub enum IdentityError {
     Certificate(#[from] rcgen::Error),
     #[error("cannot read a certificate: {0}")]
     Parse(&'static str),
+    #[error("cannot trust the signature: {0}")]
+    Signature(&'static str),
     #[error("the certificate does not name an Orglift role")]
     NoRole,
     #[error("cannot use these certificates for TLS")]

@@ -4,6 +4,7 @@
 //! second begins with the digest that the first ended with. What a file held that nobody may read does not enter.
 
 mod diff;
+mod signed;
 
 use std::fmt::Write;
 
@@ -11,6 +12,7 @@ use domain::{checkpoint::CheckpointNumber, digest::Digest, ids::SourceServerId};
 use serde::{Deserialize, Serialize};
 
 pub use diff::{Contents, DIFFED_BYTES_MAX, Diff};
+pub use signed::{SignedChangeList, SignedError};
 
 /// The most entries of a list. A conversion makes some dozens.
 pub const CHANGES_MAX: usize = 65_536;
@@ -101,7 +103,7 @@ impl std::fmt::Display for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::File { bytes, digest } => write!(f, "file of {bytes} bytes, BLAKE3 {digest}"),
-            Self::Link { target } => write!(f, "symbolic link to {}", target.escape_debug()),
+            Self::Link { target } => write!(f, "symbolic link to {}", printable(target)),
             Self::Folder => f.write_str("folder"),
             Self::Special => f.write_str("FIFO, socket or device"),
         }
@@ -136,9 +138,9 @@ impl Change {
     fn write_to(&self, text: &mut String) {
         let (before, after) = self.what.states();
         let lines = [
-            Some(format!("\n{} {}", self.what.name(), self.path.escape_debug())),
+            Some(format!("\n{} {}", self.what.name(), printable(&self.path))),
             Some(format!("  step:   {}", self.step)),
-            Some(format!("  why:    {}", self.why.escape_debug())),
+            Some(format!("  why:    {}", printable(&self.why))),
             before.map(|state| format!("  before: {state}")),
             after.map(|state| format!("  after:  {state}")),
         ];
@@ -150,11 +152,15 @@ impl Change {
             None => {}
             Some(Diff::Text { unified }) => {
                 for line in unified.lines() {
-                    let printable = line.replace(|c: char| c.is_control() && c != '\t', "\u{fffd}");
-                    writeln!(text, "    {printable}").expect("text grows");
+                    writeln!(text, "    {}", printable(line)).expect("text grows");
                 }
             }
             Some(Diff::LeftOut { because }) => writeln!(text, "    {because}").expect("text grows"),
         }
     }
+}
+
+/// Text of a guest that moves no cursor of a terminal.
+fn printable(text: &str) -> String {
+    text.replace(|c: char| c.is_control() && c != '\t', "\u{fffd}")
 }
