@@ -15,6 +15,8 @@ use found::{Found, find};
 pub enum EditError {
     #[error(transparent)]
     Tree(#[from] TreeError),
+    #[error("cannot convert {path}: {problem}")]
+    NotUnderstood { path: String, problem: String },
     #[error("more than {CHANGES_MAX} changes")]
     TooManyChanges,
     #[error("more than {} files and folders to watch", watch::WATCHED_MAX)]
@@ -62,12 +64,26 @@ impl<'a> Editor<'a> {
         }
         self.make_folders_to(path, why)?;
         self.tree.replace(path, contents, readers)?;
+        let path = &self.tree.target(path)?;
         self.note(
             path,
             before.map(Found::file).as_ref(),
             Some(&Found::file(contents.to_vec())),
             why,
         )
+    }
+
+    /// Writes a text file anew, if it is there.
+    pub fn amend(
+        &mut self,
+        path: &str,
+        why: &str,
+        change: impl FnOnce(&str) -> String,
+    ) -> Result<(), EditError> {
+        match self.tree.read_text(path)? {
+            Some(text) => self.write(path, change(&text).as_bytes(), why),
+            None => Ok(()),
+        }
     }
 
     /// Removes a file or symbolic link, or a folder with all that is in it.

@@ -3,10 +3,12 @@
 //! - [`tree`]: the guest's files, and no others.
 //! - [`inspect`]: what the guest is, and what would keep it from booting.
 //! - [`editor`]: the only way to change files, and [`changes`]: the list of what was changed, and why.
+//! - [`edit`]: the steps that edit files.
 //! - [`sandbox`]: where the guest's own programs run.
 //! - [`plan`]: what the launch wants of the guest.
 
 pub mod changes;
+pub mod edit;
 pub mod editor;
 pub mod inspect;
 pub mod plan;

@@ -7,8 +7,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Plan {
     pub network: Network,
-    /// What the source called a disk or partition, "/dev/sda1", and what names it wherever it is attached.
+    /// What the source called its disks and partitions, "/dev/sda1" or "/dev/disk/by-path/…", and what is on those
+    /// that the instance has as well.
     pub devices: BTreeMap<String, Device>,
+    /// Nothing is on the instance's disks but `devices`: the runner could look into all of them, LVM among them. If
+    /// not, what a UUID or label names may still be there.
+    pub devices_are_all: bool,
 }
 
 /// How the instance gets its addresses.
@@ -22,11 +26,20 @@ pub enum Network {
     Keep,
 }
 
-/// What is on a disk or partition of the source that the instance has as well.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What names a device wherever it is attached, as `blkid` says.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Device {
-    /// Of the file system, swap space or LUKS volume on it, as `blkid` says.
+    /// Of the file system, swap space or LUKS volume.
     pub uuid: Option<String>,
-    /// Of the entry in a GPT.
+    pub label: Option<String>,
+    /// Of the partition. Disks with an MBR have it as well.
     pub part_uuid: Option<String>,
+}
+
+impl Device {
+    /// The partition's where there is nothing with a UUID on it, as on swap space with a new key at every start.
+    pub fn stable_name(&self) -> Option<String> {
+        let uuid = self.uuid.as_ref().map(|uuid| format!("UUID={uuid}"));
+        uuid.or_else(|| self.part_uuid.as_ref().map(|uuid| format!("PARTUUID={uuid}")))
+    }
 }

@@ -205,6 +205,12 @@ impl Tree {
             .map(|(_, found)| kind_of(&found)))
     }
 
+    /// Whether a file can be read there, symbolic links followed. A unit or rule that is masked is a link to a device.
+    pub fn is_file(&self, path: &str) -> Result<bool, TreeError> {
+        let found = self.look(path, OFlags::empty())?;
+        Ok(found.is_some_and(|(_, found)| kind_of(&found) == Kind::File))
+    }
+
     /// The names in a folder, sorted; none if it is not there.
     pub fn list(&self, path: &str) -> Result<Vec<String>, TreeError> {
         self.names(path, NAMES_MAX)?

@@ -71,7 +71,7 @@ impl Diff {
             (Ok(old), Ok(new)) => {
                 let unified = TextDiff::from_lines(&old, &new).unified_diff().to_string();
                 Some(Self::Text {
-                    unified: unified.split_inclusive('\n').map(hide_secret).collect(),
+                    unified: unified.split_inclusive(['\n', '\r']).map(hide_secret).collect(),
                 })
             }
             (Err(because), _) | (_, Err(because)) => Some(Self::LeftOut {
@@ -83,14 +83,14 @@ impl Diff {
 
 /// A line of a diff without the secret in it, as far as its key tells.
 fn hide_secret(line: &str) -> String {
-    let Some(at) = line.find(['=', ':']) else {
-        return line.to_owned();
-    };
-    let key = line[1..at].trim().trim_matches('"').to_ascii_lowercase();
-    if SECRET_KEYS.iter().any(|secret| key.ends_with(secret)) && !line[at + 1..].trim().is_empty() {
-        format!("{}{HIDDEN}\n", &line[..=at])
-    } else {
-        line.to_owned()
+    let entry = line.split_once(['=', ':']);
+    let is_secret = entry.is_some_and(|(start, value)| {
+        let key = start.trim_end().trim_end_matches('"').to_ascii_lowercase();
+        SECRET_KEYS.iter().any(|secret| key.ends_with(secret)) && !value.trim().is_empty()
+    });
+    match entry {
+        Some((key, _)) if is_secret => format!("{key}{}{HIDDEN}\n", &line[key.len()..=key.len()]),
+        _ => line.to_owned(),
     }
 }
 

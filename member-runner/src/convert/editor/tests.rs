@@ -142,6 +142,7 @@ fn links_are_written_through_but_never_out_of_the_guest() {
     guest.editor().write("/etc/fstab", b"new", "").unwrap();
     assert!(guest.path("/etc/fstab").is_symlink());
     assert_eq!(fs::read(guest.path("/usr/share/fstab")).unwrap(), b"new");
+    assert_eq!(guest.list.changes[0].path, "/etc/../usr/share/fstab");
 
     let refused = guest.editor().write("/etc/out/file", b"new", "").unwrap_err();
     assert!(refused.to_string().contains("/etc/out"), "{refused}");

@@ -44,6 +44,11 @@ impl Tree {
         written
     }
 
+    /// The path of the file that a path stands for, symbolic links to it followed.
+    pub(in crate::convert) fn target(&self, path: &str) -> Result<String, TreeError> {
+        Ok(self.locate(path)?.path)
+    }
+
     /// Removes a file or symbolic link itself, or an empty folder. What is gone is no error.
     pub(in crate::convert) fn remove(&self, path: &str) -> Result<(), TreeError> {
         let flags = match self.kind(path)? {
