@@ -4,15 +4,39 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::inspect::disks::{Content, DiskFacts, Role};
+
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Plan {
     pub network: Network,
     /// What the source called its disks and partitions, "/dev/sda1" or "/dev/disk/by-path/…", and what is on those
     /// that the instance has as well.
     pub devices: BTreeMap<String, Device>,
-    /// Nothing is on the instance's disks but `devices`: the runner could look into all of them, LVM among them. If
-    /// not, what a UUID or label names may still be there.
+    /// Nothing is on the instance's disks but `devices`. If not, what a UUID or label names may still be there.
     pub devices_are_all: bool,
+}
+
+impl Plan {
+    pub fn new(network: Network, disks: &DiskFacts) -> Self {
+        let devices = disks.volumes().map(|volume| {
+            let device = Device {
+                uuid: volume.uuid.clone(),
+                label: volume.label.clone(),
+                part_uuid: volume.part_uuid.clone(),
+            };
+            (volume.device_name.clone(), device)
+        });
+        Self {
+            network,
+            devices: devices.collect(),
+            // A LUKS volume may be locked and a volume group incomplete, so what is in them is never taken for all.
+            devices_are_all: !disks.volumes().any(|volume| match volume.content {
+                Content::Lvm | Content::Md | Content::Luks => true,
+                Content::Unknown => volume.role == Role::Data,
+                Content::FileSystem(_) | Content::Swap => false,
+            }),
+        }
+    }
 }
 
 /// How the instance gets its addresses.
@@ -41,5 +65,39 @@ impl Device {
     pub fn stable_name(&self) -> Option<String> {
         let uuid = self.uuid.as_ref().map(|uuid| format!("UUID={uuid}"));
         uuid.or_else(|| self.part_uuid.as_ref().map(|uuid| format!("PARTUUID={uuid}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::convert::recorded::Recorded;
+
+    fn plan(disks: &str) -> Plan {
+        Plan::new(Network::Keep, &Recorded::unpack(disks).disks)
+    }
+
+    #[test]
+    fn a_plan_knows_the_devices_and_whether_they_are_all() {
+        let plain = "== disk /dev/sda gpt boot\n== volume /dev/sda1 bios\n== volume /dev/sda2 ext4 uuid=22 label=root\n\
+                     == volume /dev/sda3 swap partuuid=33\n";
+        let found = plan(plain);
+        assert_eq!(
+            found.devices["/dev/sda2"].stable_name().as_deref(),
+            Some("UUID=22")
+        );
+        assert_eq!(found.devices["/dev/sda2"].label.as_deref(), Some("root"));
+        assert_eq!(
+            found.devices["/dev/sda3"].stable_name().as_deref(),
+            Some("PARTUUID=33")
+        );
+        assert_eq!(found.devices["/dev/sda1"].stable_name(), None);
+        assert!(found.devices_are_all);
+        for layer in ["lvm", "md", "luks", "uuid=44"] {
+            assert!(
+                !plan(&format!("{plain}== volume /dev/sda4 {layer}\n")).devices_are_all,
+                "{layer}"
+            );
+        }
     }
 }
