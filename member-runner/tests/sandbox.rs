@@ -2,6 +2,7 @@
 //!
 //! Perl stands for whatever a stranger brings along to get out.
 
+#[path = "sandbox/guest.rs"]
 mod guest;
 
 use std::{

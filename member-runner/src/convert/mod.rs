@@ -4,7 +4,7 @@
 //! - [`inspect`]: what the guest is, and what would keep it from booting.
 //! - [`editor`]: the only way to change files, and [`changes`]: the list of what was changed, and why.
 //! - [`edit`]: the steps that edit files.
-//! - [`sandbox`]: where the guest's own programs run.
+//! - [`programs`]: what the guest's own programs have to do, and [`sandbox`]: where they run.
 //! - [`plan`]: what the launch wants of the guest.
 
 pub mod changes;
@@ -12,6 +12,7 @@ pub mod edit;
 pub mod editor;
 pub mod inspect;
 pub mod plan;
+pub mod programs;
 #[cfg(test)]
 mod recorded;
 pub mod sandbox;

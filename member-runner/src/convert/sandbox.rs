@@ -64,14 +64,14 @@ pub enum SandboxError {
     TooSlow {
         program: String,
         limit: Duration,
-        output: Output,
+        output: Box<Output>,
     },
     #[error("{program} failed with status {status}; it said:\n{output}")]
     Failed {
         program: String,
         /// As a shell has it: 128 and the signal's number where a signal ended it, 127 where there is no such program.
         status: i32,
-        output: Output,
+        output: Box<Output>,
     },
 }
 
@@ -99,13 +99,22 @@ impl Default for Limits {
     }
 }
 
+/// A disk or partition of the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// What it is on the runner, `/dev/loop3`.
+    pub path: PathBuf,
+    /// Of the file system on it. GRUB's menu names the root by it only where `/dev/disk/by-uuid` has it.
+    pub uuid: Option<String>,
+}
+
 /// Where programs of one guest run.
 #[derive(Debug, Clone)]
 pub struct Sandbox {
     root: PathBuf,
     runner: PathBuf,
     efi: bool,
-    devices: Vec<PathBuf>,
+    devices: Vec<Device>,
     limits: Limits,
 }
 
@@ -129,10 +138,9 @@ impl Sandbox {
         self
     }
 
-    /// Adds block devices of the runner, such as `/dev/loop3`, which the guest's own disks are. A program can write
-    /// them.
+    /// Adds the guest's own disks and partitions. A program can write them.
     #[must_use]
-    pub fn with_devices(mut self, devices: Vec<PathBuf>) -> Self {
+    pub fn with_devices(mut self, devices: Vec<Device>) -> Self {
         self.devices = devices;
         self
     }
@@ -184,13 +192,13 @@ impl Sandbox {
             _ if !in_time => Err(SandboxError::TooSlow {
                 program,
                 limit: self.limits.time,
-                output,
+                output: Box::new(output),
             }),
             0 => Ok(output),
             status => Err(SandboxError::Failed {
                 program,
                 status,
-                output,
+                output: Box::new(output),
             }),
         }
     }
@@ -201,7 +209,7 @@ impl Sandbox {
 struct Order {
     root: PathBuf,
     efi: bool,
-    devices: Vec<PathBuf>,
+    devices: Vec<Device>,
     memory_bytes: u64,
     file_bytes: u64,
     tmp_bytes: u64,

@@ -20,7 +20,7 @@ use rustix::{
     process::{chdir, pivot_root},
 };
 
-use super::Order;
+use crate::convert::sandbox::{Device, Order};
 
 /// Folders of every guest's root, which get contents of our own.
 const MOUNT_POINTS: [&str; 5] = ["/dev", "/proc", "/run", "/sys", "/tmp"];
@@ -74,6 +74,7 @@ pub fn enter(order: &Order) -> anyhow::Result<()> {
     for (target, path) in DEVICE_LINKS {
         symlink(target, path).with_context(|| format!("cannot make {path}"))?;
     }
+    name_disks(&order.devices)?;
     let bytes = order.tmp_bytes;
     mount_at(
         "tmpfs",
@@ -95,20 +96,44 @@ pub fn enter(order: &Order) -> anyhow::Result<()> {
     remount("/sys", HARMLESS | MountFlags::NOEXEC | MountFlags::RDONLY)
 }
 
-/// Devices of the runner, cut out of its file tree before that is gone.
+/// Devices of the runner, cut out of its file tree before that is gone, and where they belong.
 fn devices(order: &Order) -> anyhow::Result<Vec<(PathBuf, OwnedFd)>> {
-    let ordered = order.devices.iter().map(PathBuf::as_path);
-    DEVICES
-        .iter()
-        .map(Path::new)
-        .chain(ordered)
-        .map(|path| {
+    let plain = DEVICES.iter().map(|path| (PathBuf::from(path), Path::new(*path)));
+    let disks = order.devices.iter().enumerate();
+    let disks = disks.map(|(number, disk)| (disk_path(number), disk.path.as_path()));
+    plain
+        .chain(disks)
+        .map(|(to, from)| {
             let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
             let device =
-                open_tree(CWD, path, flags).with_context(|| format!("cannot take {}", path.display()))?;
-            Ok((path.to_owned(), device))
+                open_tree(CWD, from, flags).with_context(|| format!("cannot take {}", from.display()))?;
+            Ok((to, device))
         })
         .collect()
+}
+
+/// A name that says nothing. Behind a `/dev/loop3`, GRUB would look for the file that is in it.
+fn disk_path(number: usize) -> PathBuf {
+    PathBuf::from(format!("/dev/guest{number}"))
+}
+
+/// By the names in the list of mounts, and by UUID.
+fn name_disks(disks: &[Device]) -> anyhow::Result<()> {
+    let by_uuid = Path::new("/dev/disk/by-uuid");
+    fs::create_dir_all(by_uuid).context("cannot make /dev/disk/by-uuid")?;
+    for (number, disk) in disks.iter().enumerate() {
+        let name = |path: &Path| {
+            symlink(disk_path(number), path).with_context(|| format!("cannot make {}", path.display()))
+        };
+        name(&disk.path)?;
+        if let Some(uuid) = &disk.uuid {
+            // It was read from the guest's disk, and becomes the name of a file.
+            let is_uuid = uuid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+            anyhow::ensure!(is_uuid && (1..=36).contains(&uuid.len()), "{uuid:?} is no UUID");
+            name(&by_uuid.join(uuid))?;
+        }
+    }
+    Ok(())
 }
 
 /// A link in place of a folder would have us mount over another one.
