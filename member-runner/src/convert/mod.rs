@@ -1,5 +1,6 @@
 //! Making a clone of a source server fit to boot as an instance.
 //!
+//! - [`overlay`]: a clone of one disk of a checkpoint.
 //! - [`tree`]: the guest's files, and no others.
 //! - [`inspect`]: what the guest is, and what would keep it from booting.
 //! - [`editor`]: the only way to change files, and [`changes`]: the list of what was changed, and why.
@@ -11,6 +12,7 @@ pub mod changes;
 pub mod edit;
 pub mod editor;
 pub mod inspect;
+pub mod overlay;
 pub mod plan;
 pub mod programs;
 #[cfg(test)]
