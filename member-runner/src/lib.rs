@@ -18,6 +18,7 @@
 //! - [`hub`], [`enrolment`]: the link to the hub, and HTTPS for agents that enrol.
 //! - [`convert`]: a clone of a checkpoint made fit to boot.
 //! - [`export`]: a disk of a checkpoint as a raw image.
+//! - [`machine`]: a machine of QEMU; [`rehearse`]: whether a disk boots in one.
 
 pub mod cli;
 pub mod convert;
@@ -30,7 +31,9 @@ mod housekeeping;
 mod hub;
 mod journal;
 mod ledger;
+pub mod machine;
 mod quarantine;
+pub mod rehearse;
 mod run;
 pub mod runner;
 mod scrub;
