@@ -5,6 +5,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 use agent::checkpoint::guard;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use cloud::folder::machines::Instances;
 
 use tracing_subscriber::EnvFilter;
 
@@ -40,6 +41,9 @@ struct Cli {
     /// Size of a boot disk; data disks are half as large again [default: 64].
     #[arg(long, value_name = "N")]
     disk_mib: Option<u64>,
+    /// Boot the instances that are launched, with QEMU. The lab's own source disks hold nothing that boots.
+    #[arg(long)]
+    boot: bool,
     /// The same seed makes the same disks [default: 1].
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -146,6 +150,11 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
             seed: cli.seed,
         },
         port: cli.port,
+        instances: if cli.boot {
+            Instances::Booted
+        } else {
+            Instances::Recorded
+        },
         once: cli.once,
         json: cli.json,
     };

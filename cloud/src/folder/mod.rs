@@ -3,12 +3,13 @@
 //! ```text
 //! ROOT/organization.json            the accounts that the management account sees
 //!      trust.json                   accounts outside of it that trust us all the same: a roster tenant
+//!      boots.json                   there while somebody boots instances (see `machines`)
 //!      faults.json                  what tests make go wrong, read at each call (see `faults`)
 //!      accounts/<account>/<region>/
 //!          account.json             its subnets
 //!          snapshots/               the runner's `LayerStore`
 //!          images/ami-…/            image.json
-//!          instances/i-…/           instance.json, vol-…/disk.raw
+//!          instances/i-…/           instance.json, vol-…/disk.raw; machine.json, console.txt, … if it boots
 //! ```
 //!
 //! It behaves like the real one where callers depend on it: requests with one client token make one
@@ -16,6 +17,7 @@
 //! What was being made when a process died is a draft that nobody sees.
 
 pub mod faults;
+pub mod machines;
 pub mod organization;
 pub mod place;
 pub mod records;

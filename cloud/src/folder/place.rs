@@ -21,6 +21,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::{
     faults::Call,
+    machines::{BOOTS_FILE, Instances, MachineState},
     organization::write_json,
     records::{Account, ImageRecord, InstanceRecord, Record},
 };
@@ -39,6 +40,7 @@ const DRAFT: &str = ".draft-";
 pub struct PlaceFolder {
     account: String,
     folder: PathBuf,
+    boots_file: PathBuf,
 }
 
 impl PlaceFolder {
@@ -49,6 +51,7 @@ impl PlaceFolder {
                 .join("accounts")
                 .join(place.account.as_str())
                 .join(&place.region),
+            boots_file: root.join(BOOTS_FILE),
         }
     }
 
@@ -59,19 +62,28 @@ impl PlaceFolder {
 
     /// The raw image of an instance's volume.
     pub fn volume(&self, instance: &str, volume: &str) -> PathBuf {
-        self.instances().join(instance).join(volume).join("disk.raw")
+        self.instance_folder(instance).join(volume).join("disk.raw")
+    }
+
+    /// Where an instance's record is, and what its machine says.
+    pub fn instance_folder(&self, instance: &str) -> PathBuf {
+        self.instances_folder().join(instance)
     }
 
     /// Every instance, terminated ones included.
     pub fn instance_records(&self) -> Result<Vec<InstanceRecord>, CloudError> {
-        self.at(Call::DescribeInstances).records(&self.instances())
+        self.at(Call::DescribeInstances).records(&self.instances_folder())
     }
 
     fn images(&self) -> PathBuf {
         self.folder.join("images")
     }
 
-    fn instances(&self) -> PathBuf {
+    pub(super) fn boots_file(&self) -> &Path {
+        &self.boots_file
+    }
+
+    fn instances_folder(&self) -> PathBuf {
         self.folder.join("instances")
     }
 
@@ -112,11 +124,13 @@ impl PlaceFolder {
         let cx = self.at(Call::RunInstances);
         // Held until the instance is there, so that no two choose the same address.
         let mut addresses_locked = None;
-        cx.make(&self.instances(), &spec.token.clone(), |draft| {
+        cx.make(&self.instances_folder(), &spec.token.clone(), |draft| {
             let image: ImageRecord = cx.record(&self.images().join(cx.plain(&spec.image)?))?;
             let store = cx.snapshot_store()?;
             let mut volumes = Vec::new();
-            for disk in &image.spec.disks {
+            // The boot disk first: that is where a machine looks.
+            let (boot, data): (Vec<_>, Vec<_>) = image.spec.disks.iter().partition(|disk| disk.is_boot);
+            for disk in boot.into_iter().chain(data) {
                 let id = new_id("vol");
                 let folder = draft.join(&id);
                 cx.io(&folder, fs::create_dir(&folder))?;
@@ -136,6 +150,7 @@ impl PlaceFolder {
             Ok(InstanceRecord {
                 id: new_id("i"),
                 spec,
+                boot_mode: image.spec.boot_mode,
                 private_ip,
                 volumes,
                 launched_at_ms: now_ms(),
@@ -147,13 +162,19 @@ impl PlaceFolder {
 
     pub(super) fn instance(&self, instance: &str) -> Result<Instance, CloudError> {
         let cx = self.at(Call::DescribeInstances);
-        let record: InstanceRecord = cx.record(&self.instances().join(cx.plain(instance)?))?;
-        Ok(record.at(now_ms()))
+        let record: InstanceRecord = cx.record(&self.instances_folder().join(cx.plain(instance)?))?;
+        let mut instance = record.at(now_ms());
+        if self.instances() == Instances::Booted {
+            let machine = cx.io(&self.instance_folder(&record.id), self.machine(&record.id))?;
+            let came_up = machine.is_some_and(|machine| machine.state == MachineState::CameUp);
+            instance.checks_passed &= came_up;
+        }
+        Ok(instance)
     }
 
     pub(super) fn terminate_instance(&self, instance: &str) -> Result<(), CloudError> {
         let cx = self.at(Call::TerminateInstances);
-        let folder = self.instances().join(cx.plain(instance)?);
+        let folder = self.instances_folder().join(cx.plain(instance)?);
         let mut record: InstanceRecord = match cx.record(&folder) {
             Err(CloudError::NotFound { .. }) => return Ok(()),
             other => other?,
@@ -174,7 +195,7 @@ impl PlaceFolder {
         if let Some(image) = image {
             return Ok(Some(image.resource()));
         }
-        let instance = cx.made_by::<InstanceRecord>(&self.instances(), token)?;
+        let instance = cx.made_by::<InstanceRecord>(&self.instances_folder(), token)?;
         Ok(instance
             .filter(|instance| !instance.terminated)
             .map(|instance| instance.resource()))
@@ -196,7 +217,7 @@ impl PlaceFolder {
         }
         let images: Vec<ImageRecord> = cx.records(&self.images())?;
         all.extend(images.iter().map(ImageRecord::resource));
-        let instances: Vec<InstanceRecord> = cx.records(&self.instances())?;
+        let instances: Vec<InstanceRecord> = cx.records(&self.instances_folder())?;
         for instance in instances.iter().filter(|instance| !instance.terminated) {
             all.push(instance.resource());
             all.extend(instance.volume_resources());
@@ -357,7 +378,7 @@ impl InCall<'_> {
             .subnets
             .get(&spec.subnet)
             .ok_or_else(|| self.rejected(format!("subnet {} does not exist", spec.subnet)))?;
-        let instances: Vec<InstanceRecord> = self.records(&self.place.instances())?;
+        let instances: Vec<InstanceRecord> = self.records(&self.place.instances_folder())?;
         let taken: Vec<_> = instances
             .iter()
             .filter(|other| !other.terminated && other.spec.subnet == spec.subnet)

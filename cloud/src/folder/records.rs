@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use domain::launch::LaunchDisposition;
+use domain::launch::{BootMode, LaunchDisposition};
 use serde::{Deserialize, Serialize};
 
 use crate::control::{
@@ -71,6 +71,8 @@ pub struct ImageRecord {
 pub struct InstanceRecord {
     pub id: String,
     pub spec: InstanceSpec,
+    /// The image's, which may be gone.
+    pub boot_mode: BootMode,
     pub private_ip: IpAddr,
     pub volumes: Vec<Volume>,
     pub launched_at_ms: u64,

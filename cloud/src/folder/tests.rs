@@ -10,6 +10,7 @@ use domain::{
 
 use super::{
     faults::{Effect, Fault},
+    machines::{Instances, MachineRecord, MachineState},
     organization::{Organization, Trust},
     *,
 };
@@ -135,6 +136,40 @@ impl Account {
         kinds.sort();
         kinds
     }
+}
+
+#[tokio::test]
+async fn an_instance_that_boots_passes_its_checks_when_its_machine_came_up() {
+    let account = account().await;
+    account.cloud.set_instances(Instances::Booted).unwrap();
+    let id = account.launch("launch").await;
+    tokio::time::sleep(Duration::from_millis(350)).await;
+    let place = account.cloud.place(&account.place);
+    let mut passed = Vec::new();
+    for state in [
+        None,
+        Some(MachineState::Starting),
+        Some(MachineState::Failed),
+        Some(MachineState::CameUp),
+    ] {
+        if let Some(state) = state {
+            let (detail, forwards) = (String::new(), Vec::new());
+            place
+                .set_machine(
+                    &id,
+                    &MachineRecord {
+                        state,
+                        detail,
+                        forwards,
+                    },
+                )
+                .unwrap();
+        }
+        let instance = account.cloud.instance(&account.place, &id).await.unwrap();
+        assert_eq!(instance.state, InstanceState::Running);
+        passed.push(instance.checks_passed);
+    }
+    assert_eq!(passed, [false, false, false, true]);
 }
 
 #[tokio::test]

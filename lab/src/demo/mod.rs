@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use cloud::folder::machines::Instances;
 use tokio::task::JoinSet;
 
 use self::{
@@ -26,8 +27,9 @@ use self::{
 use crate::{
     programs::Programs,
     world::{
-        World, WorldPlan,
+        AccountPlan, World, WorldPlan,
         hub::{HubSettings, USER},
+        machines::Machines,
         runner::RunnerSettings,
         server::Server,
     },
@@ -41,6 +43,7 @@ pub struct Demo {
     pub choice: Choice,
     /// The console's port; the usual one, or any, if absent.
     pub port: Option<u16>,
+    pub instances: Instances,
     /// Exit when finished.
     pub once: bool,
     pub json: Option<PathBuf>,
@@ -62,14 +65,33 @@ impl Demo {
         };
         let world = Arc::new(World::start(plan).await?);
         println!("Console: {}", sign_in(&world));
+        let machines = self.machines(&world).await?;
         let report = migrate(&world, &shape).await?;
         let finished = match report {
             Some(report) => self.show(report, &world).await,
             None => self.stopped(),
         };
+        if let Some(machines) = machines {
+            machines.stop().await?;
+        }
         let world = Arc::into_inner(world).context("a journey still holds the world")?;
         world.stop().await?;
         finished
+    }
+
+    /// Machines for the instances, if they are wanted and can be had. Without them the lab goes on.
+    async fn machines(&self, world: &World) -> anyhow::Result<Option<Machines>> {
+        if self.instances == Instances::Booted {
+            let places = world.plan.accounts.iter().map(AccountPlan::place).collect();
+            match Machines::start(&world.cloud, places).await {
+                Ok(machines) => return Ok(Some(machines)),
+                Err(error) => println!("Instances are not booted: {error}"),
+            }
+        }
+        // An earlier lab in this folder may have booted them.
+        let recorded = world.cloud.set_instances(Instances::Recorded);
+        recorded.context("cannot note that instances do not boot")?;
+        Ok(None)
     }
 
     fn stopped(&self) -> anyhow::Result<()> {

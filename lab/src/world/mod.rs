@@ -11,6 +11,8 @@
 
 pub mod api;
 pub mod hub;
+mod instance_type;
+pub mod machines;
 pub mod runner;
 pub mod server;
 
