@@ -3,10 +3,12 @@
 //! - [`world`]: a hub, runners and agents as processes of their own, accounts as folders, and a network
 //!   between them that can be cut.
 //! - [`source`]: the source servers: disks with content, and a workload that keeps changing them.
+//! - [`debian`]: the disk of a real server.
 //! - [`demo`]: what `orglift-lab` does: migrates everything, compares byte by byte, and reports.
 //! - [`replicate`]: one server's replication without a hub, for measuring.
 
 pub mod cli;
+pub mod debian;
 pub mod demo;
 pub mod network;
 pub mod process;
