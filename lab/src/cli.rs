@@ -41,8 +41,9 @@ struct Cli {
     /// Size of a boot disk; data disks are half as large again [default: 64].
     #[arg(long, value_name = "N")]
     disk_mib: Option<u64>,
-    /// Boot the instances that are launched, with QEMU. The lab's own source disks hold nothing that boots.
-    #[arg(long)]
+    /// Boot the instances that are launched, with QEMU. Hidden as long as the lab has no source disk that boots: an
+    /// instance whose machine does not come up never passes its checks.
+    #[arg(long, hide = true)]
     boot: bool,
     /// The same seed makes the same disks [default: 1].
     #[arg(long, value_name = "N")]
