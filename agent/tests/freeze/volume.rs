@@ -35,6 +35,19 @@ pub fn ran(program: &str, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
 }
 
+/// Unmounts what a guard that is just ending may have a file open on.
+pub fn unmount(place: &str) {
+    let patience = Instant::now() + Duration::from_secs(5);
+    loop {
+        let output = run("umount", &[place]);
+        if output.status.success() {
+            return;
+        }
+        assert!(Instant::now() < patience, "umount {place}: {output:?}");
+        thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
 /// Says why a test cannot run, which is a failure where everything must be there.
 pub fn cannot(why: &str) {
     eprintln!("cannot run here: {why}");

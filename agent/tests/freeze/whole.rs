@@ -16,7 +16,7 @@ use agent::{
 
 use crate::{
     PROGRAM, World,
-    volume::{Volume, can, on, ran, run},
+    volume::{Volume, can, on, ran, run, unmount},
 };
 
 const LONG: Duration = Duration::from_secs(20);
@@ -99,7 +99,7 @@ fn a_kind_that_cannot_be_frozen_is_named_and_the_others_are_frozen() {
     assert!(volume.write().is_blocked());
     fs::write(memory.path().join("file"), "content").unwrap();
     assert!(frozen.thaw().unbroken);
-    ran("umount", &[point]);
+    unmount(point);
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn an_area_of_swap_is_found() {
     }
     let volume = Volume::new("ext4");
     let device = volume.device.to_str().unwrap();
-    ran("umount", &[device]);
+    unmount(device);
     ran("mkswap", &[device]);
     ran("swapon", &[device]);
     let residents = on(&[&volume]);
