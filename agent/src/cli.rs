@@ -140,6 +140,8 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     identity::install_crypto_provider();
     let filter = EnvFilter::try_from_env("ORGLIFT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let subscriber = tracing_subscriber::fmt()
+        // It would tell on standard error, and panic where that is a file on a full disk.
+        .log_internal_errors(false)
         .with_env_filter(filter)
         .with_writer(own_writes::Log)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))

@@ -195,6 +195,8 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let filter = EnvFilter::try_from_env("ORGLIFT_LOG").unwrap_or_else(|_| EnvFilter::new(LOG));
     let log = tracing_subscriber::fmt()
+        // It would tell on standard error, and panic where that is a file on a full disk.
+        .log_internal_errors(false)
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());

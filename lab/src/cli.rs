@@ -133,6 +133,8 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
     // The lab's own output is what people came for; warnings of agent and runner in `replicate` go beside it.
     let filter = EnvFilter::try_from_env("ORGLIFT_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt()
+        // It would tell on standard error, and panic where that is a file on a full disk.
+        .log_internal_errors(false)
         .with_env_filter(filter)
         .with_writer(agent::own_writes::Log)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
