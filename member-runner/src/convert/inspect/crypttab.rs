@@ -1,6 +1,6 @@
 //! crypttab(5): what a guest decrypts when it starts.
 
-use super::table::{BadLine, LINES_MAX, fields};
+use super::table::{BadLine, Field, entries};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CrypttabEntry {
@@ -35,29 +35,23 @@ impl CrypttabEntry {
 }
 
 pub fn parse(text: &str) -> (Vec<CrypttabEntry>, Vec<BadLine>) {
-    let mut entries = Vec::new();
-    let mut bad = Vec::new();
-    for (line, found) in fields(text) {
-        if entries.len() + bad.len() == LINES_MAX {
-            bad.push(BadLine::new(line, "the file goes on, and is not read further"));
-            break;
-        }
-        let [name, device, rest @ ..] = found.as_slice() else {
-            bad.push(BadLine::new(line, "it has fewer than two fields"));
-            continue;
-        };
-        let key = rest.first().filter(|key| *key != "none" && *key != "-");
-        entries.push(CrypttabEntry {
-            line,
-            name: name.clone(),
-            device: device.clone(),
-            key: key.cloned(),
-            options: rest
-                .get(1)
-                .map_or(Vec::new(), |all| all.split(',').map(str::to_owned).collect()),
-        });
-    }
-    (entries, bad)
+    entries(text, entry)
+}
+
+fn entry(line: usize, fields: &[Field]) -> Result<CrypttabEntry, &'static str> {
+    let [name, device, rest @ ..] = fields else {
+        return Err("it has fewer than two fields");
+    };
+    let key = rest.first().filter(|key| *key != "none" && *key != "-");
+    Ok(CrypttabEntry {
+        line,
+        name: name.clone(),
+        device: device.clone(),
+        key: key.cloned(),
+        options: rest
+            .get(1)
+            .map_or(Vec::new(), |all| all.split(',').map(str::to_owned).collect()),
+    })
 }
 
 #[cfg(test)]

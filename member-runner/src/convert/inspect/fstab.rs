@@ -1,6 +1,6 @@
 //! fstab(5): what a guest mounts when it starts.
 
-use super::table::{BadLine, Field, LINES_MAX, fields};
+use super::table::{BadLine, Field, entries};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FstabEntry {
@@ -149,19 +149,7 @@ pub fn tagged<'a>(spec: &'a str) -> Spec<'a> {
 }
 
 pub fn parse(text: &str) -> (Vec<FstabEntry>, Vec<BadLine>) {
-    let mut entries = Vec::new();
-    let mut bad = Vec::new();
-    for (line, found) in fields(text) {
-        if entries.len() + bad.len() == LINES_MAX {
-            bad.push(BadLine::new(line, "the file goes on, and is not read further"));
-            break;
-        }
-        match entry(line, &found) {
-            Ok(entry) => entries.push(entry),
-            Err(problem) => bad.push(BadLine::new(line, problem)),
-        }
-    }
-    (entries, bad)
+    entries(text, entry)
 }
 
 fn entry(line: usize, fields: &[Field]) -> Result<FstabEntry, &'static str> {
@@ -195,7 +183,7 @@ fn entry(line: usize, fields: &[Field]) -> Result<FstabEntry, &'static str> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::table::LINES_MAX, *};
 
     #[test]
     fn fields_are_separated_by_any_blanks_and_may_hide_some() {

@@ -20,8 +20,28 @@ impl BadLine {
     }
 }
 
+/// What `entry` makes of each line and its number, and the lines of which it makes nothing.
+pub fn entries<T>(
+    text: &str,
+    entry: impl Fn(usize, &[Field]) -> Result<T, &'static str>,
+) -> (Vec<T>, Vec<BadLine>) {
+    let mut entries = Vec::new();
+    let mut bad = Vec::new();
+    for (line, found) in fields(text) {
+        if entries.len() + bad.len() == LINES_MAX {
+            bad.push(BadLine::new(line, "the file goes on, and is not read further"));
+            break;
+        }
+        match entry(line, &found) {
+            Ok(entry) => entries.push(entry),
+            Err(problem) => bad.push(BadLine::new(line, problem)),
+        }
+    }
+    (entries, bad)
+}
+
 /// Every line that is neither empty nor a comment, with its number.
-pub fn fields(text: &str) -> impl Iterator<Item = (usize, Vec<Field>)> {
+fn fields(text: &str) -> impl Iterator<Item = (usize, Vec<Field>)> {
     (1..).zip(text.lines()).filter_map(|(number, line)| {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
