@@ -39,7 +39,8 @@ pub enum BootMode {
 }
 
 /// What an instance type is built on; decides which drivers a server needs there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Hypervisor {
     /// Disks by NVMe, network by ENA.
     Nitro,
@@ -59,6 +60,22 @@ impl Hypervisor {
             _ => Self::Nitro,
         }
     }
+}
+
+/// What must answer in a machine that came up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    pub port: u16,
+    pub expects: Expects,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Expects {
+    /// Something accepts a connection.
+    Tcp,
+    /// A request for `path` is answered with this status.
+    Http { path: String, status: u16 },
 }
 
 /// A server's launch settings. Test and cutover differ in the subnet, and in nothing else, so that a

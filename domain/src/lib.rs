@@ -8,6 +8,7 @@
 pub mod account;
 pub mod bandwidth;
 pub mod checkpoint;
+pub mod conversion;
 pub mod digest;
 pub mod disk;
 pub mod flow;

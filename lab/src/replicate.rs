@@ -353,6 +353,7 @@ impl Kept {
                 bandwidth: domain::bandwidth::Bandwidth::default(),
                 retry_request: 0,
                 pinned: Vec::new(),
+                conversion: None,
             }],
             revoked_serials: Vec::new(),
         });

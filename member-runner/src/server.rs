@@ -299,6 +299,8 @@ impl Server {
             flow: standing.flow.clone(),
             durable_request: standing.durable_request,
             checkpoints,
+            inspection: None,
+            conversion: None,
             forgotten: standing.forgotten,
         }
     }

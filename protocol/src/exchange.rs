@@ -5,6 +5,7 @@
 use domain::{
     bandwidth::Bandwidth,
     checkpoint::{CheckpointKind, CheckpointNumber, Consistency},
+    conversion::{Conversion, ConversionOrder, Inspection},
     digest::Digest,
     disk::{DiskId, DiskProgress},
     flow::Flow,
@@ -43,6 +44,9 @@ pub struct DesiredServer {
     pub retry_request: u64,
     /// Checkpoints that a job uses and that must not be merged.
     pub pinned: Vec<CheckpointNumber>,
+    /// What a job waits for. What an earlier order made may go once it is not wanted any more.
+    #[serde(default)]
+    pub conversion: Option<ConversionOrder>,
 }
 
 /// Everything one runner knows.
@@ -71,6 +75,11 @@ pub struct ObservedServer {
     pub durable_request: u64,
     /// Committed checkpoints, oldest first.
     pub checkpoints: Vec<ObservedCheckpoint>,
+    /// What the newest launchable checkpoint that was looked at shows of booting elsewhere.
+    #[serde(default)]
+    pub inspection: Option<Inspection>,
+    #[serde(default)]
+    pub conversion: Option<Conversion>,
     /// Set once a server that was to be disconnected is: nothing of it is left with the runner.
     pub forgotten: bool,
 }

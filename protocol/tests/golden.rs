@@ -11,11 +11,16 @@ use std::collections::BTreeMap;
 use domain::{
     bandwidth::{Bandwidth, Window},
     checkpoint::{CheckpointKind, CheckpointNumber, Consistency},
+    conversion::{
+        Conversion, ConversionOrder, ConversionState, Converted, ConvertedDisk, Inspection, Network,
+        Rehearsal, RehearsalOrder,
+    },
     digest::Digest,
     disk::{Disk, DiskProgress, Tracking},
     flow::{Flow, Forecast, Hop},
-    ids::{RunnerId, SourceServerId},
-    launch::BootMode,
+    ids::{JobId, RunnerId, SourceServerId},
+    launch::{BootMode, Expects, Hypervisor, Probe},
+    readiness::Finding,
     replication::{Initiation, InitiationStep, Replication, ReplicationError, Stall},
     source_server::{NetworkInterface, ReplicationIntent, SourceProperties},
 };
@@ -294,6 +299,54 @@ fn enrolment() {
     insta::assert_snapshot!(text.concat());
 }
 
+fn job() -> JobId {
+    JobId::from_entropy(0x70b)
+}
+
+fn conversion_order() -> ConversionOrder {
+    ConversionOrder {
+        job: job(),
+        checkpoint: CheckpointNumber(8),
+        network: Network::Dhcp,
+        hypervisor: Hypervisor::Nitro,
+        boot_mode: BootMode::LegacyBios,
+        rehearsal: Some(RehearsalOrder {
+            cpus: 2,
+            memory_mib: 2048,
+            time_limit_s: 300,
+            probe: Some(Probe {
+                port: 80,
+                expects: Expects::Http {
+                    path: "/health".into(),
+                    status: 200,
+                },
+            }),
+        }),
+    }
+}
+
+fn conversion() -> Conversion {
+    Conversion {
+        job: job(),
+        state: ConversionState::Done(Converted {
+            disks: vec![ConvertedDisk {
+                disk: disk().id,
+                snapshot: "snap-1".into(),
+            }],
+            changes: 12,
+            bytes_read: 100 << 20,
+            bytes_written: 40 << 20,
+            milliseconds: 23_456,
+            rehearsal: Some(Rehearsal {
+                came_up: true,
+                verdict: "a login prompt".into(),
+                milliseconds: 31_000,
+                accelerator: "tcg".into(),
+            }),
+        }),
+    }
+}
+
 #[test]
 fn exchange() {
     let desired = Desired {
@@ -306,6 +359,7 @@ fn exchange() {
             bandwidth: bandwidth(),
             retry_request: 1,
             pinned: vec![CheckpointNumber(8)],
+            conversion: Some(conversion_order()),
         }],
         revoked_serials: vec!["40a1".into()],
     };
@@ -352,6 +406,16 @@ fn exchange() {
         flow: flow(),
         durable_request: 3,
         checkpoints: vec![checkpoint.clone()],
+        inspection: Some(Inspection {
+            checkpoint: CheckpointNumber(8),
+            at_ms: 1_760_000_000_500,
+            findings: vec![Finding::blocks(
+                "grub-legacy",
+                "It boots by GRUB 0.97.",
+                "Install GRUB 2.",
+            )],
+        }),
+        conversion: Some(conversion()),
         forgotten: false,
     };
     let observed = Observed {

@@ -54,6 +54,7 @@ async fn compute(hub: &Hub, runner: &RunnerId, generation: u64) -> Result<Desire
                 .filter(|checkpoint| checkpoint.server == server.id && checkpoint.pinned_by.is_some())
                 .map(super::super::entities::checkpoint::Model::checkpoint_number)
                 .collect(),
+            conversion: None,
             id: server.id.0,
         })
         .collect();

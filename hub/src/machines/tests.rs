@@ -158,6 +158,8 @@ fn observed(id: &SourceServerId, checkpoints: Vec<ObservedCheckpoint>) -> Observ
         disks: vec![],
         checkpoints,
         durable_request: 0,
+        inspection: None,
+        conversion: None,
         forgotten: false,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use domain::conversion::Network;
 use serde::{Deserialize, Serialize};
 
 use super::inspect::disks::{Content, DiskFacts, Role};
@@ -37,17 +38,6 @@ impl Plan {
             }),
         }
     }
-}
-
-/// How the instance gets its addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Network {
-    /// By DHCP, as every subnet offers it.
-    #[default]
-    Dhcp,
-    /// Those of the source: the launch copies its private address, and the subnet fits.
-    Keep,
 }
 
 /// What names a device wherever it is attached, as `blkid` says.

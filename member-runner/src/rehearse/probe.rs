@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use serde::{Deserialize, Serialize};
+use domain::launch::Expects;
 use tokio::{net::TcpStream, time::timeout};
 
 use crate::machine::{Forward, Machine};
@@ -17,15 +17,6 @@ const ACCEPT_MAX: Duration = Duration::from_secs(1);
 pub struct Probe {
     pub forward: Forward,
     pub expects: Expects,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Expects {
-    /// Something accepts a connection.
-    Tcp,
-    /// A request for `path` is answered with this status.
-    Http { path: String, status: u16 },
 }
 
 impl Probe {

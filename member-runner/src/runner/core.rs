@@ -206,6 +206,8 @@ impl Core {
                 flow: domain::flow::Flow::default(),
                 durable_request: 0,
                 checkpoints: Vec::new(),
+                inspection: None,
+                conversion: None,
                 forgotten: false,
             })
         });

@@ -67,6 +67,7 @@ pub fn desired_servers(count: u128) -> Vec<DesiredServer> {
         bandwidth: domain::bandwidth::Bandwidth::default(),
         retry_request: 0,
         pinned: Vec::new(),
+        conversion: None,
     });
     servers.collect()
 }

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use domain::launch::Expects;
 use lab::{
     debian::Debian,
     wait::{Look, eventually},
@@ -22,7 +23,7 @@ use member_runner::{
     },
     rehearse::{
         self, Outcome,
-        probe::{Expects, Probe},
+        probe::Probe,
         verdict::{Failure, Sign, Verdict},
     },
 };

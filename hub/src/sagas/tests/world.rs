@@ -324,6 +324,8 @@ impl FakeRunner {
                     agent: None,
                     disks: vec![],
                     checkpoints: if over { vec![] } else { checkpoints.clone() },
+                    inspection: None,
+                    conversion: None,
                     forgotten: over,
                 });
             }

@@ -8,13 +8,13 @@ use std::{
     path::Path,
 };
 
-use domain::checkpoint::CheckpointNumber;
+use domain::{checkpoint::CheckpointNumber, conversion::Network};
 use rustix::fs::{CWD, FileType, mknodat};
 
 use super::*;
 use crate::convert::{
     changes::{State, What},
-    plan::{Device, Network},
+    plan::Device,
 };
 
 const GUESTS: [(&str, &str); 6] = [

@@ -4,9 +4,9 @@ use super::{FIRST, rename, why};
 use crate::convert::{
     edit::{assignments::Assignments, texts},
     editor::{EditError, Editor},
-    plan::Network,
     tree::{Kind, Tree},
 };
+use domain::conversion::Network;
 
 const RED_HAT: &str = "/etc/sysconfig/network-scripts";
 const SUSE: &str = "/etc/sysconfig/network";

@@ -4,9 +4,9 @@ use super::{FIRST, rename, why};
 use crate::convert::{
     edit::texts,
     editor::{EditError, Editor},
-    plan::Network,
     tree::Tree,
 };
+use domain::conversion::Network;
 
 const MAIN: &str = "/etc/network/interfaces";
 const DROP_INS: &str = "/etc/network/interfaces.d";

@@ -4,9 +4,9 @@ use super::why;
 use crate::convert::{
     edit::{ini::Ini, texts},
     editor::{EditError, Editor},
-    plan::Network,
     tree::Tree,
 };
+use domain::conversion::Network;
 
 const FOLDER: &str = "/etc/NetworkManager/system-connections";
 

@@ -15,9 +15,10 @@ mod yaml;
 
 use crate::convert::{
     editor::{EditError, Editor},
-    plan::{Network, Plan},
+    plan::Plan,
     tree::Tree,
 };
+use domain::conversion::Network;
 
 /// What the kernel calls the first interface where udev does not rename it.
 const FIRST: &str = "eth0";

@@ -10,9 +10,9 @@ use super::{
 use crate::convert::{
     edit::{texts, with_suffix},
     editor::{EditError, Editor},
-    plan::Network,
     tree::Tree,
 };
+use domain::conversion::Network;
 
 const FOLDER: &str = "/etc/netplan";
 /// Every name that udev or the kernel gives to an Ethernet interface.

@@ -4,9 +4,9 @@ use super::why;
 use crate::convert::{
     edit::{ini::Ini, texts, with_suffix},
     editor::{EditError, Editor},
-    plan::Network,
     tree::Tree,
 };
+use domain::conversion::Network;
 
 const FOLDER: &str = "/etc/systemd/network";
 /// Every name that udev or the kernel gives to an Ethernet interface.
