@@ -7,6 +7,7 @@
 
 pub mod account;
 pub mod bandwidth;
+pub mod changes;
 pub mod checkpoint;
 pub mod conversion;
 pub mod digest;

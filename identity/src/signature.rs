@@ -5,10 +5,11 @@
 //! as a document does (RFC 8446, section 4.4.3).
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
+use domain::ids::RunnerId;
 use rcgen::{KeyPair, SigningKey};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::{Credentials, IdentityError, Peer, credentials::certificate};
+use crate::{Credentials, IdentityError, Peer, Role, credentials::certificate};
 
 impl Credentials {
     pub fn sign(&self, document: &[u8]) -> Result<Vec<u8>, IdentityError> {
@@ -41,20 +42,51 @@ pub fn signer(
     Peer::from_certificate(&leaf)
 }
 
+/// The runner that signed the document; an error if it was another machine.
+pub fn signing_runner(
+    document: &[u8],
+    signature: &[u8],
+    certificate_pem: &str,
+    ca_pem: &str,
+) -> Result<RunnerId, IdentityError> {
+    match signer(document, signature, certificate_pem, ca_pem)?.role {
+        Role::Runner(runner) => Ok(runner),
+        _ => Err(IdentityError::Signature("its signer is not a runner")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Authority, NewKey, Role};
+    use crate::{Authority, NewKey};
 
-    fn runner(authority: &Authority) -> (Credentials, String) {
+    fn machine(authority: &Authority, role: &Role) -> (Credentials, String) {
         let key = NewKey::generate().unwrap();
-        let role = Role::Runner(domain::ids::RunnerId::from_entropy(1));
-        let signed = authority.sign(&key.csr_pem().unwrap(), &role).unwrap();
+        let signed = authority.sign(&key.csr_pem().unwrap(), role).unwrap();
         let certificate = signed.certificate_pem.clone();
         (
             key.certified(signed.certificate_pem, authority.certificate_pem().to_owned()),
             certificate,
         )
+    }
+
+    fn runner(authority: &Authority) -> (Credentials, String) {
+        machine(authority, &Role::Runner(RunnerId::from_entropy(1)))
+    }
+
+    #[test]
+    fn only_a_runner_signs_as_a_runner() {
+        let authority = Authority::generate("one").unwrap();
+        let ca = authority.certificate_pem();
+        let signed_by = |role: &Role| {
+            let (credentials, certificate) = machine(&authority, role);
+            let signature = credentials.sign(b"{}").unwrap();
+            signing_runner(b"{}", &signature, &certificate, ca)
+        };
+        let runner = RunnerId::from_entropy(1);
+        assert_eq!(signed_by(&Role::Runner(runner.clone())).unwrap(), runner);
+        let agent = Role::Agent("s-00000000000000001".parse().unwrap());
+        assert!(signed_by(&agent).is_err());
     }
 
     #[test]

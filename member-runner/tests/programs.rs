@@ -7,9 +7,8 @@ use std::{
     process::Command,
 };
 
-use domain::{checkpoint::CheckpointNumber, launch::Hypervisor};
+use domain::{changes::ChangeList, checkpoint::CheckpointNumber, launch::Hypervisor};
 use member_runner::convert::{
-    changes::ChangeList,
     editor::Editor,
     inspect::{
         self, Facts,

@@ -3,10 +3,12 @@
 //! - [`frame`], [`session`], [`handshake`]: agent and runner on TCP 1500, in frames.
 //! - [`enrol`]: how a machine gets its identity, over HTTPS, by a one-time token.
 //! - [`exchange`]: runner and hub, level-triggered: what is, and what is wanted.
+//! - [`artifacts`]: what a runner hands over besides.
 //!
 //! Everything here is data and pure functions: no socket, no file, no clock. A deployed peer can only
 //! be broken by an edit in this crate, and the golden files beside the tests turn red when one does.
 
+pub mod artifacts;
 pub mod enrol;
 pub mod exchange;
 pub mod extent;

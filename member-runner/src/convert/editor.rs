@@ -5,8 +5,10 @@
 mod found;
 mod watch;
 
+use domain::changes::{CHANGES_MAX, Change, ChangeList, State, What};
+
 use super::{
-    changes::{CHANGES_MAX, Change, ChangeList, Contents, Diff, State, What},
+    diff::{Contents, diff},
     tree::{Readers, Tree, TreeError},
 };
 use found::{Found, find};
@@ -153,7 +155,7 @@ impl<'a> Editor<'a> {
             step: self.step.to_owned(),
             why: why.to_owned(),
             what,
-            diff: Diff::between(&contents(before), &contents(after)),
+            diff: diff(&contents(before), &contents(after)),
         });
         Ok(())
     }

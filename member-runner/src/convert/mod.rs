@@ -3,12 +3,12 @@
 //! - [`overlay`]: a clone of one disk of a checkpoint.
 //! - [`tree`]: the guest's files, and no others.
 //! - [`inspect`]: what the guest is, and what would keep it from booting.
-//! - [`editor`]: the only way to change files, and [`changes`]: the list of what was changed, and why.
+//! - [`editor`]: the only way to change files: each change is noted, with its [`diff`]. [`signed`]: the list of them.
 //! - [`edit`]: the steps that edit files.
 //! - [`programs`]: what the guest's own programs have to do, and [`sandbox`]: where they run.
 //! - [`plan`]: what the launch wants of the guest.
 
-pub mod changes;
+pub mod diff;
 pub mod edit;
 pub mod editor;
 pub mod inspect;
@@ -18,4 +18,5 @@ pub mod programs;
 #[cfg(test)]
 mod recorded;
 pub mod sandbox;
+pub mod signed;
 pub mod tree;

@@ -18,8 +18,9 @@ mod tools;
 #[cfg(test)]
 mod tests;
 
+use domain::changes::ChangeList;
+
 use super::{
-    changes::ChangeList,
     editor::{EditError, Editor},
     plan::Plan,
     tree::Tree,

@@ -8,14 +8,15 @@ use std::{
     path::Path,
 };
 
-use domain::{checkpoint::CheckpointNumber, conversion::Network};
+use domain::{
+    changes::{State, What},
+    checkpoint::CheckpointNumber,
+    conversion::Network,
+};
 use rustix::fs::{CWD, FileType, mknodat};
 
 use super::*;
-use crate::convert::{
-    changes::{State, What},
-    plan::Device,
-};
+use crate::convert::plan::Device;
 
 const GUESTS: [(&str, &str); 6] = [
     ("debian-11", include_str!("trees/debian-11.txt")),

@@ -2,10 +2,10 @@
 
 use std::io::Read;
 
-use domain::digest::Digest;
+use domain::{changes::State, digest::Digest};
 
 use crate::convert::{
-    changes::{Contents, DIFFED_BYTES_MAX, State},
+    diff::{Contents, DIFFED_BYTES_MAX},
     tree::{Kind, Tree, TreeError},
 };
 

@@ -8,7 +8,6 @@ use domain::checkpoint::CheckpointNumber;
 use rustix::fs::XattrFlags;
 
 use super::*;
-use crate::convert::changes::State;
 
 struct Guest {
     root: tempfile::TempDir,

@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use domain::changes::State;
+
 use super::{
     EditError, Editor,
     found::{Found, find},
 };
-use crate::convert::{
-    changes::{Contents, State},
-    tree::Tree,
-};
+use crate::convert::{diff::Contents, tree::Tree};
 
 /// The most that is kept of files from before, to be compared line by line. What is beyond has a digest only.
 const KEPT_BYTES_MAX: usize = 64 << 20;

@@ -1,6 +1,6 @@
 //! What changed in a text, line by line.
 
-use serde::{Deserialize, Serialize};
+use domain::changes::Diff;
 use similar::TextDiff;
 
 /// Longer files have a digest and no diff.
@@ -18,18 +18,6 @@ const SECRET_KEYS: [&str; 6] = [
     "wep-key",
 ];
 const HIDDEN: &str = "(hidden)";
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Diff {
-    /// In unified format, with three lines around each change; values of secrets are hidden.
-    Text {
-        unified: String,
-    },
-    LeftOut {
-        because: String,
-    },
-}
 
 /// What a diff is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,28 +44,26 @@ impl Contents {
     }
 }
 
-impl Diff {
-    /// `None` where neither side has a line.
-    pub fn between(before: &Contents, after: &Contents) -> Option<Self> {
-        let text = |contents: &'_ Contents| match contents {
-            Contents::Nothing => Ok(String::new()),
-            Contents::Text(text) => Ok(text.clone()),
-            Contents::Binary => Err("not text"),
-            Contents::TooLong => Err("too long"),
-            Contents::Private => Err("private"),
-        };
-        match (text(before), text(after)) {
-            (Ok(old), Ok(new)) if old.is_empty() && new.is_empty() => None,
-            (Ok(old), Ok(new)) => {
-                let unified = TextDiff::from_lines(&old, &new).unified_diff().to_string();
-                Some(Self::Text {
-                    unified: unified.split_inclusive(['\n', '\r']).map(hide_secret).collect(),
-                })
-            }
-            (Err(because), _) | (_, Err(because)) => Some(Self::LeftOut {
-                because: because.to_owned(),
-            }),
+/// `None` where neither side has a line.
+pub fn diff(before: &Contents, after: &Contents) -> Option<Diff> {
+    let text = |contents: &'_ Contents| match contents {
+        Contents::Nothing => Ok(String::new()),
+        Contents::Text(text) => Ok(text.clone()),
+        Contents::Binary => Err("not text"),
+        Contents::TooLong => Err("too long"),
+        Contents::Private => Err("private"),
+    };
+    match (text(before), text(after)) {
+        (Ok(old), Ok(new)) if old.is_empty() && new.is_empty() => None,
+        (Ok(old), Ok(new)) => {
+            let unified = TextDiff::from_lines(&old, &new).unified_diff().to_string();
+            Some(Diff::Text {
+                unified: unified.split_inclusive(['\n', '\r']).map(hide_secret).collect(),
+            })
         }
+        (Err(because), _) | (_, Err(because)) => Some(Diff::LeftOut {
+            because: because.to_owned(),
+        }),
     }
 }
 
@@ -100,7 +86,7 @@ mod tests {
 
     fn unified(before: &str, after: &str) -> String {
         let contents = |text: &str| Contents::of(text.into());
-        match Diff::between(&contents(before), &contents(after)) {
+        match diff(&contents(before), &contents(after)) {
             Some(Diff::Text { unified }) => unified,
             other => panic!("no diff: {other:?}"),
         }
@@ -133,8 +119,7 @@ mod tests {
 
     #[test]
     fn what_is_not_text_or_too_long_says_so() {
-        let because = |before: &[u8]| match Diff::between(&Contents::of(before.to_vec()), &Contents::Nothing)
-        {
+        let because = |before: &[u8]| match diff(&Contents::of(before.to_vec()), &Contents::Nothing) {
             Some(Diff::LeftOut { because }) => because,
             other => panic!("not left out: {other:?}"),
         };
