@@ -14,7 +14,7 @@ use protocol::exchange::Observed;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    convert::sandbox::inside,
+    convert::{conversion, sandbox::inside},
     damage::{self, Blocks, Damaged},
     export::{self, Meter, Which},
     files,
@@ -55,6 +55,9 @@ enum Command {
     /// Runs a program of a guest: the runner itself starts it so, in new namespaces.
     #[command(hide = true)]
     InSandbox,
+    /// Works on clones of a server's disks: the runner itself starts it so.
+    #[command(hide = true)]
+    InConversion,
 }
 
 #[derive(Debug, Args)]
@@ -133,6 +136,10 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         // It has no log, no threads and no keys.
         return inside::main();
     }
+    if let Command::InConversion = cli.command {
+        // Its mounts are its own, and must not be seen by a thread that was there before.
+        return conversion::main_inside();
+    }
     let filter = EnvFilter::try_from_env("ORGLIFT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let logging = tracing_subscriber::fmt()
         // It would tell on standard error, and panic where that is a file on a full disk.
@@ -162,7 +169,7 @@ async fn execute(command: Command) -> anyhow::Result<()> {
         Command::Scrub(args) => scrub_server(args).await,
         Command::Checkpoints { server, dir } => list_checkpoints(&server, &dir),
         Command::Status { dir } => show_status(&dir),
-        Command::InSandbox => anyhow::bail!("it starts without a runtime"),
+        Command::InSandbox | Command::InConversion => anyhow::bail!("it starts without a runtime"),
     }
 }
 

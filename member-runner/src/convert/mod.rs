@@ -1,6 +1,8 @@
 //! Making a clone of a source server fit to boot as an instance.
 //!
 //! - [`overlay`]: a clone of one disk of a checkpoint.
+//! - [`worker`]: the process that works on clones, apart from the one that serves them; [`conversion`]: what it does.
+//! - [`attach`]: the clones as mounted file systems.
 //! - [`tree`]: the guest's files, and no others.
 //! - [`inspect`]: what the guest is, and what would keep it from booting.
 //! - [`editor`]: the only way to change files: each change is noted, with its [`diff`]. [`signed`]: the list of them.
@@ -8,6 +10,8 @@
 //! - [`programs`]: what the guest's own programs have to do, and [`sandbox`]: where they run.
 //! - [`plan`]: what the launch wants of the guest.
 
+pub mod attach;
+pub mod conversion;
 pub mod diff;
 pub mod edit;
 pub mod editor;
@@ -18,5 +22,9 @@ pub mod programs;
 #[cfg(test)]
 mod recorded;
 pub mod sandbox;
+#[cfg(test)]
+mod scene;
 pub mod signed;
+mod threads;
 pub mod tree;
+pub mod worker;

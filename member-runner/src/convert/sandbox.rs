@@ -43,6 +43,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub(super) use output::read as read_output;
 pub use output::{OUTPUT_MAX, Output};
 
 /// Of util-linux. It makes the namespaces, which takes a fork at the right moment.

@@ -3,10 +3,11 @@
 //! Whoever attaches the disks fills this in. Nothing here reads one.
 
 use domain::launch::BootMode;
+use serde::{Deserialize, Serialize};
 
 use super::fstab::Spec;
 
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct DiskFacts {
     /// What was opened within LVM, md or LUKS is on a disk of its own, without a table: `/dev/mapper/vg-root`.
     pub disks: Vec<AttachedDisk>,
@@ -18,7 +19,7 @@ pub struct DiskFacts {
     pub md: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttachedDisk {
     /// As the source calls it: `/dev/sda`.
     pub device_name: String,
@@ -29,13 +30,13 @@ pub struct AttachedDisk {
     pub volumes: Vec<Volume>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PartitionTable {
     Mbr,
     Gpt,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Volume {
     /// As the source calls it: `/dev/sda1`.
     pub device_name: String,
@@ -51,7 +52,7 @@ pub struct Volume {
 }
 
 /// What the type of a partition says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Role {
     #[default]
     Data,
@@ -61,7 +62,7 @@ pub enum Role {
 }
 
 /// What blkid would say is on a volume.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Content {
     #[default]
     Unknown,

@@ -49,7 +49,7 @@ impl fmt::Display for Output {
 }
 
 /// Reads to the end, so that a program that says too much is not held up.
-pub(super) fn read(mut from: impl Read) -> io::Result<Output> {
+pub(in crate::convert) fn read(mut from: impl Read) -> io::Result<Output> {
     let mut output = Output::default();
     let mut piece = [0; 16 << 10];
     loop {

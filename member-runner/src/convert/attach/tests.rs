@@ -1,0 +1,252 @@
+//! Servers of several shapes, attached, mounted, changed and checked.
+
+use std::{collections::BTreeMap, fs, os::unix::fs::FileExt, path::Path, sync::Arc};
+
+use cloud::control::Tags;
+use domain::disk::BLOCK_LEN;
+
+use super::{
+    mounts::{Guest, Programs},
+    *,
+};
+use crate::convert::{
+    inspect::disks::{Content, Role},
+    scene::{Checkpoint, Scene},
+    worker::{WorkerError, inside::Inside},
+};
+
+/// What workers of tests do.
+pub fn act(name: &str, inside: Inside) {
+    match name {
+        "change-logical" => work(inside, change_logical),
+        "read-logical" => work(inside, read_logical),
+        "change-subvolumes" => work(inside, change_subvolumes),
+        "read-subvolumes" => work(inside, read_subvolumes),
+        "mount" => work(inside, |_, _| ()),
+        "refused" => refused(inside),
+        "write-until-killed" => write_until_killed(&inside),
+        other => panic!("nobody knows how to {other}"),
+    }
+}
+
+fn attach(inside: &Inside) -> Attached {
+    Attached::open(&inside.files(), &inside.disks).unwrap()
+}
+
+fn mount(attached: &mut Attached, inside: &Inside) -> Result<Guest, mounts::MountError> {
+    Guest::mount(attached, &inside.work.join("root"), Programs::MayNotRun)
+}
+
+/// Mounts the guest, lets `change` change it, and reports what was to be seen.
+fn work(inside: Inside, change: impl FnOnce(&Attached, &Guest)) {
+    let mut attached = attach(&inside);
+    let guest = mount(&mut attached, &inside).unwrap();
+    change(&attached, &guest);
+    let facts = attached.facts(Some(&guest), None);
+    guest.unmount().unwrap();
+    attached.check().unwrap();
+    attached.close().unwrap();
+    inside.report(&facts).unwrap();
+}
+
+/// A server with logical partitions: /boot, / on ext4, /var on xfs, all with logs that were not closed.
+fn with_logical_partitions(scene: &Scene) -> Vec<Checkpoint> {
+    vec![scene.disk(
+        "/dev/sda",
+        640,
+        r"printf '%s\n' 'label: dos' 'label-id: 0x0badcafe' '1M,64M,L,*' '66M,,E' '68M,160M,L' '230M,400M,L' |
+            sfdisk --quiet $disk
+        boot=$(part 1 64) root=$(part 68 160) var=$(part 230 400)
+        mkfs.ext3 -q -L boot $boot
+        mkfs.ext4 -q -U 11111111-2222-3333-4444-555555555555 $root
+        mkfs.xfs -q $var
+        mount $root $at
+        mkdir -p $at/etc $at/usr $at/boot $at/srv $at/elsewhere
+        ln -s ../../../../elsewhere $at/var
+        echo ID=debian > $at/etc/os-release
+        echo 'UUID=11111111-2222-3333-4444-555555555555 / ext4 errors=remount-ro 0 1
+        LABEL=boot /boot ext3 defaults 0 2
+        /dev/sda6 /var xfs defaults 0 2
+        UUID=99999999-2222-3333-4444-555555555555 /srv ext4 defaults 0 2
+        nas:/export /mnt nfs defaults 0 0' > $at/etc/fstab
+        umount $at
+        mount $boot $at && mkdir $at/grub && umount $at",
+    )]
+}
+
+#[test]
+fn a_server_with_logical_partitions_is_changed_in_a_child_snapshot() {
+    let Some(scene) = Scene::new() else { return };
+    let disks = with_logical_partitions(&scene);
+    let (report, children) = scene.convert("change-logical", &disks);
+    let facts: DiskFacts = serde_json::from_str(&report).unwrap();
+    assert_eq!(facts.disks[0].table, Some(PartitionTable::Mbr));
+    assert!(facts.disks[0].is_boot);
+    let volumes: BTreeMap<_, _> = facts
+        .volumes()
+        .map(|volume| (volume.device_name.as_str(), volume))
+        .collect();
+    let mounted: Vec<_> = volumes
+        .iter()
+        .map(|(name, volume)| (*name, volume.mounted_at.as_deref(), &volume.content))
+        .collect();
+    let file_system = |name: &str| Content::FileSystem(name.to_owned());
+    assert_eq!(
+        mounted,
+        [
+            ("/dev/sda1", Some("/boot"), &file_system("ext3")),
+            ("/dev/sda5", Some("/"), &file_system("ext4")),
+            ("/dev/sda6", Some("/var"), &file_system("xfs")),
+        ]
+    );
+    assert_eq!(volumes["/dev/sda5"].part_uuid.as_deref(), Some("0badcafe-05"));
+    scene.convert("read-logical", &children);
+}
+
+fn change_logical(attached: &Attached, guest: &Guest) {
+    let missing: Vec<_> = guest
+        .not_mounted
+        .iter()
+        .map(|missing| missing.path.as_str())
+        .collect();
+    assert_eq!(missing, ["/srv"]);
+    assert_eq!(attached.devices().len(), 3);
+    fs::write(guest.root().join("etc/marker"), "changed").unwrap();
+    fs::write(guest.root().join("boot/grub/grub.cfg"), "menu").unwrap();
+    // /var is a link whose target, seen from the guest, is /elsewhere: that is where it is mounted.
+    fs::write(guest.root().join("elsewhere/state"), "kept").unwrap();
+    assert!(!Path::new("/elsewhere").exists());
+}
+
+fn read_logical(_: &Attached, guest: &Guest) {
+    let read = |path| fs::read_to_string(guest.root().join(path)).unwrap();
+    assert_eq!(read("etc/marker"), "changed");
+    assert_eq!(read("boot/grub/grub.cfg"), "menu");
+    assert_eq!(read("elsewhere/state"), "kept");
+}
+
+#[test]
+fn a_server_with_subvolumes_and_a_second_disk_is_changed_in_child_snapshots() {
+    let Some(scene) = Scene::new() else { return };
+    let boot = scene.disk(
+        "/dev/nvme0n1",
+        400,
+        r"printf '%s\n' 'label: gpt' '1M,2M,21686148-6449-6E6F-744E-656564454649' '4M,36M,U' \
+            'start=40M, type=L, name=system' | sfdisk --quiet $disk
+        esp=$(part 4 36) root=$(part 40 358)
+        mkfs.vfat -F 32 -i 0BADCAFE -n EFI $esp >/dev/null
+        mkfs.btrfs -q -L system $root
+        mount $root $at
+        btrfs -q subvolume create $at/@rootfs
+        btrfs -q subvolume create $at/@home
+        mkdir -p $at/@rootfs/etc $at/@rootfs/usr $at/@rootfs/home $at/@rootfs/boot/efi $at/@rootfs/srv
+        echo ID=debian > $at/@rootfs/etc/os-release
+        echo '/dev/disk/by-id/scsi-36 / btrfs defaults,subvol=@rootfs 0 0
+        /dev/disk/by-id/scsi-36 /home btrfs defaults,subvol=@home 0 0
+        UUID=0bad-cafe /boot/efi vfat umask=0077 0 1
+        /dev/sda /srv ext4 defaults 0 2' > $at/@rootfs/etc/fstab
+        umount $at
+        # The first copy of the table is lost, and the one at the end is not.
+        dd if=/dev/zero of=$disk bs=512 seek=1 count=1 conv=notrunc status=none",
+    );
+    let data = scene.disk("/dev/sda", 32, "mkfs.ext4 -q $disk");
+    let (report, children) = scene.convert("change-subvolumes", &[boot, data]);
+    let facts: DiskFacts = serde_json::from_str(&report).unwrap();
+    assert_eq!(facts.disks[0].table, Some(PartitionTable::Gpt));
+    assert_eq!(facts.disks[1].table, None);
+    let volumes = &facts.disks[0].volumes;
+    let roles: Vec<_> = volumes.iter().map(|volume| volume.role).collect();
+    assert_eq!(roles, [Role::BiosBoot, Role::EfiSystem, Role::Data]);
+    let efi = &volumes[1];
+    assert_eq!(efi.content, Content::FileSystem("vfat".to_owned()));
+    assert_eq!(
+        (efi.uuid.as_deref(), efi.label.as_deref()),
+        (Some("0BAD-CAFE"), Some("EFI"))
+    );
+    assert_eq!(volumes[2].device_name, "/dev/nvme0n1p3");
+    assert_eq!(volumes[2].part_label.as_deref(), Some("system"));
+    scene.convert("read-subvolumes", &children);
+}
+
+const MARKERS: [&str; 3] = ["etc/marker", "home/marker", "srv/marker"];
+
+fn change_subvolumes(_: &Attached, guest: &Guest) {
+    let mounted: Vec<_> = guest
+        .mounted
+        .iter()
+        .map(|mounted| mounted.path.as_str())
+        .collect();
+    assert_eq!(mounted, ["/", "/home", "/srv"]);
+    for path in MARKERS {
+        fs::write(guest.root().join(path), path).unwrap();
+    }
+    // What is free is given back: nothing of it is written to the child.
+    let trimmed = std::process::Command::new("fstrim")
+        .arg(guest.root())
+        .status()
+        .unwrap();
+    assert!(trimmed.success());
+}
+
+fn read_subvolumes(_: &Attached, guest: &Guest) {
+    for path in MARKERS {
+        assert_eq!(fs::read_to_string(guest.root().join(path)).unwrap(), path);
+    }
+}
+
+#[test]
+fn what_needs_device_mapper_is_refused_in_one_sentence() {
+    let Some(scene) = Scene::new() else { return };
+    // What pvcreate writes first.
+    let make = "printf 'LABELONE\\1\\0\\0\\0\\0\\0\\0\\0____    LVM2 001%032d' 7 |
+        dd of=$disk bs=512 seek=1 conv=notrunc status=none";
+    let disk = scene.disk("/dev/vdb", 32, make);
+    let (report, _) = scene.convert("refused", &[disk]);
+    assert_eq!(
+        report,
+        r#""cannot convert: LVM needs device-mapper on the runner (/dev/vdb)""#
+    );
+}
+
+fn refused(inside: Inside) {
+    let mut attached = attach(&inside);
+    let refused = mount(&mut attached, &inside).unwrap_err();
+    attached.close().unwrap();
+    inside.report(&refused.to_string()).unwrap();
+}
+
+#[test]
+fn a_damaged_block_fails_the_conversion_and_says_which() {
+    let Some(scene) = Scene::new() else { return };
+    let disks = with_logical_partitions(&scene);
+    // The first block of the root file system, behind its partition table.
+    let block = 68 * 2;
+    let mut files = fs::read_dir(scene.store.path()).unwrap();
+    let data = files.find_map(|entry| {
+        let path = entry.unwrap().path();
+        (fs::metadata(&path).unwrap().len() > 200 << 20).then_some(path)
+    });
+    let data = fs::File::options().write(true).open(data.unwrap()).unwrap();
+    data.write_all_at(b"x", block * BLOCK_LEN as u64 + 99).unwrap();
+    let overlay = scene.overlay(&disks[0]);
+    let mut worker = scene.worker("mount", &[(&disks[0], Arc::clone(&overlay))]);
+    let ended = worker.next(Instant::now() + Duration::from_mins(1)).unwrap_err();
+    assert!(matches!(ended, WorkerError::Ended { .. }), "{ended}");
+    assert!(ended.to_string().contains("/dev/sda"), "{ended}");
+    worker.end().unwrap();
+    let failure = overlay.commit(Tags::new()).unwrap_err().to_string();
+    let wanted = format!("block {block} of snapshot {} is damaged", disks[0].snapshot);
+    assert!(failure.contains(&wanted), "{failure}");
+}
+
+/// Says its number as soon as everything is mounted.
+fn write_until_killed(inside: &Inside) {
+    let mut attached = attach(inside);
+    let guest = mount(&mut attached, inside).unwrap();
+    inside.step(&std::process::id().to_string()).unwrap();
+    for name in 0_u32.. {
+        let file = fs::File::create(guest.root().join(format!("etc/{}", name % 8))).unwrap();
+        file.write_all_at(&vec![1; 1 << 20], 0).unwrap();
+        file.sync_all().unwrap();
+    }
+}
