@@ -2,7 +2,7 @@
 
 use domain::{
     ids::SourceServerId,
-    launch::{LaunchConfiguration, LaunchDisposition},
+    launch::{LaunchConfiguration, LaunchDisposition, RehearsalSettings},
     lifecycle::Event,
 };
 use sea_orm::ActiveValue::Set;
@@ -113,6 +113,8 @@ pub struct LaunchConfigurationChange {
     pub copy_private_ip: Option<bool>,
     pub copy_tags: Option<bool>,
     pub tags: Option<std::collections::BTreeMap<String, String>>,
+    pub convert: Option<bool>,
+    pub rehearsal: Option<Option<RehearsalSettings>>,
 }
 
 impl LaunchConfigurationChange {
@@ -130,6 +132,8 @@ impl LaunchConfigurationChange {
         set(&mut to.copy_private_ip, self.copy_private_ip);
         set(&mut to.copy_tags, self.copy_tags);
         set(&mut to.tags, self.tags);
+        set(&mut to.convert, self.convert);
+        set(&mut to.rehearsal, self.rehearsal);
     }
 }
 
@@ -156,6 +160,11 @@ pub async fn update_launch_configuration(
     }
     if configuration.tags.len() > 50 {
         return Err(ActionError::Invalid("an instance has at most 50 tags".into()));
+    }
+    if let Some(rehearsal) = &configuration.rehearsal {
+        rehearsal
+            .check()
+            .map_err(|wrong| ActionError::Invalid(wrong.into()))?;
     }
     tx.server_update(&row, |row| {
         row.launch_configuration = Set(Doc(configuration.clone()));

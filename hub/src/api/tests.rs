@@ -259,6 +259,37 @@ async fn launch_settings_are_changed_member_by_member() {
 }
 
 #[tokio::test]
+async fn conversion_settings_are_ours_and_not_mgns() {
+    let client = client(UserRole::Operator).await;
+    let path = format!("/api/v1/servers/{}/conversion-settings", client.server);
+    let (_, body) = client.call("GET", &path, Value::Null).await;
+    assert_eq!(body, json!({ "convert": true, "rehearsal": null }));
+
+    let probe = json!({ "port": 80, "expects": { "http": { "path": "/", "status": 200 } } });
+    let settings = json!({ "convert": true, "rehearsal": { "timeLimitS": 120, "probe": probe } });
+    let (status, body) = client.call("PUT", &path, settings.clone()).await;
+    assert_eq!((status, &body), (StatusCode::OK, &settings));
+    assert_eq!(client.call("GET", &path, Value::Null).await.1, settings);
+    let one = json!({ "sourceServerID": client.server });
+    let (_, mgn) = client.mgn("GetLaunchConfiguration", one).await;
+    assert!(
+        mgn.get("convert").is_none() && mgn.get("rehearsal").is_none(),
+        "{mgn}"
+    );
+
+    for wrong in [
+        json!({ "rehearsal": null }),
+        json!({ "convert": true, "rehearse": true }),
+        json!({ "convert": true, "rehearsal": { "timeLimitS": 1 } }),
+        json!({ "convert": true, "rehearsal": { "probe": { "port": 0, "expects": "tcp" } } }),
+    ] {
+        let (status, body) = client.call("PUT", &path, wrong).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
+    }
+    assert_eq!(client.call("GET", &path, Value::Null).await.1, settings);
+}
+
+#[tokio::test]
 async fn mgns_throttle_is_the_limit_outside_of_the_windows() {
     let client = client(UserRole::Operator).await;
     let path = format!("/api/v1/servers/{}/bandwidth", client.server);

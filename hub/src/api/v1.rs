@@ -27,6 +27,7 @@ use crate::{
 };
 
 mod bandwidth;
+mod conversion_settings;
 
 pub fn routes() -> Router<Arc<Hub>> {
     Router::new()
@@ -39,6 +40,10 @@ pub fn routes() -> Router<Arc<Hub>> {
         .route("/runners/{id}/revoke", post(revoke_runner))
         .route("/servers/{id}", get(server))
         .route("/servers/{id}/bandwidth", get(bandwidth::get).put(bandwidth::put))
+        .route(
+            "/servers/{id}/conversion-settings",
+            get(conversion_settings::get).put(conversion_settings::put),
+        )
         .route("/servers/{id}/clean-up", post(clean_up))
         .route("/servers/{id}/revoke", post(revoke_server))
         .route("/turned-away", get(turned_away))

@@ -22,6 +22,8 @@ use super::{
 };
 use crate::entities::{source_server::Model, user::UserRole};
 
+mod rehearsal;
+
 #[derive(Debug, Template)]
 #[template(path = "launch_configuration/page.html")]
 struct LaunchPage {
@@ -32,6 +34,10 @@ struct LaunchPage {
     fields: Vec<Field>,
     selects: Vec<Select>,
     checks: Vec<Check>,
+    /// Whether and how the disks are converted and rehearsed.
+    conversion: Vec<Check>,
+    probe: Select,
+    rehearsal: Vec<Field>,
     tags: String,
     tags_error: Option<String>,
 }
@@ -42,6 +48,7 @@ struct Field {
     label: &'static str,
     hint: &'static str,
     value: String,
+    required: bool,
     error: Option<String>,
 }
 
@@ -73,6 +80,9 @@ pub struct Given {
     copy_private_ip: Option<String>,
     copy_tags: Option<String>,
     tags: String,
+    convert: Option<String>,
+    #[serde(flatten)]
+    rehearsal: rehearsal::Given,
 }
 
 /// What is wrong with a field, by its name.
@@ -129,6 +139,8 @@ impl Given {
             copy_private_ip: ticked(kept.copy_private_ip),
             copy_tags: ticked(kept.copy_tags),
             tags: tags.collect::<Vec<_>>().join("\n"),
+            convert: ticked(kept.convert),
+            rehearsal: rehearsal::Given::of(kept.rehearsal.as_ref()),
         }
     }
 
@@ -167,6 +179,13 @@ impl Given {
                 BTreeMap::new()
             }
         };
+        let rehearsal = match self.rehearsal.parse() {
+            Ok(rehearsal) => rehearsal,
+            Err((field, error)) => {
+                errors.insert(field, error);
+                None
+            }
+        };
         if !errors.is_empty() {
             return Err(errors);
         }
@@ -179,6 +198,8 @@ impl Given {
             copy_private_ip: self.copy_private_ip.is_some(),
             copy_tags: self.copy_tags.is_some(),
             tags,
+            convert: self.convert.is_some(),
+            rehearsal,
         })
     }
 }
@@ -217,6 +238,7 @@ fn form(visit: &Visit, server: &Model, given: Given, errors: &Errors) -> LaunchP
         label,
         hint,
         value,
+        required: true,
         error: errors.get(name).cloned(),
     };
     let choice = |(value, label): (&str, &str), chosen: &str| Choice {
@@ -285,6 +307,17 @@ fn form(visit: &Visit, server: &Model, given: Given, errors: &Errors) -> LaunchP
                 checked: given.copy_tags.is_some(),
             },
         ],
+        conversion: vec![
+            Check {
+                name: "convert",
+                label: "Convert the disks to boot as an instance",
+                hint: "Drivers, boot loader, network and consoles; every change is listed. Switch it off for disks without an operating system.",
+                checked: given.convert.is_some(),
+            },
+            given.rehearsal.check(),
+        ],
+        probe: given.rehearsal.probe(),
+        rehearsal: given.rehearsal.fields(errors),
         tags: given.tags,
         tags_error: errors.get("tags").cloned(),
     }
@@ -292,6 +325,8 @@ fn form(visit: &Visit, server: &Model, given: Given, errors: &Errors) -> LaunchP
 
 #[cfg(test)]
 mod tests {
+    use domain::launch::{Expects, Probe, RehearsalSettings};
+
     use super::*;
 
     #[test]
@@ -299,9 +334,22 @@ mod tests {
         let kept = LaunchConfiguration {
             tags: [("Name".to_owned(), "a=b".to_owned())].into(),
             copy_private_ip: true,
+            convert: false,
+            rehearsal: Some(RehearsalSettings {
+                time_limit_s: 120,
+                probe: Some(Probe {
+                    port: 8080,
+                    expects: Expects::Http {
+                        path: "/health".into(),
+                        status: 204,
+                    },
+                }),
+            }),
             ..LaunchConfiguration::default()
         };
         assert_eq!(Given::of(&kept).parse(), Ok(kept));
+        let usual = LaunchConfiguration::default();
+        assert_eq!(Given::of(&usual).parse(), Ok(usual));
     }
 
     #[test]

@@ -67,6 +67,8 @@ pub async fn configure_launch(
         copy_private_ip: Some(to.copy_private_ip),
         copy_tags: Some(to.copy_tags),
         tags: Some(to.tags),
+        convert: Some(to.convert),
+        rehearsal: Some(to.rehearsal),
     };
     let given = lifecycle::update_launch_configuration(&web.hub, &session.actor, &server.id, change).await;
     given.map(drop).map_err(|error| sentence(&error, server))

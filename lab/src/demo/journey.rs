@@ -115,6 +115,7 @@ impl Journey {
 
     async fn travel(&mut self) -> anyhow::Result<()> {
         let id = self.enrol().await?;
+        self.api.launch_disks_as_they_are(&id).await?;
         self.server.start_workload()?;
         let mut last_change = (String::new(), Instant::now());
         loop {

@@ -266,6 +266,15 @@ impl Api {
         Ok(answer.job)
     }
 
+    /// For a server without an operating system on its disks: there is nothing to convert.
+    pub async fn launch_disks_as_they_are(&self, id: &SourceServerId) -> anyhow::Result<()> {
+        let path = format!("/api/v1/servers/{id}/conversion-settings");
+        let body = json!({ "convert": false });
+        self.call::<Value>(Method::PUT, &path, Some(body))
+            .await
+            .map(|_| ())
+    }
+
     pub async fn mark_ready_for_cutover(
         &self,
         account: &AccountId,

@@ -58,7 +58,8 @@ impl Scene {
             write_noise(disk, 0, *bytes);
         }
         let token = self.agent_token().await;
-        server.install(self.runner(), &token).await.unwrap();
+        let id = server.install(self.runner(), &token).await.unwrap();
+        self.world.hub.api.launch_disks_as_they_are(&id).await.unwrap();
         // A hook would freeze a workload that does not run.
         fs::remove_dir_all(server.agent_dir().join("freeze.d")).unwrap();
         server

@@ -109,7 +109,8 @@ impl Scene {
     pub async fn server(&self, name: &str, disks: &[u64]) -> Server {
         let mut server = self.bare_server(name, disks);
         let token = self.agent_token().await;
-        server.install(self.runner(), &token).await.unwrap();
+        let id = server.install(self.runner(), &token).await.unwrap();
+        self.world.hub.api.launch_disks_as_they_are(&id).await.unwrap();
         server.start_workload().unwrap();
         server.start_agent().unwrap();
         server

@@ -55,6 +55,7 @@ pub async fn update(
         copy_private_ip: request.copy_private_ip,
         copy_tags: request.copy_tags,
         tags: request.tags,
+        ..LaunchConfigurationChange::default()
     };
     let settings = update_launch_configuration(&hub, &actor, &server.id, change).await?;
     Ok(Json(shapes::launch_configuration(

@@ -1,0 +1,197 @@
+//! The part of the form that says whether and how converted disks are rehearsed.
+
+use domain::launch::{Expects, Probe, REHEARSAL_S, RehearsalSettings};
+use serde::Deserialize;
+
+use super::{Check, Errors, Field, Select};
+use crate::web::servers::Choice;
+
+/// What the form sends. What is not asked for is sent too, and ignored.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Given {
+    rehearse: Option<String>,
+    rehearsal_time_limit: String,
+    probe: String,
+    probe_port: String,
+    probe_path: String,
+    probe_status: String,
+}
+
+/// Of a probe, as the form names them.
+const PROBES: [(&str, &str); 3] = [
+    ("none", "Nothing: what the machine says of itself decides"),
+    ("tcp", "A TCP port that accepts a connection"),
+    ("http", "A request by HTTP that is answered"),
+];
+
+impl Given {
+    pub fn of(kept: Option<&RehearsalSettings>) -> Self {
+        let usual = RehearsalSettings::default();
+        let settings = kept.unwrap_or(&usual);
+        let (probe, port, path, status) = match &settings.probe {
+            None => ("none", 80, "/", 200),
+            Some(Probe {
+                port,
+                expects: Expects::Tcp,
+            }) => ("tcp", *port, "/", 200),
+            Some(Probe {
+                port,
+                expects: Expects::Http { path, status },
+            }) => ("http", *port, path.as_str(), *status),
+        };
+        Self {
+            rehearse: kept.map(|_| "yes".into()),
+            rehearsal_time_limit: settings.time_limit_s.to_string(),
+            probe: probe.into(),
+            probe_port: port.to_string(),
+            probe_path: path.into(),
+            probe_status: status.to_string(),
+        }
+    }
+
+    /// The settings, or what is wrong with which field.
+    pub fn parse(&self) -> Result<Option<RehearsalSettings>, (&'static str, String)> {
+        if self.rehearse.is_none() {
+            return Ok(None);
+        }
+        let time_limit_s = self.rehearsal_time_limit.trim().parse();
+        let time_limit_s = time_limit_s.ok().filter(|limit| REHEARSAL_S.contains(limit));
+        let time_limit_s = time_limit_s.ok_or((
+            "rehearsal_time_limit",
+            "A rehearsal may take 30 to 3600 seconds.".to_owned(),
+        ))?;
+        let probe = match self.probe.as_str() {
+            "tcp" => Some(self.probe_of(Expects::Tcp)?),
+            "http" => {
+                let status = self.probe_status.trim().parse();
+                Some(self.probe_of(Expects::Http {
+                    path: self.probe_path.trim().into(),
+                    status:
+                        status.map_err(|_| ("probe_status", "An HTTP status is 100 to 599.".to_owned()))?,
+                })?)
+            }
+            _ => None,
+        };
+        let settings = RehearsalSettings { time_limit_s, probe };
+        match settings.check() {
+            Ok(()) => Ok(Some(settings)),
+            Err(wrong) => Err(("probe_path", format!("It cannot be asked for: {wrong}."))),
+        }
+    }
+
+    fn probe_of(&self, expects: Expects) -> Result<Probe, (&'static str, String)> {
+        match self.probe_port.trim().parse() {
+            Ok(port) if port > 0 => Ok(Probe { port, expects }),
+            _ => Err(("probe_port", "A port is 1 to 65535.".to_owned())),
+        }
+    }
+
+    pub fn check(&self) -> Check {
+        Check {
+            name: "rehearse",
+            label: "Rehearse: boot the converted disks before anything is launched",
+            hint: "On the runner, away from every network. If the machine does not come up, nothing is launched.",
+            checked: self.rehearse.is_some(),
+        }
+    }
+
+    pub fn probe(&self) -> Select {
+        Select {
+            name: "probe",
+            label: "What has to answer in a rehearsal",
+            hint: "Asked through a port of its own; the machine reaches nothing.",
+            choices: PROBES
+                .map(|(value, label)| Choice {
+                    value: value.into(),
+                    label: label.into(),
+                    selected: value == self.probe,
+                })
+                .into(),
+        }
+    }
+
+    pub fn fields(self, errors: &Errors) -> Vec<Field> {
+        let field = |name, label, hint, value| Field {
+            name,
+            label,
+            hint,
+            value,
+            required: false,
+            error: errors.get(name).cloned(),
+        };
+        vec![
+            field(
+                "probe_port",
+                "Port",
+                "Where it listens inside the machine.",
+                self.probe_port,
+            ),
+            field("probe_path", "Path", "Of a request by HTTP.", self.probe_path),
+            field(
+                "probe_status",
+                "Status",
+                "With which a request by HTTP is to be answered.",
+                self.probe_status,
+            ),
+            field(
+                "rehearsal_time_limit",
+                "Time limit in seconds",
+                "30 to 3600. A machine that is translated instruction by instruction boots slowly.",
+                self.rehearsal_time_limit,
+            ),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_field_is_named_and_one_that_is_not_asked_for_is_ignored() {
+        let good = Given {
+            rehearse: Some("yes".into()),
+            probe: "http".into(),
+            ..Given::of(None)
+        };
+        assert!(good.parse().unwrap().is_some());
+        for (wrong, field) in [
+            (
+                Given {
+                    rehearsal_time_limit: "29".into(),
+                    ..good.clone()
+                },
+                "rehearsal_time_limit",
+            ),
+            (
+                Given {
+                    probe_port: "0".into(),
+                    ..good.clone()
+                },
+                "probe_port",
+            ),
+            (
+                Given {
+                    probe_path: "no slash".into(),
+                    ..good.clone()
+                },
+                "probe_path",
+            ),
+            (
+                Given {
+                    probe_status: "ok".into(),
+                    ..good.clone()
+                },
+                "probe_status",
+            ),
+        ] {
+            assert_eq!(wrong.parse().unwrap_err().0, field);
+            let not_rehearsed = Given {
+                rehearse: None,
+                ..wrong
+            };
+            assert_eq!(not_rehearsed.parse(), Ok(None));
+        }
+    }
+}
