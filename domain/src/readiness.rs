@@ -11,6 +11,9 @@ pub const TEXT_CHARS_MAX: usize = 600;
 /// The longest code, in bytes.
 pub const CODE_LEN_MAX: usize = 64;
 
+/// The most findings of an inspection.
+pub const FINDINGS_MAX: usize = 64;
+
 /// What a finding means for a launch, the gravest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -124,6 +127,13 @@ pub enum Readiness {
 }
 
 impl Readiness {
+    pub const ALL: [Self; 4] = [
+        Self::NotInspected,
+        Self::Ready,
+        Self::ReadyWithWarnings,
+        Self::Blocked,
+    ];
+
     /// `None` where nobody has looked.
     pub fn of(findings: Option<&[Finding]>) -> Self {
         let Some(findings) = findings else {
@@ -190,12 +200,7 @@ mod tests {
 
     #[test]
     fn a_summary_is_stored_under_the_name_that_people_read() {
-        for readiness in [
-            Readiness::NotInspected,
-            Readiness::Ready,
-            Readiness::ReadyWithWarnings,
-            Readiness::Blocked,
-        ] {
+        for readiness in Readiness::ALL {
             let stored = serde_json::to_value(readiness).unwrap();
             assert_eq!(stored, readiness.name());
         }

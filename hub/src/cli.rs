@@ -89,6 +89,9 @@ struct Serve {
     /// Seconds that a launch waits for a fresh checkpoint before it refuses.
     #[arg(long, default_value_t = 900, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     checkpoint_deadline: u32,
+    /// Seconds that a launch waits for its runner to convert the checkpoint, a rehearsal apart.
+    #[arg(long, default_value_t = 3600, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    conversion_deadline: u32,
 }
 
 #[derive(Debug, Subcommand)]
@@ -232,6 +235,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
                 settings: Settings {
                     checkpoint_interval: seconds(options.checkpoint_interval),
                     checkpoint_deadline: seconds(options.checkpoint_deadline),
+                    conversion_deadline: seconds(options.conversion_deadline),
                     ..Settings::default()
                 },
             })

@@ -14,6 +14,7 @@ use domain::{
     ids::{AccountId, OrganizationId, RunnerId, SourceServerId},
     launch::{BootMode, LaunchConfiguration},
     lifecycle::Lifecycle,
+    readiness::Readiness,
     replication::{Initiation, InitiationStep, Replication},
     source_server::{ReplicationIntent, SourceProperties},
 };
@@ -50,6 +51,7 @@ pub fn settings() -> Settings {
     Settings {
         checkpoint_interval: Duration::from_mins(10),
         checkpoint_deadline: Duration::from_millis(300),
+        conversion_deadline: Duration::from_secs(10),
         step_deadline: Duration::from_secs(10),
         settle: Duration::ZERO,
     }
@@ -181,6 +183,8 @@ pub fn server(id: SourceServerId, runner: &runner::Model) -> source_server::Mode
         flow: Doc(Flow::default()),
         diverges: false,
         untracked: false,
+        inspection: Doc(None),
+        readiness: Word(Readiness::NotInspected),
         agent_address: None,
         agent_version: None,
         last_seen: None,

@@ -34,7 +34,9 @@ pub struct Settings {
     pub checkpoint_interval: Duration,
     /// How long a launch waits for a fresh checkpoint before it refuses.
     pub checkpoint_deadline: Duration,
-    /// How long a step is retried, or waits, before it fails for good.
+    /// How long a launch waits for its runner to convert the checkpoint, a rehearsal apart.
+    pub conversion_deadline: Duration,
+    /// How long any other step is retried, or waits, before it fails for good.
     pub step_deadline: Duration,
     /// How long after a request without an answer the cloud may still show what it made.
     pub settle: Duration,
@@ -45,6 +47,7 @@ impl Default for Settings {
         Self {
             checkpoint_interval: Duration::from_mins(10),
             checkpoint_deadline: Duration::from_mins(15),
+            conversion_deadline: Duration::from_hours(1),
             step_deadline: Duration::from_mins(30),
             settle: Duration::from_secs(10),
         }

@@ -9,6 +9,7 @@ use sea_orm_migration::prelude::*;
 
 mod m0001_first_light;
 mod m0002_flow;
+mod m0003_conversion;
 
 #[derive(Debug)]
 pub struct Migrator;
@@ -19,6 +20,7 @@ impl MigratorTrait for Migrator {
         vec![
             Box::new(m0001_first_light::Migration),
             Box::new(m0002_flow::Migration),
+            Box::new(m0003_conversion::Migration),
         ]
     }
 }

@@ -4,9 +4,11 @@ pub mod columns;
 
 pub mod account;
 pub mod api_key;
+pub mod artifact;
 pub mod audit;
 pub mod certificate;
 pub mod checkpoint;
+pub mod conversion;
 pub mod job;
 pub mod job_event;
 pub mod job_server;

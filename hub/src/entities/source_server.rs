@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use domain::{
     bandwidth::Bandwidth,
     checkpoint::{CheckpointNumber, Consistency},
+    conversion::Inspection,
     digest::Digest,
     disk::{DiskId, DiskProgress, Tracking},
     flow::{Flow, Forecast},
     ids::{AccountId, JobId, RunnerId, SourceServerId},
     launch::{LaunchConfiguration, Purpose},
     lifecycle::Lifecycle,
+    readiness::Readiness,
     replication::Replication,
     source_server::{ReplicationIntent, SourceProperties},
 };
@@ -55,6 +57,10 @@ pub struct Model {
     pub diverges: bool,
     /// See [`is_untracked`].
     pub untracked: bool,
+    /// The last look at a checkpoint.
+    pub inspection: Doc<Option<Inspection>>,
+    /// Follows from the inspection.
+    pub readiness: Word<Readiness>,
     pub agent_address: Option<String>,
     pub agent_version: Option<String>,
     /// When its agent was last connected to the runner.

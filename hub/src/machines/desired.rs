@@ -41,6 +41,7 @@ async fn compute(hub: &Hub, runner: &RunnerId, generation: u64) -> Result<Desire
     servers.retain(|server| !server.forgotten);
     let ids: Vec<SourceServerId> = servers.iter().map(|server| server.id.0.clone()).collect();
     let checkpoints = hub.store.checkpoints_of(&ids).await?;
+    let conversions = hub.store.conversions_wanted(&ids).await?;
     let servers = servers
         .into_iter()
         .map(|server| DesiredServer {
@@ -54,7 +55,10 @@ async fn compute(hub: &Hub, runner: &RunnerId, generation: u64) -> Result<Desire
                 .filter(|checkpoint| checkpoint.server == server.id && checkpoint.pinned_by.is_some())
                 .map(super::super::entities::checkpoint::Model::checkpoint_number)
                 .collect(),
-            conversion: None,
+            conversion: conversions
+                .iter()
+                .find(|conversion| conversion.server == server.id)
+                .map(|conversion| conversion.order.0.clone()),
             id: server.id.0,
         })
         .collect();

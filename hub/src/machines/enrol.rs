@@ -11,6 +11,7 @@ use domain::{
     ids::{RunnerId, SourceServerId},
     launch::LaunchConfiguration,
     lifecycle::Lifecycle,
+    readiness::Readiness,
     replication::{Initiation, InitiationStep, Replication},
     source_server::ReplicationIntent,
 };
@@ -209,6 +210,8 @@ fn new_server(
         flow: Doc(Flow::default()),
         diverges: false,
         untracked: false,
+        inspection: Doc(None),
+        readiness: Word(Readiness::NotInspected),
         agent_address: None,
         agent_version: None,
         last_seen: None,

@@ -7,6 +7,7 @@
 //! | `POST /v1/enrol` | a runner, for an agent with a token | [`enrol`] |
 //! | `POST /v1/observed` | a runner | [`observed`] |
 //! | `GET /v1/desired?after=N` | a runner | [`desired`], a long poll |
+//! | `PUT /v1/conversions/{job}/{server}/{artifact}` | the server's runner | [`artifacts`] |
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use axum::{
     extract::{DefaultBodyLimit, FromRequestParts, Query, State},
     http::{StatusCode, request::Parts},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{get, post, put},
 };
 use domain::ids::RunnerId;
 use identity::Role;
@@ -27,6 +28,7 @@ use serde::Deserialize;
 
 use crate::{Hub, store::StoreError};
 
+pub mod artifacts;
 pub mod desired;
 pub mod enrol;
 pub mod listener;
@@ -49,6 +51,8 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route("/v1/observed", post(observed))
         .layer(DefaultBodyLimit::max(OBSERVED_MAX))
         .route("/v1/desired", get(desired))
+        // Each artifact has a limit of its own.
+        .route("/v1/conversions/{job}/{server}/{artifact}", put(artifacts::put))
         .merge(enrolment)
         .with_state(hub)
 }

@@ -5,6 +5,7 @@ use domain::{
     flow::Flow,
     ids::{RunnerId, SourceServerId},
     lifecycle::{Event, Lifecycle},
+    readiness::Readiness,
     replication::Replication,
     source_server::ReplicationIntent,
 };
@@ -15,7 +16,7 @@ use crate::{
     Hub,
     changes::Change,
     clock::now_ms,
-    entities::{Doc, Word, checkpoint, runner, source_server},
+    entities::{Doc, Word, checkpoint, conversion, runner, source_server},
     store::{StoreError, Write},
 };
 
@@ -26,6 +27,7 @@ pub async fn take(hub: &Hub, id: &RunnerId, report: Observed) -> Result<(), Stor
     let servers = tx.servers_of_runner(id).await?;
     let ids: Vec<SourceServerId> = servers.iter().map(|server| server.id.0.clone()).collect();
     let checkpoints = tx.checkpoints_of(&ids).await?;
+    let conversions = tx.conversions_wanted(&ids).await?;
     let up_to_date = report.generation == runner.desired_generation.cast_unsigned();
     let mut seen = Vec::new();
     for server in &servers {
@@ -40,6 +42,10 @@ pub async fn take(hub: &Hub, id: &RunnerId, report: Observed) -> Result<(), Stor
                     seen.push(server.id.0.clone());
                 }
                 take_server(&mut tx, server, &known, observed, now).await?;
+                let wanted = conversions.iter().find(|wanted| wanted.server == server.id);
+                if let Some(wanted) = wanted {
+                    take_conversion(&mut tx, server, wanted, observed).await?;
+                }
             }
             // It has heard of the wish and knows nothing of the server: nothing is left with it.
             None if up_to_date && server.intent.0 == ReplicationIntent::Disconnected => {
@@ -113,6 +119,20 @@ async fn take_server(
     Ok(())
 }
 
+async fn take_conversion(
+    tx: &mut Write,
+    server: &source_server::Model,
+    wanted: &conversion::Model,
+    observed: &ObservedServer,
+) -> Result<(), StoreError> {
+    match &observed.conversion {
+        Some(seen) if seen.job == wanted.job.0 && wanted.state.as_ref() != Some(&seen.state) => {
+            tx.conversion_stands(server, wanted, seen.state.clone()).await
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The columns that the report changes, and no others.
 fn changes_of(
     server: &source_server::Model,
@@ -135,6 +155,12 @@ fn changes_of(
     }
     if server.lag_basis != lag_basis {
         row.lag_basis = Set(lag_basis);
+    }
+    // A runner that has not looked again since it was started takes nothing back.
+    if observed.inspection.is_some() && server.inspection.0 != observed.inspection {
+        let findings = observed.inspection.as_ref().map(|seen| seen.findings.as_slice());
+        row.readiness = Set(Word(Readiness::of(findings)));
+        row.inspection = Set(Doc(observed.inspection.clone()));
     }
     let some_bytes = observed.disks.iter().any(|disk| disk.replicated_bytes > 0);
     if server.first_byte_at.is_none() && some_bytes {
@@ -170,6 +196,8 @@ async fn forget(tx: &mut Write, server: &source_server::Model) -> Result<(), Sto
         row.untracked = Set(false);
         row.flow = Set(Doc(Flow::default()));
         row.diverges = Set(false);
+        row.inspection = Set(Doc(None));
+        row.readiness = Set(Word(Readiness::NotInspected));
     })
     .await?;
     tx.runner_touch(&server.runner).await?;

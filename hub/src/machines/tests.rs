@@ -8,14 +8,20 @@ use std::{
 };
 
 use domain::{
+    changes::ChangeList,
     checkpoint::{CheckpointKind, CheckpointNumber, Consistency},
+    conversion::{Conversion, ConversionOrder, ConversionState, Inspection, Network},
     disk::{DiskProgress, Tracking},
     flow::{Flow, Forecast, Hop},
-    ids::{AccountId, SourceServerId},
+    ids::{AccountId, JobId, SourceServerId},
+    job::{InitiatedBy, JobStatus, LaunchStatus},
+    launch::{BootMode, Hypervisor},
+    readiness::{Finding, Readiness},
     replication::Replication,
 };
 use identity::{Credentials, NewKey, Role, tls};
 use protocol::{
+    artifacts::{Artifact, SignedChangeList},
     enrol::{AgentEnrolment, EnrolledAgent, EnrolledRunner, Problem, RunnerEnrolment, Token},
     exchange::{Desired, Observed, ObservedCheckpoint, ObservedServer},
 };
@@ -26,7 +32,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::listener::MachineAcceptor;
 use crate::{
     Hub,
-    entities::token::TokenPurpose,
+    entities::{Doc, Word, job, job_server, token::TokenPurpose},
     fixtures::{self, MEMBER, TestHub},
     tokens,
 };
@@ -96,13 +102,64 @@ impl Api {
     }
 
     async fn runner(&self) -> (EnrolledRunner, Client) {
+        let (enrolled, _, client) = self.runner_with_key().await;
+        (enrolled, client)
+    }
+
+    async fn runner_with_key(&self) -> (EnrolledRunner, Credentials, Client) {
         let token = self.token(TokenPurpose::Runner, MINUTE).await;
         let key = NewKey::generate().unwrap();
         let client = self.client(tls::enrolling_client(token.ca_sha256).unwrap());
         let request = runner_request(&token, &key);
         let enrolled: EnrolledRunner = self.post(&client, "/v1/runners", &request).await.unwrap();
         let credentials = key.certified(enrolled.certificate_pem.clone(), enrolled.ca_pem.clone());
-        (enrolled, self.client(tls::client(&credentials).unwrap()))
+        let client = self.client(tls::client(&credentials).unwrap());
+        (enrolled, credentials, client)
+    }
+
+    /// A job that wants checkpoint 7 of the server converted.
+    async fn order(&self, server: &SourceServerId) -> JobId {
+        let row = self.hub.store.server(server).await.unwrap();
+        let job = JobId::from_entropy(7);
+        let mut tx = self.hub.store.begin().await.unwrap();
+        tx.job_insert(
+            job::Model {
+                id: Word(job.clone()),
+                initiated_by: Word(InitiatedBy::StartTest),
+                status: Word(JobStatus::Started),
+                tags: Doc(BTreeMap::new()),
+                created_by: "ada".into(),
+                created_at: 0,
+                ended_at: None,
+            },
+            vec![job_server::Model {
+                job: Word(job.clone()),
+                server: Word(server.clone()),
+                account: row.account.clone(),
+                status: Doc(LaunchStatus::InProgress),
+            }],
+        )
+        .await
+        .unwrap();
+        let order = ConversionOrder {
+            job: job.clone(),
+            checkpoint: CheckpointNumber(7),
+            network: Network::Dhcp,
+            hypervisor: Hypervisor::Nitro,
+            boot_mode: BootMode::LegacyBios,
+            rehearsal: None,
+        };
+        tx.conversion_order(&row, order).await.unwrap();
+        tx.commit().await.unwrap();
+        job
+    }
+
+    async fn put(&self, client: &Client, path: &str, body: Vec<u8>) -> (StatusCode, String) {
+        let answer = client.put(self.url(path)).body(body).send().await.unwrap();
+        let status = answer.status();
+        let text = answer.text().await.unwrap();
+        let problem: Option<Problem> = (!text.is_empty()).then(|| serde_json::from_str(&text).unwrap());
+        (status, problem.map(|problem| problem.code).unwrap_or_default())
     }
 
     async fn agent(&self, runner: &Client) -> (EnrolledAgent, Credentials) {
@@ -384,4 +441,191 @@ async fn a_long_poll_wakes_when_something_else_is_wanted() {
     });
     assert_eq!(second.generation, first.generation + 1);
     assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn a_runner_hears_what_to_convert_and_says_where_it_stands() {
+    let api = api().await;
+    let (_, client) = api.runner().await;
+    let (agent, _) = api.agent(&client).await;
+    let before = desired(&api, &client, 0).await;
+    assert_eq!(before.servers[0].conversion, None);
+    let job = api.order(&agent.server).await;
+    let after = desired(&api, &client, before.generation).await;
+    let order = after.servers[0].conversion.as_ref().unwrap();
+    assert_eq!((&order.job, order.checkpoint), (&job, CheckpointNumber(7)));
+
+    let stands = async || {
+        let row = api
+            .hub
+            .store
+            .conversion(&job, &agent.server)
+            .await
+            .unwrap()
+            .unwrap();
+        (row.state.0, row.ended_at.is_some())
+    };
+    let tell = async |job: &JobId, state: ConversionState| {
+        let conversion = Some(Conversion {
+            job: job.clone(),
+            state,
+        });
+        let server = ObservedServer {
+            conversion,
+            ..observed(&agent.server, vec![])
+        };
+        let body = report(1, vec![server]);
+        api.post::<_, ()>(&client, "/v1/observed", &body).await.unwrap();
+    };
+    assert_eq!(stands().await, (None, false));
+    tell(&JobId::from_entropy(8), ConversionState::Waiting).await;
+    assert_eq!(stands().await, (None, false), "it is of another job");
+    let running = ConversionState::Running { step: "fstab".into() };
+    tell(&job, running.clone()).await;
+    assert_eq!(stands().await, (Some(running), false));
+    let failed = ConversionState::Failed {
+        step: "fstab".into(),
+        detail: "it cannot be read".into(),
+        rehearsal: None,
+    };
+    tell(&job, failed.clone()).await;
+    assert_eq!(stands().await, (Some(failed.clone()), true));
+
+    let mut tx = api.hub.store.begin().await.unwrap();
+    let row = api.hub.store.server(&agent.server).await.unwrap();
+    assert!(tx.conversion_end(&job, &row).await.unwrap());
+    assert!(!tx.conversion_end(&job, &row).await.unwrap());
+    tx.commit().await.unwrap();
+    assert_eq!(desired(&api, &client, 0).await.servers[0].conversion, None);
+    tell(&job, ConversionState::Waiting).await;
+    assert_eq!(stands().await, (Some(failed), true), "nobody needs it any more");
+}
+
+#[tokio::test]
+async fn a_look_at_a_checkpoint_stays_until_the_next() {
+    let api = api().await;
+    let (_, client) = api.runner().await;
+    let (agent, _) = api.agent(&client).await;
+    let looked = |findings: Vec<Finding>| {
+        Some(Inspection {
+            checkpoint: CheckpointNumber(3),
+            at_ms: 1000,
+            findings,
+        })
+    };
+    let tell = async |inspection: Option<Inspection>| {
+        let server = ObservedServer {
+            inspection,
+            ..observed(&agent.server, vec![])
+        };
+        let body = report(1, vec![server]);
+        api.post::<_, ()>(&client, "/v1/observed", &body).await.unwrap();
+        let row = api.hub.store.server(&agent.server).await.unwrap();
+        (row.readiness.0, row.inspection.0)
+    };
+    assert_eq!(tell(None).await, (Readiness::NotInspected, None));
+    let blocked = looked(vec![Finding::blocks("lvm", "The root is on LVM.", "Move it.")]);
+    assert_eq!(tell(blocked.clone()).await, (Readiness::Blocked, blocked.clone()));
+    assert_eq!(tell(None).await, (Readiness::Blocked, blocked));
+    assert_eq!(tell(looked(vec![])).await, (Readiness::Ready, looked(vec![])));
+}
+
+/// A list of the server's checkpoint, signed by whose key it is.
+fn signed(server: &SourceServerId, checkpoint: u64, by: &Credentials) -> SignedChangeList {
+    let list = ChangeList::new(server.clone(), CheckpointNumber(checkpoint));
+    let json = serde_json::to_string(&list).unwrap();
+    SignedChangeList {
+        signature: by.sign(json.as_bytes()).unwrap(),
+        certificate_pem: by.certificate_pem().to_owned(),
+        json,
+    }
+}
+
+#[tokio::test]
+async fn what_a_runner_hands_over_is_checked_and_kept() {
+    let api = api().await;
+    let (_, credentials, client) = api.runner_with_key().await;
+    let (agent, agents_key) = api.agent(&client).await;
+    let job = api.order(&agent.server).await;
+    let path = |artifact: Artifact| artifact.path(&job, &agent.server);
+    let kept = async |artifact| {
+        api.hub
+            .store
+            .artifact(&job, &agent.server, artifact)
+            .await
+            .unwrap()
+    };
+    let refused = (StatusCode::UNPROCESSABLE_ENTITY, "artifact_refused".to_owned());
+    let taken = (StatusCode::NO_CONTENT, String::new());
+
+    let list = signed(&agent.server, 7, &credentials);
+    let bytes = |list: &SignedChangeList| serde_json::to_vec(list).unwrap();
+    let altered = SignedChangeList {
+        json: list.json.replace("[]", "[ ]"),
+        ..list.clone()
+    };
+    for wrong in [
+        altered,
+        signed(&agent.server, 6, &credentials),
+        signed(&SourceServerId::from_entropy(9), 7, &credentials),
+        signed(&agent.server, 7, &agents_key),
+    ] {
+        let answer = api.put(&client, &path(Artifact::ChangeList), bytes(&wrong)).await;
+        assert_eq!(answer, refused);
+    }
+    let (_, stranger, _) = api.runner_with_key().await;
+    let elsewhere = signed(&agent.server, 7, &stranger);
+    let answer = api
+        .put(&client, &path(Artifact::ChangeList), bytes(&elsewhere))
+        .await;
+    assert_eq!(answer, refused, "another runner signed it");
+    assert_eq!(kept(Artifact::ChangeList).await, None);
+    let answer = api.put(&client, &path(Artifact::ChangeList), bytes(&list)).await;
+    assert_eq!(answer, taken);
+    assert_eq!(kept(Artifact::ChangeList).await, Some(bytes(&list)));
+
+    let answer = api
+        .put(&client, &path(Artifact::Screenshot), b"GIF89a".to_vec())
+        .await;
+    assert_eq!(answer, refused);
+    for text in ["one", "two"] {
+        let answer = api.put(&client, &path(Artifact::Console), text.into()).await;
+        assert_eq!(answer, taken);
+        assert_eq!(kept(Artifact::Console).await, Some(text.into()));
+    }
+    let long = vec![b'a'; Artifact::Console.len_max() + 1];
+    let answer = api.put(&client, &path(Artifact::Console), long).await;
+    assert_eq!(
+        answer,
+        (StatusCode::PAYLOAD_TOO_LARGE, "artifact_too_long".into())
+    );
+}
+
+#[tokio::test]
+async fn only_the_servers_runner_hands_over_and_only_while_the_job_waits() {
+    let api = api().await;
+    let (_, client) = api.runner().await;
+    let (agent, _) = api.agent(&client).await;
+    let job = api.order(&agent.server).await;
+    let (_, other) = api.runner().await;
+    let console = Artifact::Console.path(&job, &agent.server);
+    let answer = api.put(&other, &console, b"x".to_vec()).await;
+    assert_eq!(answer, (StatusCode::FORBIDDEN, "not_its_runner".into()));
+
+    let unwanted = (StatusCode::NOT_FOUND, "artifact_unwanted".to_owned());
+    for path in [
+        Artifact::Console.path(&JobId::from_entropy(8), &agent.server),
+        Artifact::Console.path(&job, &SourceServerId::from_entropy(9)),
+        format!("/v1/conversions/{job}/{}/passwd", agent.server),
+        format!("/v1/conversions/x/{}/console", agent.server),
+    ] {
+        assert_eq!(api.put(&client, &path, b"x".to_vec()).await, unwanted, "{path}");
+    }
+    let mut tx = api.hub.store.begin().await.unwrap();
+    let row = api.hub.store.server(&agent.server).await.unwrap();
+    tx.conversion_end(&job, &row).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(api.put(&client, &console, b"x".to_vec()).await, unwanted);
+    let listed = api.hub.store.artifact_list(&job, &agent.server).await.unwrap();
+    assert!(listed.is_empty());
 }

@@ -211,11 +211,17 @@ async fn attempt_of<S: Saga>(hub: &Arc<Hub>, saga: &Model, engine_started: i64) 
         waited: Duration::from_millis(u64::try_from(waited).unwrap_or(0)),
     };
     let at = usize::try_from(saga.position).unwrap_or(0);
-    let result = match saga.direction.0 {
-        Direction::Forward => state.run(S::STEPS[at], &cx).await,
-        Direction::Back => state.undo(S::STEPS[at - 1], &cx).await,
+    let (deadline, result) = match saga.direction.0 {
+        Direction::Forward => {
+            let step = S::STEPS[at];
+            (state.deadline(step, &hub.settings), state.run(step, &cx).await)
+        }
+        Direction::Back => (
+            hub.settings.step_deadline,
+            state.undo(S::STEPS[at - 1], &cx).await,
+        ),
     };
-    let late = cx.waited >= hub.settings.step_deadline;
+    let late = cx.waited >= deadline;
     let given_up = |what: &str| format!("{what}; given up after {} s", cx.waited.as_secs());
     let outcome = match result {
         Ok(Progress::Done) => Outcome::Done,

@@ -2,6 +2,8 @@
 //!
 //! A fresh checkpoint was asked for when the job was made. If it does not come in time, the launch refuses,
 //! unless the operator accepted an older one: never silently stale.
+//!
+//! - [`convert`]: the runner makes the checkpoint's disks fit to boot.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -14,7 +16,7 @@ use domain::{
     checkpoint::{CheckpointNumber, Consistency},
     ids::JobId,
     job::{JobLogEvent, LaunchEvent},
-    launch::{BootMode, LaunchConfiguration, LaunchDisposition, Purpose},
+    launch::{LaunchConfiguration, LaunchDisposition, Purpose},
     lifecycle,
 };
 use protocol::exchange::ObservedSnapshot;
@@ -23,10 +25,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{Context, Progress, Saga, StepError, resources};
 use crate::{
+    Settings,
     clock::now_ms,
     entities::{Doc, checkpoint, source_server},
     store::jobs::LogLine,
 };
+
+mod convert;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Launch {
@@ -50,6 +55,7 @@ pub struct Chosen {
     pub number: CheckpointNumber,
     pub taken_at: i64,
     pub consistency: Consistency,
+    /// With the snapshots of the checkpoint, and once it is converted with those.
     pub disks: Vec<ObservedSnapshot>,
 }
 
@@ -58,6 +64,7 @@ pub enum Step {
     RemovePreviousInstance,
     TakeCheckpoint,
     PinCheckpoint,
+    Convert,
     RegisterImage,
     LaunchInstance,
     AwaitStatusChecks,
@@ -259,33 +266,34 @@ impl Launch {
         )))
     }
 
+    /// Needs neither the checkpoint nor what was converted of it any more.
     async fn unpin_checkpoint(&mut self, cx: &Context) -> Result<Progress, StepError> {
         let Some(chosen) = &self.chosen else {
             return Ok(Progress::Done);
         };
-        if let Some(row) = checkpoint(cx, chosen.number).await?
-            && row.pinned_by.as_ref().is_some_and(|job| job.0 == cx.job)
-        {
-            let runner = cx.server().await?.runner.0;
-            let mut tx = cx.hub.store.begin().await?;
-            tx.checkpoint_pin(&row, None).await?;
-            tx.runner_touch(&runner).await?;
-            tx.commit().await?;
+        let server = cx.server().await?;
+        let pinned = checkpoint(cx, chosen.number)
+            .await?
+            .filter(|row| row.pinned_by.as_ref().is_some_and(|job| job.0 == cx.job));
+        let mut tx = cx.hub.store.begin().await?;
+        let was_ordered = tx.conversion_end(&cx.job, &server).await?;
+        if let Some(row) = &pinned {
+            tx.checkpoint_pin(row, None).await?;
         }
+        if was_ordered || pinned.is_some() {
+            tx.runner_touch(&server.runner).await?;
+        }
+        tx.commit().await?;
         Ok(Progress::Done)
     }
 
     async fn register_image(&mut self, cx: &Context) -> Result<Progress, StepError> {
         let (server, place) = (cx.server().await?, cx.place().await?);
         let chosen = self.chosen()?;
-        let boot_mode = match self.configuration.boot_mode {
-            BootMode::UseSource => server.properties.boot_mode,
-            chosen => chosen,
-        };
         let token = cx.token(&format!("{:?}", Step::RegisterImage));
         let spec = ImageSpec {
             name: format!("{} {} {}", server.hostname, self.purpose.name(), cx.job),
-            boot_mode,
+            boot_mode: self.boot_mode(&server)?,
             disks: chosen
                 .disks
                 .iter()
@@ -307,8 +315,12 @@ impl Launch {
 
     async fn launch_instance(&mut self, cx: &Context) -> Result<Progress, StepError> {
         let (server, place) = (cx.server().await?, cx.place().await?);
-        cx.log(LogLine::of_server(JobLogEvent::LaunchStart, &cx.server))
-            .await?;
+        let mut line = LogLine::of_server(JobLogEvent::LaunchStart, &cx.server);
+        if !self.configuration.convert {
+            line = line
+                .with_detail("the disks are launched as they are: the launch settings do not convert them");
+        }
+        cx.log(line).await?;
         let token = cx.token(&format!("{:?}", Step::LaunchInstance));
         let mut tags = Tags::from([("Name".to_owned(), server.hostname.clone())]);
         if self.configuration.copy_tags {
@@ -426,6 +438,7 @@ impl Saga for Launch {
         Step::RemovePreviousInstance,
         Step::TakeCheckpoint,
         Step::PinCheckpoint,
+        Step::Convert,
         Step::RegisterImage,
         Step::LaunchInstance,
         Step::AwaitStatusChecks,
@@ -439,6 +452,7 @@ impl Saga for Launch {
             Step::RemovePreviousInstance => self.remove_previous_instance(cx).await,
             Step::TakeCheckpoint => self.take_checkpoint(cx).await,
             Step::PinCheckpoint => self.pin_checkpoint(cx).await,
+            Step::Convert => self.convert(cx).await,
             Step::RegisterImage => self.register_image(cx).await,
             Step::LaunchInstance => self.launch_instance(cx).await,
             Step::AwaitStatusChecks => self.await_status_checks(cx).await,
@@ -453,10 +467,20 @@ impl Saga for Launch {
         match step {
             // A previous instance is not brought back; its test was over when this launch was ordered.
             Step::RemovePreviousInstance | Step::TakeCheckpoint => Ok(Progress::Done),
+            // Takes the order back too: as long as there is an image, what it was made of stays.
             Step::PinCheckpoint => self.unpin_checkpoint(cx).await,
             Step::RegisterImage | Step::LaunchInstance => resources::unmake(cx, step).await,
             Step::RecordLaunch => self.unrecord_launch(cx).await,
-            Step::AwaitStatusChecks | Step::DeregisterImage | Step::UnpinCheckpoint => Ok(Progress::Done),
+            Step::Convert | Step::AwaitStatusChecks | Step::DeregisterImage | Step::UnpinCheckpoint => {
+                Ok(Progress::Done)
+            }
+        }
+    }
+
+    fn deadline(&self, step: Step, settings: &Settings) -> Duration {
+        match step {
+            Step::Convert => self.conversion_deadline(settings),
+            _ => settings.step_deadline,
         }
     }
 

@@ -26,7 +26,7 @@ use domain::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Hub,
+    Hub, Settings,
     entities::source_server,
     store::{StoreError, jobs::LogLine},
 };
@@ -53,6 +53,11 @@ pub trait Saga: Serialize + DeserializeOwned + Send + Sync {
 
     /// Takes back what `run` did, or may have done, if anything.
     async fn undo(&mut self, step: Self::Step, cx: &Context) -> Result<Progress, StepError>;
+
+    /// How long `step` is retried, or waits, before it fails for good.
+    fn deadline(&self, _step: Self::Step, settings: &Settings) -> Duration {
+        settings.step_deadline
+    }
 
     /// What the participant has become when all steps are done.
     fn succeeded(&self) -> LaunchEvent;

@@ -25,6 +25,7 @@ use crate::{
 
 pub mod accounts;
 pub mod checkpoints;
+pub mod conversions;
 pub mod enrolment;
 pub mod jobs;
 pub mod ledger;

@@ -4,14 +4,19 @@
 mod world;
 
 use domain::{
+    conversion::{ConversionState, Converted, Network, Rehearsal},
     ids::JobId,
-    job::{InitiatedBy, LaunchStatus},
+    job::{InitiatedBy, JobLogEvent, LaunchStatus},
+    launch::{BootMode, Hypervisor},
 };
 use world::{ALL_KINDS, World, ada};
 
 use super::engine::{self, Attempt, Outcome};
 use crate::{
-    actions::{ActionError, jobs},
+    actions::{
+        ActionError, jobs,
+        lifecycle::{LaunchConfigurationChange, update_launch_configuration},
+    },
     entities::saga::{self, Direction},
 };
 
@@ -74,7 +79,7 @@ async fn fail_at(kind: InitiatedBy, step: usize, after_its_effect: bool) {
     assert_eq!(error, "it was made to fail");
     let case = format!("{kind:?}, step {step}, after its effect: {after_its_effect}");
     let after = world.standing().await;
-    assert_eq!(after.pinned, 0, "{case}");
+    assert_eq!((after.pinned, after.ordered), (0, 0), "{case}");
     match kind {
         InitiatedBy::StartTest | InitiatedBy::StartCutover => {
             assert_eq!(left, Vec::<String>::new(), "{case}");
@@ -203,6 +208,7 @@ async fn assert_arrived(world: &World, kind: InitiatedBy, job: &JobId) {
         instances,
         open,
         pinned: 0,
+        ordered: 0,
     };
     assert_eq!(world.standing().await, expected, "{kind:?}");
 }
@@ -263,12 +269,153 @@ async fn the_log_of_a_cutover_reads_like_mgn() {
         "CLEANUP_END",
         "SNAPSHOT_START",
         "SNAPSHOT_END",
+        "CONVERSION_START",
+        "CONVERSION_END",
         "LAUNCH_START",
         "JOB_END",
     ];
     assert_eq!(world.events(&job).await, expected);
     let launch = world.server().await.cutover_launch.0.unwrap();
     assert_eq!(launch.roots.len(), 1);
+}
+
+async fn detail(world: &World, job: &JobId, event: JobLogEvent) -> String {
+    let events = world.hub.store.job_events(job, 0).await.unwrap();
+    let found = events.into_iter().find(|row| row.event.0 == event);
+    found.and_then(|row| row.detail).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn what_is_launched_is_what_the_runner_converted() {
+    let world = World::before(InitiatedBy::StartTest).await;
+    let job = world.order(InitiatedBy::StartTest).await.unwrap().job;
+    world.drive(&job).await;
+    let conversion = world
+        .hub
+        .store
+        .conversion(&job, &world.server)
+        .await
+        .unwrap()
+        .unwrap();
+    let Some(ConversionState::Done(converted)) = conversion.state.0 else {
+        panic!("{:?}", conversion.state)
+    };
+    let order = &conversion.order;
+    assert_eq!(
+        (order.network, order.boot_mode),
+        (Network::Dhcp, BootMode::LegacyBios)
+    );
+    assert_eq!(order.hypervisor, Hypervisor::Nitro);
+    let saga = world.hub.store.sagas_of_job(&job).await.unwrap().remove(0);
+    assert_eq!(
+        saga.state.0["chosen"]["disks"][0]["snapshot"],
+        converted.disks[0].snapshot
+    );
+    let ended = detail(&world, &job, JobLogEvent::ConversionEnd).await;
+    assert_eq!(ended, "12 changes; 40960 KiB read and 3072 KiB written in 8.4 s");
+    world
+        .eventually("without what was converted", async |world| {
+            !world.has_snapshot(&converted.disks[0].snapshot).await
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn disks_that_are_not_to_be_converted_are_launched_as_they_are() {
+    let world = World::before(InitiatedBy::StartTest).await;
+    let change = LaunchConfigurationChange {
+        convert: Some(false),
+        ..LaunchConfigurationChange::default()
+    };
+    update_launch_configuration(&world.hub, &ada(), &world.server, change)
+        .await
+        .unwrap();
+    let job = world.order(InitiatedBy::StartTest).await.unwrap().job;
+    world.drive(&job).await;
+    assert_arrived(&world, InitiatedBy::StartTest, &job).await;
+    assert!(
+        world
+            .hub
+            .store
+            .conversion(&job, &world.server)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    assert!(!world.events(&job).await.contains(&"CONVERSION_START"));
+    let said = detail(&world, &job, JobLogEvent::LaunchStart).await;
+    assert!(said.contains("as they are"), "{said}");
+}
+
+#[tokio::test]
+async fn a_conversion_that_fails_ends_the_launch_and_leaves_nothing() {
+    let rehearsal = Rehearsal {
+        came_up: false,
+        verdict: "the kernel panicked".into(),
+        milliseconds: 61_200,
+        accelerator: "tcg".into(),
+    };
+    let failed = ConversionState::Failed {
+        step: "rehearsal".into(),
+        detail: "it did not come up".into(),
+        rehearsal: Some(rehearsal),
+    };
+    let nameless = ConversionState::Done(Converted {
+        disks: vec![],
+        changes: 0,
+        bytes_read: 0,
+        bytes_written: 0,
+        milliseconds: 0,
+        rehearsal: None,
+    });
+    let said =
+        "rehearsal: it did not come up; the rehearsal did not come up in 61.2 s (tcg): the kernel panicked";
+    for (state, expected) in [
+        (failed, said),
+        (nameless, "the runner names no converted disk for /dev/sda"),
+    ] {
+        let world = World::before(InitiatedBy::StartTest).await;
+        let before = world.standing().await;
+        let job = world.order(InitiatedBy::StartTest).await.unwrap().job;
+        world.runner_says(&job, state).await;
+        world.drive(&job).await;
+        let LaunchStatus::Failed { error, left } = world.status(&job).await else {
+            panic!("it failed")
+        };
+        assert_eq!(error, format!("the conversion failed: {expected}"));
+        assert_eq!(detail(&world, &job, JobLogEvent::ConversionFail).await, expected);
+        assert!(left.is_empty());
+        assert_eq!(world.standing().await, before);
+    }
+}
+
+#[tokio::test]
+async fn a_runner_that_is_away_is_waited_for_until_the_deadline() {
+    let world = World::before(InitiatedBy::StartTest).await;
+    let before = world.standing().await;
+    let job = world.order(InitiatedBy::StartTest).await.unwrap().job;
+    let state = ConversionState::Running {
+        step: "initramfs".into(),
+    };
+    world.runner_says(&job, state).await;
+    let mut saga = world.running(&job).await.unwrap().unwrap();
+    let attempt = engine::attempt(&world.hub, &saga, 0).await;
+    let Outcome::Wait(what) = attempt.outcome else {
+        panic!("{:?}", attempt.outcome)
+    };
+    assert!(what.ends_with("converts checkpoint 2: initramfs"), "{what}");
+
+    let deadline = i64::try_from(world.hub.settings.conversion_deadline.as_millis()).unwrap();
+    saga.step_since -= deadline;
+    let attempt = engine::attempt(&world.hub, &saga, 0).await;
+    assert!(
+        matches!(&attempt.outcome, Outcome::Failed(why) if why.contains("initramfs; given up after")),
+        "{:?}",
+        attempt.outcome
+    );
+    engine::record(&world.hub, saga, attempt).await.unwrap();
+    world.drive(&job).await;
+    assert_eq!(world.standing().await, before);
 }
 
 #[tokio::test]

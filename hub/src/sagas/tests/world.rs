@@ -5,10 +5,11 @@ use std::{sync::Arc, time::Duration};
 use cloud::{
     control::{Cloud, ResourceKind},
     layers::LayerStore,
-    snapshots::{SnapshotSpec, SnapshotStore},
+    snapshots::{SnapshotId, SnapshotSpec, SnapshotStore},
 };
 use domain::{
     checkpoint::{CheckpointKind, CheckpointNumber, Consistency},
+    conversion::{Conversion, ConversionOrder, ConversionState, Converted, ConvertedDisk},
     digest::Digest,
     disk::BLOCK_LEN,
     ids::{JobId, RunnerId, SourceServerId},
@@ -55,6 +56,8 @@ pub struct Standing {
     /// Entries of the ledger that are wanted or present.
     pub open: usize,
     pub pinned: usize,
+    /// Conversions that a job needs.
+    pub ordered: usize,
 }
 
 pub fn ada() -> Actor {
@@ -194,6 +197,36 @@ impl World {
         (self, engine)
     }
 
+    /// Drives the job until the runner is to convert, and the runner does not answer. What it then says of it
+    /// is `state`.
+    pub async fn runner_says(&self, job: &JobId, state: ConversionState) {
+        while !self.events(job).await.contains(&"CONVERSION_START") {
+            self.try_once(job).await;
+            if self.saga_is_at(job, "Convert").await {
+                self.silence_runner();
+            }
+        }
+        let mut tx = self.hub.store.begin().await.unwrap();
+        let conversion = tx.conversion(job, &self.server).await.unwrap().unwrap();
+        tx.conversion_stands(&self.server().await, &conversion, state)
+            .await
+            .unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    async fn try_once(&self, job: &JobId) {
+        let saga = self.running(job).await.unwrap().expect("it runs");
+        let attempt = engine::attempt(&self.hub, &saga, 0).await;
+        engine::record(&self.hub, saga, attempt).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+
+    async fn saga_is_at(&self, job: &JobId, step: &str) -> bool {
+        let saga = self.running(job).await.unwrap().expect("it runs");
+        let names = engine::step_names(saga.kind.0);
+        names[usize::try_from(saga.position).unwrap()] == step
+    }
+
     /// The runner reports no more.
     pub fn silence_runner(&self) {
         self.runner.abort();
@@ -226,12 +259,15 @@ impl World {
         let ledger = self.hub.store.ledger_of_server(&self.server).await.unwrap();
         let is_open = |state| matches!(state, LedgerState::Wanted | LedgerState::Present);
         let checkpoints = self.hub.store.checkpoint_list(&self.server).await.unwrap();
+        let servers = std::slice::from_ref(&self.server);
+        let ordered = self.hub.store.conversions_wanted(servers).await.unwrap();
         Standing {
             lifecycle: server.lifecycle_name,
             images: count(ResourceKind::Image),
             instances: count(ResourceKind::Instance),
             open: ledger.iter().filter(|entry| is_open(entry.state.0)).count(),
             pinned: checkpoints.iter().filter(|row| row.pinned_by.is_some()).count(),
+            ordered: ordered.len(),
         }
     }
 
@@ -246,6 +282,19 @@ impl World {
             (events.first(), events.last()),
             (Some(&"JOB_START"), Some(&"JOB_END"))
         );
+    }
+
+    pub async fn has_snapshot(&self, id: &str) -> bool {
+        let place = self
+            .hub
+            .store
+            .account(&self.server().await.account)
+            .await
+            .unwrap()
+            .place();
+        let store = LayerStore::open(self.hub.cloud.place(&place).snapshots()).unwrap();
+        let all = store.list().await.unwrap();
+        all.iter().any(|snapshot| snapshot.id.0 == id)
     }
 
     pub async fn eventually(&self, what: &str, is_so: impl AsyncFn(&Self) -> bool) {
@@ -266,10 +315,12 @@ impl Drop for World {
     }
 }
 
-/// Answers every request for a checkpoint, and forgets what is to be disconnected.
+/// Answers every request for a checkpoint, converts what is ordered, a little at each look, and forgets what is
+/// to be disconnected.
 struct FakeRunner {
     id: RunnerId,
     store: LayerStore,
+    conversion: Option<Conversion>,
 }
 
 impl FakeRunner {
@@ -281,10 +332,11 @@ impl FakeRunner {
         Self {
             id,
             store: LayerStore::open(hub.cloud.place(&place).snapshots()).unwrap(),
+            conversion: None,
         }
     }
 
-    async fn run(self, hub: Arc<Hub>) {
+    async fn run(mut self, hub: Arc<Hub>) {
         let mut checkpoints: Vec<ObservedCheckpoint> = Vec::new();
         // What an earlier life of this runner has committed.
         for row in hub.store.sagas_running().await.unwrap_or_default().iter().take(1) {
@@ -316,6 +368,7 @@ impl FakeRunner {
                             .await,
                     );
                 }
+                self.convert(wanted.conversion, &checkpoints).await;
                 servers.push(ObservedServer {
                     flow: domain::flow::Flow::default(),
                     durable_request: 0,
@@ -325,7 +378,7 @@ impl FakeRunner {
                     disks: vec![],
                     checkpoints: if over { vec![] } else { checkpoints.clone() },
                     inspection: None,
-                    conversion: None,
+                    conversion: self.conversion.clone(),
                     forgotten: over,
                 });
             }
@@ -338,6 +391,59 @@ impl FakeRunner {
             };
             observed::take(&hub, &self.id, report).await.unwrap();
             tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// What was made for an order that is gone is deleted.
+    async fn convert(&mut self, order: Option<ConversionOrder>, checkpoints: &[ObservedCheckpoint]) {
+        let wanted = order.as_ref().map(|order| &order.job);
+        if let Some(old) = self.conversion.take_if(|old| Some(&old.job) != wanted)
+            && let ConversionState::Done(converted) = old.state
+        {
+            for disk in converted.disks {
+                self.store.delete(&SnapshotId(disk.snapshot)).await.unwrap();
+            }
+        }
+        let Some(order) = order else { return };
+        let state = match self.conversion.take().map(|conversion| conversion.state) {
+            None => ConversionState::Waiting,
+            Some(ConversionState::Waiting) => ConversionState::Running { step: "fstab".into() },
+            Some(ConversionState::Running { .. }) => {
+                let mut of = checkpoints.iter();
+                let checkpoint = of.find(|one| one.number == order.checkpoint).unwrap();
+                ConversionState::Done(self.converted(checkpoint).await)
+            }
+            Some(ended) => ended,
+        };
+        self.conversion = Some(Conversion {
+            job: order.job,
+            state,
+        });
+    }
+
+    async fn converted(&self, checkpoint: &ObservedCheckpoint) -> Converted {
+        let mut disks = Vec::new();
+        for disk in &checkpoint.disks {
+            let spec = SnapshotSpec {
+                parent: Some(SnapshotId(disk.snapshot.clone())),
+                bytes: disk.bytes,
+                disk: disk.disk.clone(),
+                tags: [].into(),
+            };
+            let child = self.store.start(&spec).await.unwrap();
+            self.store.commit(&child).await.unwrap();
+            disks.push(ConvertedDisk {
+                disk: disk.disk.clone(),
+                snapshot: child.0,
+            });
+        }
+        Converted {
+            disks,
+            changes: 12,
+            bytes_read: 40 << 20,
+            bytes_written: 3 << 20,
+            milliseconds: 8_430,
+            rehearsal: None,
         }
     }
 
