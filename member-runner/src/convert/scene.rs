@@ -195,6 +195,7 @@ impl Scene {
         let mut worker = self.worker(act, &overlays);
         let report = report(&mut worker);
         worker.end().unwrap();
+        fs::remove_dir_all(self.work()).unwrap();
         assert_eq!(before, digests());
         let children = overlays.into_iter().map(|(disk, overlay)| {
             let committed = overlay.commit(Tags::new()).unwrap();

@@ -6,8 +6,10 @@
 //!
 //! - [`fuse`]: each clone as a file, and [`loops`]: volumes of it as loop devices.
 //! - [`partitions`], [`mbr`], [`filesystems`]: where the volumes are, and what is on them.
+//! - [`esp`]: the files of an EFI system partition, which is not mounted.
 //! - [`mounts`]: the guest's file tree, put together as its fstab says, and [`mounted`]: what is mounted.
 
+pub mod esp;
 pub mod filesystems;
 pub mod fuse;
 pub mod loops;

@@ -17,10 +17,16 @@ use std::{
 use rustix::{
     fs::{Mode, OFlags, ResolveFlags},
     io::Errno,
-    mount::{MountFlags, UnmountFlags, mount},
+    mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount},
 };
 
-use super::{Attached, VolumeAt, filesystems::Kind, loops::LoopError, mounted};
+use super::{
+    Attached, VolumeAt,
+    esp::{Esp, EspError},
+    filesystems::Kind,
+    loops::LoopError,
+    mounted,
+};
 use crate::convert::{
     inspect::fstab::{self, FstabEntry, Spec},
     tree::{Tree, TreeError},
@@ -28,6 +34,10 @@ use crate::convert::{
 
 /// Without these a guest cannot be changed sensibly; what is mounted elsewhere may be missing.
 const NEEDED: [&str; 3] = ["/boot", "/usr", "/var"];
+/// Where the EFI system partition is mounted; FAT elsewhere is no business of a conversion.
+const ESP: [&str; 3] = ["/boot/efi", "/efi", "/boot"];
+/// The copy of its files, beside the guest's root.
+const ESP_FOLDER: &str = "esp";
 /// The subvolumes of btrfs that are looked at in search of a root.
 const SUBVOLUMES_MAX: usize = 64;
 
@@ -38,11 +48,13 @@ pub enum Programs {
     MayNotRun,
 }
 
-/// The mounted tree of a guest. Unmounted when it is dropped, by force where need be.
+/// The mounted tree of a guest. Unmounted when it is dropped, by force where need be, and without what was to be written
+/// to its EFI system partition.
 #[derive(Debug)]
 pub struct Guest {
     root: PathBuf,
     is_mounted: bool,
+    esp: Option<Esp>,
     /// The root first.
     pub mounted: Vec<Mounted>,
     pub not_mounted: Vec<NotMounted>,
@@ -86,6 +98,8 @@ pub enum MountError {
         source: io::Error,
     },
     #[error(transparent)]
+    Esp(#[from] EspError),
+    #[error(transparent)]
     Loop(#[from] LoopError),
     #[error(transparent)]
     Tree(#[from] TreeError),
@@ -121,6 +135,7 @@ impl Guest {
         let mut guest = Self {
             root: at.clone(),
             is_mounted: true,
+            esp: None,
             mounted: Vec::new(),
             not_mounted: Vec::new(),
         };
@@ -189,14 +204,40 @@ impl Guest {
     }
 
     fn try_mount(
-        &self,
+        &mut self,
         attached: &mut Attached,
         entry: &FstabEntry,
         volume: VolumeAt,
         flags: MountFlags,
     ) -> Result<(), WhyNot> {
         let folder = self.mount_point(&entry.mount_point)?;
+        if attached.volume(volume).kind == Some(Kind::Vfat)
+            && ESP.contains(&entry.mount_point.as_str())
+            && self.esp.is_none()
+        {
+            return self.mount_esp(attached, volume, &folder, flags);
+        }
         mount_volume(attached, volume, &folder, flags, &subvolume(entry))
+    }
+
+    /// Has a copy of the files of an EFI system partition in its place.
+    fn mount_esp(
+        &mut self,
+        attached: &mut Attached,
+        volume: VolumeAt,
+        folder: &Path,
+        flags: MountFlags,
+    ) -> Result<(), WhyNot> {
+        let device = attached.device(volume).map_err(WhyNot::Loop)?;
+        let device_name = &attached.volume(volume).facts.device_name;
+        let esp = Esp::copy(&device, device_name, &self.root.with_file_name(ESP_FOLDER));
+        let esp = self.esp.insert(esp.map_err(WhyNot::Esp)?);
+        mount_bind(esp.folder(), folder)
+            .and_then(|()| mount_remount(folder, MountFlags::BIND | flags, c""))
+            .map_err(|error| WhyNot::Refused {
+                kind: Kind::Vfat,
+                error,
+            })
     }
 
     /// A folder of the guest, by its own name.
@@ -223,6 +264,9 @@ impl Guest {
 
     /// Writes everything back and unmounts it, and whatever else was mounted below the guest's root.
     pub fn unmount(mut self) -> Result<(), MountError> {
+        if let Some(esp) = &self.esp {
+            esp.write_back()?;
+        }
         mounted::unmount_below(&self.root, UnmountFlags::empty()).map_err(MountError::Unmount)?;
         self.is_mounted = false;
         Ok(())
@@ -444,6 +488,8 @@ enum WhyNot {
     MountPoint(Errno),
     #[error("its mount point: {0}")]
     Name(io::Error),
+    #[error(transparent)]
+    Esp(EspError),
     #[error(transparent)]
     Tree(TreeError),
     #[error(transparent)]

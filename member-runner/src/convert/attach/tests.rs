@@ -163,12 +163,13 @@ fn a_server_with_subvolumes_and_a_second_disk_is_changed_in_child_snapshots() {
         (efi.uuid.as_deref(), efi.label.as_deref()),
         (Some("0BAD-CAFE"), Some("EFI"))
     );
+    assert_eq!(efi.mounted_at.as_deref(), Some("/boot/efi"));
     assert_eq!(volumes[2].device_name, "/dev/nvme0n1p3");
     assert_eq!(volumes[2].part_label.as_deref(), Some("system"));
     scene.convert("read-subvolumes", &children);
 }
 
-const MARKERS: [&str; 3] = ["etc/marker", "home/marker", "srv/marker"];
+const MARKERS: [&str; 4] = ["etc/marker", "home/marker", "srv/marker", "boot/efi/marker"];
 
 fn change_subvolumes(_: &Attached, guest: &Guest) {
     let mounted: Vec<_> = guest
@@ -176,7 +177,7 @@ fn change_subvolumes(_: &Attached, guest: &Guest) {
         .iter()
         .map(|mounted| mounted.path.as_str())
         .collect();
-    assert_eq!(mounted, ["/", "/home", "/srv"]);
+    assert_eq!(mounted, ["/", "/home", "/srv", "/boot/efi"]);
     for path in MARKERS {
         fs::write(guest.root().join(path), path).unwrap();
     }
