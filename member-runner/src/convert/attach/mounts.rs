@@ -469,8 +469,9 @@ impl Drop for Look<'_> {
 
 fn is_root(tree: &Tree, below: &str) -> Result<bool, TreeError> {
     let is_there = |name: &str| tree.kind(&format!("{below}{name}")).map(|kind| kind.is_some());
-    // A separate /usr is not there yet, but its mount point is, and so is the link into it.
-    Ok(is_there("/etc/os-release")? && (is_there("/usr")? || is_there("/bin")?))
+    // Distributions of before 2012 have no os-release. A separate /usr is not there yet, but its mount point is, and
+    // so is the link into it.
+    Ok((is_there("/etc/os-release")? || is_there("/etc/fstab")?) && (is_there("/usr")? || is_there("/bin")?))
 }
 
 /// Why a volume is not mounted.

@@ -63,7 +63,6 @@ fn with_logical_partitions(scene: &Scene) -> Vec<Checkpoint> {
         mount $root $at
         mkdir -p $at/etc $at/usr $at/boot $at/srv $at/elsewhere
         ln -s ../../../../elsewhere $at/var
-        echo ID=debian > $at/etc/os-release
         echo 'UUID=11111111-2222-3333-4444-555555555555 / ext4 errors=remount-ro 0 1
         LABEL=boot /boot ext3 defaults 0 2
         /dev/sda6 /var xfs defaults 0 2
