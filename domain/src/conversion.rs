@@ -84,6 +84,13 @@ pub enum ConversionState {
     },
 }
 
+impl ConversionState {
+    /// Whether it stays as it is.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Done(_) | Self::Failed { .. })
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Converted {
     /// All disks of the checkpoint. One of which nothing was changed keeps its snapshot.

@@ -6,7 +6,7 @@ use agent::checkpoint::guard;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use cloud::folder::machines::Instances;
-
+use member_runner::convert::{sandbox, worker};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -86,8 +86,11 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some("hub") => return hub::cli::main_from(args.into_iter().skip(1)),
         Some("runner") => return member_runner::cli::main_from(args.into_iter().skip(1)),
         Some("agent") => return agent::cli::main_from(args.into_iter().skip(1)),
-        // An agent within this program starts it once more.
+        // An agent within this program starts it once more, and a runner does for what it must not do itself.
         Some(guard::SUBCOMMAND) => return agent::cli::main_from(args),
+        Some(sandbox::inside::COMMAND | worker::inside::COMMAND) => {
+            return member_runner::cli::main_from(args);
+        }
         _ => {}
     }
     let cli = match Cli::try_parse_from(args) {

@@ -34,7 +34,7 @@ use domain::{
     source_server::ReplicationIntent,
 };
 use identity::{Authority, Credentials, NewKey, Role};
-use member_runner::{Runner, RunnerConfig};
+use member_runner::{Converting, Runner, RunnerConfig};
 use protocol::exchange::{Desired, DesiredServer, Observed, ObservedCheckpoint};
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -125,6 +125,7 @@ impl Replicate {
             data: TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?,
             desired,
             scrub_bytes_per_second: None,
+            converting: Converting::never(),
         })
         .await?;
         let layout = Layout::new(dir.join("agent"));

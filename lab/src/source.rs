@@ -3,4 +3,5 @@
 pub mod compare;
 pub mod disk;
 pub mod freeze;
+pub mod guest;
 pub mod workload;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet, ffi::OsString, net::SocketAddr, num::NonZeroU64, path::PathBuf, process::ExitCode,
-    sync::Arc,
+    sync::Arc, time::Duration,
 };
 
 use anyhow::Context;
@@ -14,7 +14,11 @@ use protocol::exchange::Observed;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    convert::{conversion, sandbox::inside},
+    convert::{
+        command::{self, ConvertArgs, Subject},
+        conversion,
+        sandbox::inside,
+    },
     damage::{self, Blocks, Damaged},
     export::{self, Meter, Which},
     files,
@@ -38,6 +42,20 @@ enum Command {
     Run(RunArgs),
     /// Writes a disk of a checkpoint to a file, as a raw image.
     Export(ExportArgs),
+    /// Says what would keep a source server from booting as an instance, and changes nothing.
+    Inspect {
+        #[command(flatten)]
+        subject: Box<Subject>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Converts a checkpoint into disks that boot as an instance, and says what it changed.
+    Convert {
+        #[command(flatten)]
+        args: Box<ConvertArgs>,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Reads all that is kept of a source server, and says what of it is damaged.
     Scrub(ScrubArgs),
     /// Lists the checkpoints of a source server.
@@ -67,6 +85,16 @@ struct Dir {
     dir: PathBuf,
 }
 
+/// Where checkpoints are.
+#[derive(Debug, Args)]
+struct Place {
+    #[command(flatten)]
+    dir: Dir,
+    /// By default, the store that the runner used last.
+    #[arg(long)]
+    store: Option<String>,
+}
+
 #[derive(Debug, Args)]
 struct RunArgs {
     #[command(flatten)]
@@ -92,16 +120,17 @@ struct RunArgs {
     /// How fast all that is kept is read, over and over, to find damage before a cutover does. 0: it is not.
     #[arg(long, value_name = "N", default_value_t = 20)]
     scrub_mib_per_second: u32,
+    /// How often the newest checkpoint of a server is looked at, to say what would keep it from booting as an instance.
+    /// 0: never.
+    #[arg(long, value_name = "N", default_value_t = 24)]
+    inspect_every_hours: u32,
 }
 
 #[derive(Debug, Args)]
 struct ScrubArgs {
     server: SourceServerId,
     #[command(flatten)]
-    dir: Dir,
-    /// By default, the store that the runner used last.
-    #[arg(long)]
-    store: Option<String>,
+    place: Place,
 }
 
 #[derive(Debug, Args)]
@@ -117,11 +146,11 @@ struct ExportArgs {
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
     #[command(flatten)]
-    dir: Dir,
-    /// By default, the store that the runner used last.
-    #[arg(long)]
-    store: Option<String>,
+    place: Place,
 }
+
+/// fuser cries out when a worker is gone before its last answer, which is how each of them ends.
+const LOGGED: &str = "info,fuser=off";
 
 pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
@@ -140,7 +169,7 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         // Its mounts are its own, and must not be seen by a thread that was there before.
         return conversion::main_inside();
     }
-    let filter = EnvFilter::try_from_env("ORGLIFT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("ORGLIFT_LOG").unwrap_or_else(|_| EnvFilter::new(LOGGED));
     let logging = tracing_subscriber::fmt()
         // It would tell on standard error, and panic where that is a file on a full disk.
         .log_internal_errors(false)
@@ -166,6 +195,12 @@ async fn execute(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run(args) => run::run(args.options()?).await,
         Command::Export(args) => export_disk(args).await,
+        Command::Inspect { subject, place } => {
+            command::inspect(*subject, &place.dir.dir, Arc::new(place.open_store()?)).await
+        }
+        Command::Convert { args, place } => {
+            command::convert(*args, &place.dir.dir, Arc::new(place.open_store()?)).await
+        }
         Command::Scrub(args) => scrub_server(args).await,
         Command::Checkpoints { server, dir } => list_checkpoints(&server, &dir),
         Command::Status { dir } => show_status(&dir),
@@ -190,25 +225,28 @@ impl RunArgs {
             data_listen: self.data_listen,
             enrol_listen: self.enrol_listen,
             address: self.address,
+            inspect_every: (self.inspect_every_hours > 0)
+                .then(|| Duration::from_hours(u64::from(self.inspect_every_hours))),
             scrub_bytes_per_second: NonZeroU64::new(u64::from(self.scrub_mib_per_second) << 20),
         })
     }
 }
 
-fn open_store(name: Option<String>, dir: &Dir) -> anyhow::Result<LayerStore> {
-    let name = if let Some(name) = name {
-        name
-    } else {
-        let kept = files::read(&dir.dir.join(STORE_FILE))?;
+impl Place {
+    fn open_store(&self) -> anyhow::Result<LayerStore> {
+        if let Some(name) = &self.store {
+            return run::open_store(name);
+        }
+        let kept = files::read(&self.dir.dir.join(STORE_FILE))?;
         let kept = kept.context("no runner has run here: say where its snapshots are by --store")?;
-        String::from_utf8(kept).context("the name of the store is damaged: give it by --store")?
-    };
-    run::open_store(&name)
+        let name = String::from_utf8(kept).context("the name of the store is damaged: give it by --store")?;
+        run::open_store(&name)
+    }
 }
 
 async fn export_disk(args: ExportArgs) -> anyhow::Result<()> {
-    let store = open_store(args.store, &args.dir)?;
-    let held = export::hold(&args.dir.dir, &args.server, args.checkpoint)?;
+    let store = args.place.open_store()?;
+    let held = export::hold(&args.place.dir.dir, &args.server, args.checkpoint)?;
     let disk = export::disk(&held.checkpoint, &args.disk)?;
     let mut meter = Meter::new(disk.bytes);
     export::export(&store, disk, &args.to, |done| meter.show(done)).await?;
@@ -225,8 +263,8 @@ async fn export_disk(args: ExportArgs) -> anyhow::Result<()> {
 }
 
 async fn scrub_server(args: ScrubArgs) -> anyhow::Result<()> {
-    let store = open_store(args.store, &args.dir)?;
-    let folder = server_dir(&args.dir.dir, &args.server);
+    let store = args.place.open_store()?;
+    let folder = server_dir(&args.place.dir.dir, &args.server);
     if !folder.join("checkpoints").exists() {
         anyhow::bail!("nothing is kept here of source server {}", args.server);
     }

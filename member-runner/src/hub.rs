@@ -4,14 +4,20 @@
 //! told last, which is on its disk.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
+use domain::{
+    conversion::ConversionState,
+    ids::{JobId, SourceServerId},
+};
 use identity::Role;
 use protocol::{
+    artifacts::Artifact,
     enrol::{EnrolledRunner, Problem, RunnerEnrolment},
     exchange::{Desired, LONG_POLL, OBSERVED_EVERY, Observed},
 };
@@ -22,7 +28,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::{files, runner::Runner, staging::chain};
+use crate::{conversions, files, runner::Runner, server::blocking, staging::chain};
 
 /// Where the hub's machine API is.
 #[derive(Debug, Clone)]
@@ -89,6 +95,8 @@ pub(crate) struct HubClient {
 /// The longest answer that is read: what is wanted of some thousand servers.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 const ANSWER_MAX: Duration = Duration::from_secs(20);
+/// A change list of many MiB over a slow link.
+const BRING_MAX: Duration = Duration::from_mins(2);
 
 impl HubClient {
     /// TLS asks for the hub by its role, at whatever address it is.
@@ -139,6 +147,22 @@ impl HubClient {
         let sent = self.http.post(self.url("/v1/observed")).json(observed);
         let answer = self.send("report to", sent.timeout(ANSWER_MAX)).await?;
         self.success("take a report", answer).await.map(|_| ())
+    }
+
+    /// Brings what a conversion has left. May be repeated.
+    async fn bring(
+        &self,
+        server: &SourceServerId,
+        job: &JobId,
+        artifact: Artifact,
+        contents: Vec<u8>,
+    ) -> Result<(), HubError> {
+        let url = self.url(&artifact.path(job, server));
+        let sent = self.http.put(url).body(contents).timeout(BRING_MAX);
+        let answer = self.send("bring what a conversion left to", sent).await?;
+        self.success("take what a conversion left", answer)
+            .await
+            .map(|_| ())
     }
 
     /// Waits for something newer than `after`; `None` if nothing came.
@@ -229,15 +253,20 @@ impl Backoff {
     }
 }
 
+/// What could not be brought is brought again after so long.
+const BRING_AGAIN: Duration = Duration::from_secs(10);
+
 /// Changes are gathered for so long before they are reported.
 const REPORT_DEBOUNCE: Duration = Duration::from_millis(200);
 
-/// Reports what is, whenever it changes and at least every two seconds.
-pub(crate) async fn report_for_ever(hub: HubClient, runner: Arc<Runner>) {
+/// Reports what is, whenever it changes and at least every two seconds. `dir` is the runner's folder.
+pub(crate) async fn report_for_ever(hub: HubClient, runner: Arc<Runner>, dir: PathBuf) {
     let mut observed = runner.observed();
     let mut backoff = Backoff::default();
+    let mut artifacts = Artifacts::new(hub.clone(), dir);
     loop {
-        let report = observed.borrow_and_update().clone();
+        let mut report = observed.borrow_and_update().clone();
+        artifacts.bring(&mut report).await;
         let began = Instant::now();
         match hub.report(&report).await {
             Ok(()) => {
@@ -255,6 +284,76 @@ pub(crate) async fn report_for_ever(hub: HubClient, runner: Arc<Runner>) {
             }
         }
     }
+}
+
+/// What conversions leave. The hub has it before it hears that one has ended.
+struct Artifacts {
+    hub: HubClient,
+    dir: PathBuf,
+    taken: BTreeSet<(SourceServerId, JobId)>,
+    /// After a failure, a report must not wait for the next one.
+    not_before: Instant,
+}
+
+impl Artifacts {
+    fn new(hub: HubClient, dir: PathBuf) -> Self {
+        Self {
+            hub,
+            dir,
+            taken: BTreeSet::new(),
+            not_before: Instant::now(),
+        }
+    }
+
+    async fn bring(&mut self, report: &mut Observed) {
+        let mut known = BTreeSet::new();
+        for server in &mut report.servers {
+            let Some(conversion) = &mut server.conversion else {
+                continue;
+            };
+            if !conversion.state.is_final() {
+                continue;
+            }
+            let name = (server.id.clone(), conversion.job.clone());
+            if !self.taken.contains(&name)
+                && let Err(error) = self.bring_all(&name.0, &name.1).await
+            {
+                tracing::warn!(error = %chain(&error), "cannot bring the hub what a conversion left; trying again");
+                conversion.state = ConversionState::Running {
+                    step: "report".into(),
+                };
+                continue;
+            }
+            known.insert(name);
+        }
+        self.taken = known;
+    }
+
+    async fn bring_all(&mut self, server: &SourceServerId, job: &JobId) -> Result<(), BringError> {
+        if Instant::now() < self.not_before {
+            return Err(BringError::Later);
+        }
+        self.not_before = Instant::now() + BRING_AGAIN;
+        for artifact in Artifact::ALL {
+            let (dir, of) = (self.dir.clone(), (server.clone(), job.clone()));
+            let contents = blocking(move || conversions::artifact(&dir, &of.0, &of.1, artifact)).await?;
+            if let Some(contents) = contents {
+                self.hub.bring(server, job, artifact, contents).await?;
+            }
+        }
+        self.not_before = Instant::now();
+        Ok(())
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum BringError {
+    #[error(transparent)]
+    File(#[from] files::FileError),
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    #[error("it failed a moment ago")]
+    Later,
 }
 
 /// Follows what is wanted, and keeps it in `path` for a start without the hub.

@@ -373,7 +373,7 @@ impl Ledger {
         {
             return Ok(Arc::clone(&head.digests));
         }
-        match self.read_digests(number, snapshot)? {
+        match digests_of(&self.dir, &self.checkpoints, number, snapshot)? {
             (digests, Whole::Yes) => Ok(Arc::new(digests)),
             (_, Whole::No) => Err(LedgerError::Digests {
                 number,
@@ -382,31 +382,13 @@ impl Ledger {
         }
     }
 
-    fn read_digests(
-        &self,
-        number: CheckpointNumber,
-        snapshot: &ObservedSnapshot,
-    ) -> Result<(DiskDigests, Whole), FileError> {
-        let mut digests = DiskDigests::of_zeros(snapshot.bytes);
-        let mut whole = true;
-        for checkpoint in self.checkpoints.iter().filter(|one| one.number <= number) {
-            match DigestChange::read(&digest_path(&self.dir, checkpoint.number, &snapshot.disk))? {
-                Kept::Change(change) => digests.apply(&change),
-                Kept::Damaged => whole = false,
-                Kept::Nothing => {}
-            }
-        }
-        whole &= digests.bytes == snapshot.bytes && digests.root() == snapshot.root;
-        Ok((digests, if whole { Whole::Yes } else { Whole::No }))
-    }
-
     fn rebuild_heads(&mut self) -> Result<Vec<DiskId>, LedgerError> {
         let mut lost = Vec::new();
         let Some(newest) = self.checkpoints.last() else {
             return Ok(lost);
         };
         for snapshot in &newest.disks {
-            let (digests, whole) = self.read_digests(newest.number, snapshot)?;
+            let (digests, whole) = digests_of(&self.dir, &self.checkpoints, newest.number, snapshot)?;
             if whole == Whole::No {
                 lost.push(snapshot.disk.clone());
             }
@@ -419,6 +401,39 @@ impl Ledger {
         }
         Ok(lost)
     }
+}
+
+/// The digests of each disk of a checkpoint, from the folder of a server whose runner may be at work: `None` where they
+/// cannot be read.
+pub fn read_digests(
+    dir: &Path,
+    checkpoint: &ObservedCheckpoint,
+) -> Result<Vec<Option<Arc<DiskDigests>>>, LedgerError> {
+    let checkpoints = read_checkpoints(dir)?;
+    let disks = checkpoint.disks.iter().map(|disk| {
+        let (digests, whole) = digests_of(dir, &checkpoints, checkpoint.number, disk)?;
+        Ok((whole == Whole::Yes).then(|| Arc::new(digests)))
+    });
+    disks.collect()
+}
+
+fn digests_of(
+    dir: &Path,
+    checkpoints: &[ObservedCheckpoint],
+    number: CheckpointNumber,
+    snapshot: &ObservedSnapshot,
+) -> Result<(DiskDigests, Whole), FileError> {
+    let mut digests = DiskDigests::of_zeros(snapshot.bytes);
+    let mut whole = true;
+    for checkpoint in checkpoints.iter().filter(|one| one.number <= number) {
+        match DigestChange::read(&digest_path(dir, checkpoint.number, &snapshot.disk))? {
+            Kept::Change(change) => digests.apply(&change),
+            Kept::Damaged => whole = false,
+            Kept::Nothing => {}
+        }
+    }
+    whole &= digests.bytes == snapshot.bytes && digests.root() == snapshot.root;
+    Ok((digests, if whole { Whole::Yes } else { Whole::No }))
 }
 
 /// Whether all digests of a disk could be read.

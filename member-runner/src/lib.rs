@@ -16,11 +16,12 @@
 //! - [`standing`]: the state of a server's replication.
 //! - [`housekeeping`]: old checkpoints leave, and whatever no manifest names.
 //! - [`hub`], [`enrolment`]: the link to the hub, and HTTPS for agents that enrol.
-//! - [`convert`]: a clone of a checkpoint made fit to boot.
+//! - [`convert`]: a clone of a checkpoint made fit to boot; [`conversions`]: those that jobs wait for.
 //! - [`export`]: a disk of a checkpoint as a raw image.
 //! - [`machine`]: a machine of QEMU; [`rehearse`]: whether a disk boots in one.
 
 pub mod cli;
+mod conversions;
 pub mod convert;
 mod damage;
 mod digests;
@@ -42,4 +43,4 @@ mod session;
 mod staging;
 mod standing;
 
-pub use runner::{Runner, RunnerConfig, RunnerError};
+pub use runner::{Converting, Runner, RunnerConfig, RunnerError};

@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use crate::{
-    Runner, RunnerConfig, enrolment, files,
+    Converting, Runner, RunnerConfig, enrolment, files,
     hub::{self, Backoff, HubAddress, HubClient, HubError},
     staging::chain,
 };
@@ -39,6 +39,8 @@ pub(crate) struct Options {
     pub address: Option<String>,
     /// `None`: off.
     pub scrub_bytes_per_second: Option<NonZeroU64>,
+    /// `None`: nobody looks.
+    pub inspect_every: Option<Duration>,
 }
 
 /// Where this runner listens, for whoever started it with port 0.
@@ -80,6 +82,10 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         data: tokio::net::TcpListener::from_std(data)?,
         desired,
         scrub_bytes_per_second: options.scrub_bytes_per_second,
+        converting: Converting {
+            program: std::env::current_exe().context("cannot find this program")?,
+            inspect_every: options.inspect_every,
+        },
     })
     .await?;
     let runner = Arc::new(runner);
@@ -87,7 +93,11 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let handle = axum_server::Handle::new();
     let mut tasks = JoinSet::new();
-    tasks.spawn(hub::report_for_ever(client.clone(), Arc::clone(&runner)));
+    tasks.spawn(hub::report_for_ever(
+        client.clone(),
+        Arc::clone(&runner),
+        dir.clone(),
+    ));
     tasks.spawn(hub::follow_for_ever(
         client.clone(),
         dir.join(DESIRED_FILE),

@@ -16,6 +16,7 @@ use protocol::exchange::{Desired, Observed};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
+    conversions,
     files::{FileError, context},
     scrub,
 };
@@ -42,6 +43,15 @@ pub struct RunnerConfig {
     pub desired: watch::Receiver<Desired>,
     /// How fast all that is kept is read, over and over, to find damage; `None`: it is not.
     pub scrub_bytes_per_second: Option<NonZeroU64>,
+    pub converting: Converting,
+}
+
+#[derive(Debug, Clone)]
+pub struct Converting {
+    /// `orglift-runner`, which is started to work on clones of disks.
+    pub program: PathBuf,
+    /// How long after a look at a server's disks the next one is due; `None`: nobody looks.
+    pub inspect_every: Option<Duration>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +64,16 @@ pub enum RunnerError {
     Identity(#[from] IdentityError),
     #[error("cannot listen for agents")]
     Listen(#[source] io::Error),
+}
+
+impl Converting {
+    /// For a runner that nobody asks for a conversion.
+    pub fn never() -> Self {
+        Self {
+            program: PathBuf::new(),
+            inspect_every: None,
+        }
+    }
 }
 
 /// A running runner. Dropped, it stops at once, as if it had crashed.
@@ -74,12 +94,13 @@ impl Runner {
             data,
             desired,
             scrub_bytes_per_second,
+            converting,
         } = config;
         fs::create_dir_all(&dir).map_err(context("create", &dir))?;
         let lock = Arc::new(lock(&dir).await?);
-        let tls = identity::tls::server_for_machines(&credentials)?;
         let address = data.local_addr().map_err(RunnerError::Listen)?;
-        let core = Arc::new(Core::new(dir, lock, store, desired, tls));
+        let core = Core::new(dir, lock, store, desired, credentials, converting)?;
+        let core = Arc::new(core);
         // Before the first agent is let in, every server is known, and in order.
         core.take_up_desired().await;
         let (report, observed) = watch::channel(core.observed());
@@ -90,6 +111,7 @@ impl Runner {
         duties.spawn(duties::watch_time(Arc::clone(&core)));
         duties.spawn(duties::keep_house(Arc::clone(&core)));
         duties.spawn(duties::keep_promises(Arc::clone(&core)));
+        duties.spawn(conversions::tend_for_ever(Arc::clone(&core)));
         duties.spawn(scrub::listen(Arc::clone(&core)));
         if let Some(rate) = scrub_bytes_per_second {
             duties.spawn(scrub::for_ever(Arc::clone(&core), rate));

@@ -16,7 +16,7 @@ use cloud::{
     snapshots::{SnapshotId, SnapshotStore, StoreError},
 };
 use domain::{
-    checkpoint::CheckpointKind,
+    checkpoint::{CheckpointKind, CheckpointNumber},
     digest::Digest,
     disk::{DiskId, DiskProgress, block_count},
     ids::SourceServerId,
@@ -30,10 +30,11 @@ use tokio::sync::{OwnedMutexGuard, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    conversions::{self, Shown},
     digests::DiskDigests,
     files::{self, FileError, context},
     journal::record::Folder,
-    ledger::{Ledger, LedgerError},
+    ledger::{Ledger, LedgerError, newest_launchable},
     quarantine::LOST,
     standing::Standing,
 };
@@ -54,6 +55,7 @@ pub struct Server {
     ledger: Mutex<Ledger>,
     memory: Mutex<SessionMemory>,
     standing: Mutex<Standing>,
+    shown: Mutex<Shown>,
     /// Snapshots that no checkpoint names any more, and that could not be removed yet.
     pub(crate) leftovers: Mutex<BTreeSet<String>>,
     /// Counts how often blocks turned out to be missing: a session that sees it change ends.
@@ -132,6 +134,7 @@ impl Server {
             None => SessionMemory::default(),
         };
         let disks = ledger.newest().map(known_progress).unwrap_or_default();
+        let shown = conversions::load(&dir)?;
         let server = Self {
             id: id.clone(),
             journals: Folder::open(&dir)?,
@@ -140,6 +143,7 @@ impl Server {
             ledger: Mutex::new(ledger),
             memory: Mutex::new(memory),
             standing: Mutex::new(Standing::new(Instant::now(), disks)),
+            shown: Mutex::new(shown),
             leftovers: Mutex::default(),
             missing: watch::Sender::new(0),
             is_suspect: AtomicBool::new(false),
@@ -161,6 +165,11 @@ impl Server {
 
     pub fn standing(&self) -> MutexGuard<'_, Standing> {
         self.standing.lock().expect("no panic while it was held")
+    }
+
+    /// What conversions have come to.
+    pub fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().expect("no panic while it was held")
     }
 
     pub fn memory(&self) -> SessionMemory {
@@ -288,8 +297,13 @@ impl Server {
         checkpoints.any(|checkpoint| checkpoint.kind == CheckpointKind::Launchable)
     }
 
+    pub fn newest_launchable(&self) -> Option<CheckpointNumber> {
+        newest_launchable(self.ledger().checkpoints()).map(|newest| newest.number)
+    }
+
     pub fn observed(&self) -> ObservedServer {
         let checkpoints = self.ledger().checkpoints().to_vec();
+        let shown = self.shown().clone();
         let standing = self.standing();
         ObservedServer {
             id: self.id.clone(),
@@ -299,8 +313,8 @@ impl Server {
             flow: standing.flow.clone(),
             durable_request: standing.durable_request,
             checkpoints,
-            inspection: None,
-            conversion: None,
+            inspection: shown.inspection,
+            conversion: shown.conversion,
             forgotten: standing.forgotten,
         }
     }
@@ -324,6 +338,9 @@ impl Server {
         *self.memory.lock().expect("no panic while it was held") = SessionMemory::default();
         let swept = crate::housekeeping::sweep_all(self).await;
         swept.map_err(|source| self.store_error(source))?;
+        let removed = conversions::remove_snapshots(self, None).await;
+        removed.map_err(|source| self.store_error(source))?;
+        *self.shown() = Shown::default();
         let dir = self.dir.clone();
         blocking(move || fs::remove_dir_all(&dir).map_err(context("remove", &dir))).await?;
         let mut standing = self.standing();

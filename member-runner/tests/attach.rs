@@ -17,9 +17,12 @@ use cloud::{
 use domain::{
     digest::Digest,
     disk::{BLOCK_LEN, block_count},
+    launch::Hypervisor,
+    readiness::Class,
 };
 use member_runner::convert::{
     attach::DiskFile,
+    orders::{Inspect, Order, Report},
     overlay::{Base, Overlay},
     worker::{Message, Worker},
 };
@@ -102,7 +105,11 @@ fn the_program_works_on_clones_and_reports() {
     };
     let overlay = Arc::new(overlay.expect("a clone is made"));
     let disks = vec![(disk, Arc::clone(&overlay))];
-    let mut worker = Worker::start(Path::new(RUNNER), &work, disks, &()).expect("it starts");
+    let order = Order::Inspect(Inspect {
+        boot_mode: None,
+        hypervisor: Hypervisor::Nitro,
+    });
+    let mut worker = Worker::start(Path::new(RUNNER), &work, disks, &order).expect("it starts");
     let mut steps = Vec::new();
     let deadline = Instant::now() + Duration::from_mins(1);
     let report = loop {
@@ -114,7 +121,14 @@ fn the_program_works_on_clones_and_reports() {
     };
     worker.end().expect("it ends");
     assert!(!steps.is_empty());
-    assert!(report.contains(r#""device_name":"/dev/sda""#), "{report}");
+    let report: Report = serde_json::from_str(&report).expect("it is a report");
+    let Report::Inspected(findings) = report else {
+        panic!("{report:?}");
+    };
+    assert!(
+        findings.iter().any(|finding| finding.class == Class::Blocks),
+        "{findings:?}"
+    );
     // It was mounted, which writes, and all of that is here.
     assert!(overlay.cost().written > 0);
     overlay.commit(Tags::new()).expect("nothing failed");

@@ -19,6 +19,8 @@ pub enum Artifact {
 }
 
 impl Artifact {
+    pub const ALL: [Self; 3] = [Self::ChangeList, Self::Console, Self::Screenshot];
+
     pub fn name(self) -> &'static str {
         match self {
             Self::ChangeList => "change-list",
@@ -31,7 +33,7 @@ impl Artifact {
     pub fn len_max(self) -> usize {
         match self {
             Self::ChangeList => 64 << 20,
-            Self::Console => 1 << 20,
+            Self::Console => 8 << 20,
             Self::Screenshot => 16 << 20,
         }
     }
@@ -71,7 +73,7 @@ mod tests {
     #[test]
     fn an_artifact_is_asked_for_by_its_name() {
         let (job, server) = (JobId::from_entropy(1), SourceServerId::from_entropy(2));
-        for artifact in [Artifact::ChangeList, Artifact::Console, Artifact::Screenshot] {
+        for artifact in Artifact::ALL {
             assert_eq!(serde_json::to_value(artifact).unwrap(), artifact.name());
             let path = artifact.path(&job, &server);
             assert_eq!(

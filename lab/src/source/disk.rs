@@ -118,7 +118,7 @@ fn content(random: &mut Random) -> Content {
 }
 
 /// A classic partition table: one Linux partition from 1 MiB to the end, active.
-fn master_boot_record(bytes: u64, seed: u64) -> [u8; 512] {
+pub(super) fn master_boot_record(bytes: u64, seed: u64) -> [u8; 512] {
     let mut sector = [0; 512];
     let (start, sectors) = (FIRST_AREA / SECTOR, bytes.saturating_sub(FIRST_AREA) / SECTOR);
     let field = |value: u64| u32::try_from(value).unwrap_or(u32::MAX).to_le_bytes();

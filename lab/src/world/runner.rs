@@ -21,6 +21,9 @@ use crate::{
 pub struct RunnerSettings {
     /// Put a wire that can be cut between agents and the runner's data port.
     pub with_network: bool,
+    /// Look at every first checkpoint that can be launched, as runners do unless they are told otherwise. Most disks of
+    /// a world are no operating system.
+    pub inspects: bool,
 }
 
 /// Where the runner listens; kept over restarts, because agents know it.
@@ -38,6 +41,7 @@ pub struct Runner {
     hub: SocketAddr,
     token: String,
     account: AccountPlan,
+    inspects: bool,
     listening: Listening,
     process: Option<Process>,
     network: Option<Network>,
@@ -66,6 +70,7 @@ impl Runner {
             hub: hub.machines(),
             token,
             account: account.clone(),
+            inspects: settings.inspects,
             listening: kept.unwrap_or(Listening {
                 data: any,
                 enrol: any,
@@ -96,6 +101,9 @@ impl Runner {
         args.extend(["--data-listen".into(), self.listening.data.to_string().into()]);
         args.extend(["--enrol-listen".into(), self.listening.enrol.to_string().into()]);
         args.extend(["--address".into(), "127.0.0.1".into()]);
+        if !self.inspects {
+            args.extend(["--inspect-every-hours".into(), "0".into()]);
+        }
         let token = OsString::from(&self.token);
         let env = [("ORGLIFT_TOKEN", token.as_os_str())];
         let env = if self.token.is_empty() {

@@ -11,16 +11,20 @@
 //! - [`plan`]: what the launch wants of the guest.
 
 pub mod attach;
+pub mod clones;
+pub mod command;
 pub mod conversion;
 pub mod diff;
 pub mod edit;
 pub mod editor;
 pub mod inspect;
+pub mod orders;
 pub mod overlay;
 pub mod plan;
 pub mod programs;
 #[cfg(test)]
 mod recorded;
+mod rehearsal;
 pub mod sandbox;
 #[cfg(test)]
 mod scene;

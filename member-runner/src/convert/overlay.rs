@@ -54,7 +54,7 @@ pub struct Base {
     pub disk: DiskId,
     pub bytes: u64,
     /// With them, blocks of zeros are not read, and written blocks are not read again to see whether they differ.
-    pub digests: Option<DiskDigests>,
+    pub digests: Option<Arc<DiskDigests>>,
 }
 
 #[derive(Debug)]

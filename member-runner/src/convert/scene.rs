@@ -30,7 +30,6 @@ use super::{
     overlay::{Base, Overlay},
     worker::{Message, Worker},
 };
-use crate::digests::DiskDigests;
 
 const KEEP: usize = 64 << 20;
 /// What a worker of a test does.
@@ -161,7 +160,7 @@ impl Scene {
             snapshot: disk.snapshot.clone(),
             disk: disk.device_name.trim_start_matches("/dev/").parse().unwrap(),
             bytes: disk.bytes,
-            digests: None::<DiskDigests>,
+            digests: None,
         };
         let store = Arc::clone(&self.store);
         let runtime = self.runtime.handle().clone();

@@ -45,6 +45,13 @@ impl Accelerator {
         found.await.copied()
     }
 
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg",
+        }
+    }
+
     pub(super) fn argument(self) -> &'static str {
         match self {
             Self::Kvm => "kvm",

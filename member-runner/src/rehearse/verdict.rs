@@ -148,6 +148,10 @@ fn is_login_prompt(line: &str) -> bool {
 
 impl Verdict {
     /// A sentence for the job log.
+    pub fn came_up(self) -> bool {
+        matches!(self, Self::CameUp(_))
+    }
+
     pub fn text(self) -> &'static str {
         match self {
             Self::CameUp(Sign::Probe) => "the machine came up: the probe was answered",

@@ -13,12 +13,13 @@ use domain::{
     ids::SourceServerId,
     replication::{Replication, ReplicationError, Stall},
 };
+use identity::{Credentials, IdentityError};
 use protocol::exchange::{Desired, Observed, ObservedServer, TurnedAway};
-use rustls::ServerConfig;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use super::Converting;
 use crate::{
     housekeeping,
     server::{Server, ServerError},
@@ -43,7 +44,11 @@ pub(crate) struct Core {
     dir_lock: Arc<fs::File>,
     pub store: Arc<dyn SnapshotStore>,
     pub desired: watch::Receiver<Desired>,
+    pub credentials: Credentials,
     pub tls: TlsAcceptor,
+    pub converting: Converting,
+    /// Room for conversions and looks.
+    pub conversions: Semaphore,
     /// Room for sessions.
     pub sessions: Arc<Semaphore>,
     /// Room for inspections.
@@ -79,14 +84,19 @@ impl Core {
         dir_lock: Arc<fs::File>,
         store: Arc<dyn SnapshotStore>,
         desired: watch::Receiver<Desired>,
-        tls: ServerConfig,
-    ) -> Self {
-        Self {
+        credentials: Credentials,
+        converting: Converting,
+    ) -> Result<Self, IdentityError> {
+        let tls = identity::tls::server_for_machines(&credentials)?;
+        Ok(Self {
             dir,
             dir_lock,
             store,
             desired,
+            credentials,
             tls: TlsAcceptor::from(Arc::new(tls)),
+            converting,
+            conversions: Semaphore::new(1),
             sessions: Arc::new(Semaphore::new(SESSIONS_MAX)),
             inspections: Arc::new(Semaphore::new(INSPECTIONS_MAX)),
             doors: Doors::default(),
@@ -99,7 +109,7 @@ impl Core {
             changed: Notify::new(),
             tidy: Notify::new(),
             stop: CancellationToken::new(),
-        }
+        })
     }
 
     pub fn server(&self, id: &SourceServerId) -> Option<Arc<Server>> {

@@ -16,7 +16,7 @@ use domain::{
 };
 use identity::{Authority, Credentials, NewKey, Role};
 use member_runner::{
-    Runner, RunnerConfig,
+    Converting, Runner, RunnerConfig,
     export::{self, Which},
 };
 use protocol::{
@@ -114,6 +114,10 @@ impl World {
             data: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             desired: self.desired.subscribe(),
             scrub_bytes_per_second: None,
+            converting: Converting {
+                program: env!("CARGO_BIN_EXE_orglift-runner").into(),
+                inspect_every: None,
+            },
         };
         self.runner = Some(Runner::start(config).await.unwrap());
     }

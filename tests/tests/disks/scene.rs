@@ -74,7 +74,10 @@ impl Scene {
                 checkpoint_interval_s: 1,
                 ..HubSettings::default()
             },
-            runner: RunnerSettings { with_network: true },
+            runner: RunnerSettings {
+                with_network: true,
+                ..RunnerSettings::default()
+            },
         };
         let world = World::start(plan).await.unwrap();
         let devices: Vec<_> = disks.iter().map(|disk| disk.path.clone()).collect();

@@ -83,7 +83,10 @@ impl Scene {
             accounts,
             ui: ([127, 0, 0, 1], 0).into(),
             hub,
-            runner: RunnerSettings { with_network: true },
+            runner: RunnerSettings {
+                with_network: true,
+                ..RunnerSettings::default()
+            },
         })
         .await
         .unwrap();

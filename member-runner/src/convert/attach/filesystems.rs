@@ -311,21 +311,22 @@ pub enum CheckError {
     },
 }
 
-/// Checks a file system that is not mounted, and changes nothing. Those that nothing checks are as they are.
-/// `device_name` is what people call it.
+/// Checks a file system of ext that is not mounted, and changes nothing: all of it if the kernel noted an error in it,
+/// and else whether it was left in order. xfs and btrfs can only be read as a whole, which costs more than all the rest
+/// of a conversion; their drivers shut them down at an error. `device_name` is what people call it.
 pub fn check(kind: Kind, device: &Path, device_name: &str) -> Result<(), CheckError> {
     const SAID_CHARS: usize = 4096;
-    let (program, arguments): (_, &[&str]) = match kind {
-        Kind::Ext2 | Kind::Ext3 | Kind::Ext4 => ("e2fsck", &["-f", "-n"]),
-        Kind::Xfs => ("xfs_repair", &["-n"]),
-        Kind::Btrfs => ("btrfs", &["check", "--readonly"]),
-        Kind::Vfat | Kind::Swap | Kind::Luks | Kind::Lvm | Kind::Md => return Ok(()),
+    let program = match kind {
+        Kind::Ext2 | Kind::Ext3 | Kind::Ext4 => "e2fsck",
+        Kind::Xfs | Kind::Btrfs | Kind::Vfat | Kind::Swap | Kind::Luks | Kind::Lvm | Kind::Md => {
+            return Ok(());
+        }
     };
     let run = || {
         let (said, output) = io::pipe()?;
         let mut command = Command::new(program);
         command
-            .args(arguments)
+            .arg("-n")
             .arg(device)
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("LC_ALL", "C")

@@ -53,8 +53,9 @@ const FOR_GOOD: Duration = Duration::from_secs(1 << 20);
 pub fn mount(at: &Path) -> io::Result<OwnedFd> {
     fs::create_dir_all(at)?;
     let connection = fs::File::options().read(true).write(true).open(DEVICE)?;
+    // QEMU is not root, and is given open files; it can open none of them.
     let options = format!(
-        "fd={},rootmode=40000,user_id=0,group_id=0",
+        "fd={},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions",
         connection.as_raw_fd()
     );
     let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;

@@ -16,6 +16,7 @@ pub mod loops;
 pub mod mbr;
 pub mod mounted;
 pub mod mounts;
+mod names;
 pub mod partitions;
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use super::{
     esp::{Esp, EspError},
     filesystems::Kind,
     loops::LoopError,
-    mounted,
+    mounted, names,
 };
 use crate::convert::{
     inspect::fstab::{self, FstabEntry, Spec},
@@ -148,9 +148,10 @@ impl Guest {
             }
         })?;
         guest.note("/", root.volume);
-        let (own, mut others): (Vec<_>, Vec<_>) = entries(&Tree::open(at)?)?
-            .into_iter()
-            .partition(|entry| entry.mount_point == "/");
+        let entries = entries(&Tree::open(at)?)?;
+        names::rename(attached, &entries);
+        let (own, mut others): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|entry| entry.mount_point == "/");
         // Whatever is mounted below another comes after it.
         others.sort_by_key(|entry| entry.mount_point.matches('/').count());
         for entry in others {

@@ -130,6 +130,8 @@ fn edit_default_grub(
 ) -> Result<(), EditError> {
     const EVERY_START: &str = "GRUB_CMDLINE_LINUX";
     const NORMAL_STARTS: &str = "GRUB_CMDLINE_LINUX_DEFAULT";
+    // Has the menu name the root by what the kernel calls it.
+    const BY_DEVICE_NAME: &str = "GRUB_DISABLE_LINUX_UUID";
     let drop_ins = texts(editor.tree(), "/etc/default/grub.d", with_suffix(".cfg"))?;
     let drop_ins = drop_ins.into_iter().map(|(path, _)| path);
     for path in [DEFAULT_GRUB.to_owned()].into_iter().chain(drop_ins) {
@@ -149,6 +151,9 @@ fn edit_default_grub(
             }
             if let Some(line) = file.get(NORMAL_STARTS).map(str::to_owned) {
                 file.set(NORMAL_STARTS, &convert_disks(&line));
+            }
+            if file.get(BY_DEVICE_NAME) == Some("true") {
+                file.set(BY_DEVICE_NAME, "false");
             }
             file.text_or(text)
         })?;

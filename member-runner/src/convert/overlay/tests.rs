@@ -46,7 +46,7 @@ impl Scene {
             snapshot,
             disk: spec.disk,
             bytes: BYTES,
-            digests: Some(digests),
+            digests: Some(Arc::new(digests)),
         };
         Self {
             dir,
@@ -165,7 +165,7 @@ proptest! {
                     }
                     overlay = scene.overlay(Base {
                         snapshot: committed.snapshot,
-                        digests: with_digests.then_some(digests),
+                        digests: with_digests.then(|| Arc::new(digests)),
                         ..scene.base.clone()
                     });
                 }

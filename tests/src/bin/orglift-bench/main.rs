@@ -18,6 +18,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Parser, ValueEnum};
 
 mod checkpoints;
+mod conversion;
 mod disk;
 mod first_copy;
 mod freeze;
@@ -51,6 +52,7 @@ struct Bench {
 enum Name {
     Replication,
     Tracker,
+    Conversion,
 }
 
 fn main() -> ExitCode {

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context;
 use serde_json::{Map, Value, json};
 
-use crate::{Bench, Name, checkpoints, first_copy, freeze, memory, tracker};
+use crate::{Bench, Name, checkpoints, conversion, first_copy, freeze, memory, tracker};
 
 /// What the parts of a benchmark share.
 #[derive(Debug)]
@@ -43,6 +43,7 @@ impl Bench {
                 tracker::measure(&setup, &mut report)?;
                 freeze::measure(&setup, &mut report)?;
             }
+            Name::Conversion => conversion::measure(&setup, &mut report)?,
         }
         self.json.map_or(Ok(()), |file| report.write(&file))
     }
