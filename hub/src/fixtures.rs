@@ -9,10 +9,13 @@ use cloud::folder::{
 use domain::{
     account::{Access, ListedAccount, Reach},
     bandwidth::Bandwidth,
+    checkpoint::CheckpointNumber,
+    conversion::{ConversionOrder, Network},
     disk::Disk,
     flow::Flow,
-    ids::{AccountId, OrganizationId, RunnerId, SourceServerId},
-    launch::{BootMode, LaunchConfiguration},
+    ids::{AccountId, JobId, OrganizationId, RunnerId, SourceServerId},
+    job::{InitiatedBy, JobStatus, LaunchStatus},
+    launch::{BootMode, Hypervisor, LaunchConfiguration},
     lifecycle::Lifecycle,
     readiness::Readiness,
     replication::{Initiation, InitiationStep, Replication},
@@ -23,7 +26,7 @@ use crate::{
     Hub, Settings,
     clock::now_ms,
     entities::{
-        Doc, Word, organization, runner,
+        Doc, Word, conversion, job, job_server, organization, runner,
         source_server::{self, Milestones},
     },
 };
@@ -194,4 +197,42 @@ pub fn server(id: SourceServerId, runner: &runner::Model) -> source_server::Mode
         test_launch: Doc(None),
         cutover_launch: Doc(None),
     }
+}
+
+/// A job that wants checkpoint 7 of the server converted.
+pub async fn order_conversion(hub: &Hub, server: &SourceServerId) -> conversion::Model {
+    let job = JobId::from_entropy(7);
+    let mut tx = hub.store.begin().await.unwrap();
+    let row = tx.server(server).await.unwrap();
+    tx.job_insert(
+        job::Model {
+            id: Word(job.clone()),
+            initiated_by: Word(InitiatedBy::StartTest),
+            status: Word(JobStatus::Started),
+            tags: Doc(BTreeMap::new()),
+            created_by: "ada".into(),
+            created_at: 0,
+            ended_at: None,
+        },
+        vec![job_server::Model {
+            job: Word(job.clone()),
+            server: Word(server.clone()),
+            account: row.account.clone(),
+            status: Doc(LaunchStatus::InProgress),
+        }],
+    )
+    .await
+    .unwrap();
+    let order = ConversionOrder {
+        job: job.clone(),
+        checkpoint: CheckpointNumber(7),
+        network: Network::Dhcp,
+        hypervisor: Hypervisor::Nitro,
+        boot_mode: BootMode::LegacyBios,
+        rehearsal: None,
+    };
+    tx.conversion_order(&row, order).await.unwrap();
+    let conversion = tx.conversion(&job, server).await.unwrap().unwrap();
+    tx.commit().await.unwrap();
+    conversion
 }

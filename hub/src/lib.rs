@@ -16,6 +16,7 @@ pub mod auth;
 pub mod changes;
 pub mod cli;
 pub mod clock;
+pub mod documents;
 pub mod entities;
 #[cfg(test)]
 mod fixtures;

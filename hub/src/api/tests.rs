@@ -5,12 +5,17 @@ use axum::{
     body::Body,
     http::{Request, StatusCode, header::AUTHORIZATION},
 };
-use domain::ids::{RunnerId, SourceServerId};
+use domain::{
+    changes::ChangeList,
+    conversion::ConversionState,
+    ids::{JobId, RunnerId, SourceServerId},
+};
+use protocol::artifacts::{Artifact, SignedChangeList};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use crate::{
-    auth,
+    Hub, auth,
     entities::user::UserRole,
     fixtures::{self, MEMBER, TestHub},
     serve::ui_router,
@@ -441,4 +446,66 @@ async fn a_server_is_shown_with_its_checkpoints_and_ledger() {
         client.call("POST", &runner, Value::Null).await.0,
         StatusCode::FORBIDDEN
     );
+}
+
+#[tokio::test]
+async fn what_became_of_a_conversion_can_be_read_and_checked() {
+    let client = client(UserRole::Viewer).await;
+    let id = &client.server;
+    let (_, body) = client
+        .call("GET", &format!("/api/v1/servers/{id}"), Value::Null)
+        .await;
+    assert_eq!(body["readiness"]["state"], "NOT_INSPECTED");
+    assert_eq!(body["conversion"], Value::Null);
+    let job = JobId::from_entropy(7);
+    let path = format!("/api/v1/servers/{id}/conversions/{job}");
+    for path in [
+        path.clone(),
+        format!("{path}/changes.json"),
+        format!("{path}/hub.db"),
+    ] {
+        let (status, body) = client.call("GET", &path, Value::Null).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{body}");
+    }
+
+    assert_eq!(begun(&client.hub, id).await, job);
+    let (_, body) = client
+        .call("GET", &format!("/api/v1/servers/{id}"), Value::Null)
+        .await;
+    assert_eq!(body["conversion"]["order"]["checkpoint"], 7);
+    let (status, body) = client.call("GET", &path, Value::Null).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    assert_eq!(body["progress"], json!({ "state": "running", "step": "fstab" }));
+    let documents = [
+        "changes.json",
+        "changes.json.sig",
+        "certificate.pem",
+        "changes.txt",
+    ];
+    assert_eq!(body["documents"], json!(documents));
+    let (status, body) = client
+        .call("GET", &format!("{path}/changes.json"), Value::Null)
+        .await;
+    assert_eq!((status, &body["checkpoint"]), (StatusCode::OK, &json!(7)));
+}
+
+/// The runner is at it, and the list is there.
+async fn begun(hub: &Hub, server: &SourceServerId) -> JobId {
+    let conversion = fixtures::order_conversion(hub, server).await;
+    let mut tx = hub.store.begin().await.unwrap();
+    let row = tx.server(server).await.unwrap();
+    let running = ConversionState::Running { step: "fstab".into() };
+    tx.conversion_stands(&row, &conversion, running).await.unwrap();
+    let list = ChangeList::new(server.clone(), conversion.order.checkpoint);
+    let signed = SignedChangeList {
+        json: serde_json::to_string(&list).unwrap(),
+        signature: vec![1],
+        certificate_pem: "certificate".into(),
+    };
+    let contents = serde_json::to_vec(&signed).unwrap();
+    tx.artifact_put(&conversion, Artifact::ChangeList, contents)
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    conversion.job.0
 }

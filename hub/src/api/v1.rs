@@ -1,4 +1,4 @@
-//! What MGN has no words for: organizations and rosters, tokens, runners, checkpoints, the ledger.
+//! What MGN has no words for: organizations and rosters, tokens, runners, checkpoints, conversions, the ledger.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,6 +28,7 @@ use crate::{
 
 mod bandwidth;
 mod conversion_settings;
+mod conversions;
 
 pub fn routes() -> Router<Arc<Hub>> {
     Router::new()
@@ -43,6 +44,11 @@ pub fn routes() -> Router<Arc<Hub>> {
         .route(
             "/servers/{id}/conversion-settings",
             get(conversion_settings::get).put(conversion_settings::put),
+        )
+        .route("/servers/{id}/conversions/{job}", get(conversions::get))
+        .route(
+            "/servers/{id}/conversions/{job}/{document}",
+            get(conversions::document),
         )
         .route("/servers/{id}/clean-up", post(clean_up))
         .route("/servers/{id}/revoke", post(revoke_server))
@@ -244,6 +250,7 @@ async fn server(Caller(_): Caller, State(hub): State<Arc<Hub>>, Path(id): Path<S
         })
         .collect();
     let ledger = hub.store.ledger_of_server(&id).await?;
+    let conversion = hub.store.conversion_of(&id).await?;
     let now = now_ms();
     let launches = json!({
         "test": server.test_launch.as_ref().map(launch),
@@ -258,6 +265,8 @@ async fn server(Caller(_): Caller, State(hub): State<Arc<Hub>>, Path(id): Path<S
         "flow": server.flow_at(now),
         "checkpoints": checkpoints,
         "launches": launches,
+        "readiness": conversions::readiness(&server),
+        "conversion": conversion.as_ref().map(conversions::shape),
         "ledger": ledger.iter().map(ledger_row).collect::<Vec<_>>(),
         "sourceServer": SourceServer::new(server, &region, now),
     })))

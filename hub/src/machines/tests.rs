@@ -10,12 +10,10 @@ use std::{
 use domain::{
     changes::ChangeList,
     checkpoint::{CheckpointKind, CheckpointNumber, Consistency},
-    conversion::{Conversion, ConversionOrder, ConversionState, Inspection, Network},
+    conversion::{Conversion, ConversionState, Inspection},
     disk::{DiskProgress, Tracking},
     flow::{Flow, Forecast, Hop},
     ids::{AccountId, JobId, SourceServerId},
-    job::{InitiatedBy, JobStatus, LaunchStatus},
-    launch::{BootMode, Hypervisor},
     readiness::{Finding, Readiness},
     replication::Replication,
 };
@@ -32,7 +30,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::listener::MachineAcceptor;
 use crate::{
     Hub,
-    entities::{Doc, Word, job, job_server, token::TokenPurpose},
+    entities::token::TokenPurpose,
     fixtures::{self, MEMBER, TestHub},
     tokens,
 };
@@ -115,43 +113,6 @@ impl Api {
         let credentials = key.certified(enrolled.certificate_pem.clone(), enrolled.ca_pem.clone());
         let client = self.client(tls::client(&credentials).unwrap());
         (enrolled, credentials, client)
-    }
-
-    /// A job that wants checkpoint 7 of the server converted.
-    async fn order(&self, server: &SourceServerId) -> JobId {
-        let row = self.hub.store.server(server).await.unwrap();
-        let job = JobId::from_entropy(7);
-        let mut tx = self.hub.store.begin().await.unwrap();
-        tx.job_insert(
-            job::Model {
-                id: Word(job.clone()),
-                initiated_by: Word(InitiatedBy::StartTest),
-                status: Word(JobStatus::Started),
-                tags: Doc(BTreeMap::new()),
-                created_by: "ada".into(),
-                created_at: 0,
-                ended_at: None,
-            },
-            vec![job_server::Model {
-                job: Word(job.clone()),
-                server: Word(server.clone()),
-                account: row.account.clone(),
-                status: Doc(LaunchStatus::InProgress),
-            }],
-        )
-        .await
-        .unwrap();
-        let order = ConversionOrder {
-            job: job.clone(),
-            checkpoint: CheckpointNumber(7),
-            network: Network::Dhcp,
-            hypervisor: Hypervisor::Nitro,
-            boot_mode: BootMode::LegacyBios,
-            rehearsal: None,
-        };
-        tx.conversion_order(&row, order).await.unwrap();
-        tx.commit().await.unwrap();
-        job
     }
 
     async fn put(&self, client: &Client, path: &str, body: Vec<u8>) -> (StatusCode, String) {
@@ -450,7 +411,7 @@ async fn a_runner_hears_what_to_convert_and_says_where_it_stands() {
     let (agent, _) = api.agent(&client).await;
     let before = desired(&api, &client, 0).await;
     assert_eq!(before.servers[0].conversion, None);
-    let job = api.order(&agent.server).await;
+    let job = fixtures::order_conversion(&api.hub, &agent.server).await.job.0;
     let after = desired(&api, &client, before.generation).await;
     let order = after.servers[0].conversion.as_ref().unwrap();
     assert_eq!((&order.job, order.checkpoint), (&job, CheckpointNumber(7)));
@@ -546,7 +507,7 @@ async fn what_a_runner_hands_over_is_checked_and_kept() {
     let api = api().await;
     let (_, credentials, client) = api.runner_with_key().await;
     let (agent, agents_key) = api.agent(&client).await;
-    let job = api.order(&agent.server).await;
+    let job = fixtures::order_conversion(&api.hub, &agent.server).await.job.0;
     let path = |artifact: Artifact| artifact.path(&job, &agent.server);
     let kept = async |artifact| {
         api.hub
@@ -606,7 +567,7 @@ async fn only_the_servers_runner_hands_over_and_only_while_the_job_waits() {
     let api = api().await;
     let (_, client) = api.runner().await;
     let (agent, _) = api.agent(&client).await;
-    let job = api.order(&agent.server).await;
+    let job = fixtures::order_conversion(&api.hub, &agent.server).await.job.0;
     let (_, other) = api.runner().await;
     let console = Artifact::Console.path(&job, &agent.server);
     let answer = api.put(&other, &console, b"x".to_vec()).await;

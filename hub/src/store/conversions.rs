@@ -32,6 +32,14 @@ impl<C: ConnectionTrait> Reader<C> {
         Ok(Entity::find_by_id(key).one(&self.0).await?)
     }
 
+    /// Those that a job ordered.
+    pub async fn conversions_by(&self, job: &JobId) -> Result<Vec<Model>, StoreError> {
+        Ok(Entity::find()
+            .filter(Column::Job.eq(job.as_str()))
+            .all(&self.0)
+            .await?)
+    }
+
     /// The newest of a server.
     pub async fn conversion_of(&self, server: &SourceServerId) -> Result<Option<Model>, StoreError> {
         Ok(Entity::find()

@@ -31,6 +31,7 @@ pub struct ServerSearch {
     pub account: Option<AccountId>,
     pub lifecycle: String,
     pub replication: String,
+    pub readiness: String,
     /// A part of the name, the id, an address or the operating system.
     pub text: String,
     pub archived: bool,
@@ -278,6 +279,9 @@ fn matching(search: &ServerSearch) -> Select<Entity> {
     }
     if !search.replication.is_empty() {
         found = found.filter(Column::ReplicationName.eq(search.replication.as_str()));
+    }
+    if !search.readiness.is_empty() {
+        found = found.filter(Expr::col(Column::Readiness).eq(search.readiness.as_str()));
     }
     let words = search.text.split_whitespace();
     for word in words.take(8) {

@@ -230,6 +230,7 @@ pub async fn ask_revoke(
             "Checkpoints made so far, which can be launched".into(),
         ],
         caution: Some("It cannot be taken back: to go on, enrol the machine anew with a new token.".into()),
+        blocking: Vec::new(),
         accept_older: None,
         back: format!("/accounts/{account}"),
         confirm: "Revoke certificate",

@@ -33,6 +33,8 @@ pub struct AskPage {
     pub does: Vec<String>,
     pub keeps: Vec<String>,
     pub caution: Option<String>,
+    /// What would keep a launched instance from booting, by the last look at a checkpoint.
+    pub blocking: Vec<String>,
     /// For launches that may be of an old checkpoint.
     pub accept_older: Option<AcceptOlder>,
     pub back: String,
@@ -85,6 +87,11 @@ pub async fn ask(
         does: words.does,
         keeps: words.keeps,
         caution: words.caution,
+        blocking: if matches!(action, Action::StartTest | Action::StartCutover) {
+            server::blocking(&server)
+        } else {
+            Vec::new()
+        },
         accept_older: accept_older(action, &server),
         back: format!("/servers/{id}"),
         confirm: action.label(),

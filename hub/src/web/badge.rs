@@ -8,8 +8,10 @@ use std::borrow::Cow;
 use domain::{
     account::{Access, Reach},
     checkpoint::{CheckpointKind, Consistency},
+    conversion::ConversionState,
     job::{InitiatedBy, JobLogEvent, JobStatus, LaunchStatus},
     launch::{BootMode, LaunchDisposition},
+    readiness::{Class, Readiness},
     replication::{InitiationStep, ReplicationError, StepStatus},
 };
 
@@ -184,6 +186,53 @@ pub fn consistency(consistency: Consistency) -> Badge {
         Consistency::Filesystem => badge("filesystem", "File systems frozen", "good"),
         Consistency::Crash => badge("crash", "Crash-consistent", "good"),
         Consistency::None => badge("none", "Not consistent", "warn"),
+    }
+}
+
+pub fn readiness(readiness: Readiness) -> Badge {
+    let (label, class) = match readiness {
+        Readiness::NotInspected => ("Not looked at yet", "idle"),
+        Readiness::Ready => ("Boots", "good"),
+        Readiness::ReadyWithWarnings => ("Boots, with warnings", "warn"),
+        Readiness::Blocked => ("Would not boot", "bad"),
+    };
+    badge(readiness.name(), label, class)
+}
+
+pub fn finding(class: Class) -> Badge {
+    match class {
+        Class::Blocks => badge("blocks", "Blocks", "bad"),
+        Class::Warns => badge("warns", "Warning", "warn"),
+        Class::Informs => badge("informs", "Note", "idle"),
+    }
+}
+
+/// `None` until its runner has heard of it. One that nobody wants any more and that did not end was given up.
+pub fn conversion(state: Option<&ConversionState>, wanted: bool) -> Badge {
+    match state {
+        Some(ConversionState::Done(_)) => badge("done", "Converted", "good"),
+        Some(ConversionState::Failed { .. }) => badge("failed", "Failed", "bad"),
+        _ if !wanted => badge("given-up", "Given up", "idle"),
+        Some(ConversionState::Running { .. }) => badge("running", "Converting", "busy"),
+        Some(ConversionState::Waiting) => badge("waiting", "Waiting", "busy"),
+        None => badge("ordered", "Ordered", "busy"),
+    }
+}
+
+pub fn rehearsal(came_up: bool) -> Badge {
+    if came_up {
+        badge("came-up", "Came up", "good")
+    } else {
+        badge("did-not-come-up", "Did not come up", "bad")
+    }
+}
+
+/// By the name that `What::name` gives.
+pub fn change(name: &str) -> Badge {
+    match name {
+        "created" => badge("created", "Created", "good"),
+        "removed" => badge("removed", "Removed", "bad"),
+        _ => badge("changed", "Changed", "busy"),
     }
 }
 

@@ -100,6 +100,7 @@ pub async fn ask(
         ],
         keeps: Vec::new(),
         caution: None,
+        blocking: Vec::new(),
         accept_older: None,
         back: format!("/accounts/{account}"),
         confirm: "Create token",

@@ -17,6 +17,7 @@ use super::{
     Web,
     actions::AskPage,
     badge::{self, Badge},
+    conversion,
     jobs::failed,
     orders,
     server::Step,
@@ -58,6 +59,7 @@ struct Share {
     left: Vec<String>,
     clean_up: Option<String>,
     instance: Option<String>,
+    conversion: Option<String>,
     steps: Vec<Step>,
 }
 
@@ -90,6 +92,7 @@ pub async fn page(
     let parts = store.participants(std::slice::from_ref(&id)).await?;
     let sagas = store.sagas_of_job(&id).await?;
     let events = store.job_events(&id, 0).await?;
+    let conversions = store.conversions_by(&id).await?;
     let now = now_ms();
     let title = badge::job_title(job.initiated_by.0);
     let names: HashMap<&str, &str> = parts
@@ -114,7 +117,11 @@ pub async fn page(
             .iter()
             .map(|part| {
                 let saga = sagas.iter().find(|saga| saga.server == part.server);
-                participant(part, saga, &visit.session)
+                let conversion = conversions.iter().find(|one| one.server == part.server);
+                Share {
+                    conversion: conversion.map(conversion::address),
+                    ..participant(part, saga, &visit.session)
+                }
             })
             .collect(),
         events: events.iter().map(|event| line(event, &names)).collect(),
@@ -147,6 +154,7 @@ fn participant(part: &Participant, saga: Option<&saga::Model>, session: &Session
         error,
         left,
         instance,
+        conversion: None,
         steps: saga
             .map(|saga| steps(part.initiated_by.0, saga))
             .unwrap_or_default(),
@@ -183,7 +191,11 @@ fn steps(kind: InitiatedBy, saga: &saga::Model) -> Vec<Step> {
                 .last_error
                 .as_ref()
                 .filter(|_| runs)
-                .map(|error| format!("Attempt {} failed and is repeated: {error}", saga.attempts)),
+                .map(|said| match saga.attempts {
+                    // It waits.
+                    0 => said.clone(),
+                    attempts => format!("Attempt {attempts} failed and is repeated: {said}"),
+                }),
         }
     })
     .collect()
@@ -227,6 +239,7 @@ pub async fn ask_clean_up(
             "The source server, its replication and its checkpoints".into(),
         ],
         caution: None,
+        blocking: Vec::new(),
         accept_older: None,
         back: format!("/jobs/{job}"),
         confirm: "Clean up",

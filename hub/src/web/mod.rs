@@ -30,6 +30,7 @@ mod action;
 mod actions;
 mod badge;
 mod bandwidth;
+mod conversion;
 mod enrolment;
 mod events;
 mod job;
@@ -86,6 +87,11 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route(
             "/servers/{server}/bandwidth",
             get(bandwidth::page).post(bandwidth::save),
+        )
+        .route("/servers/{server}/conversions/{job}", get(conversion::page))
+        .route(
+            "/servers/{server}/conversions/{job}/{document}",
+            get(conversion::document),
         )
         .route("/accounts/{account}", get(account::page))
         .route(

@@ -17,7 +17,7 @@ use super::{
     Web,
     action::Action,
     badge::{self, Badge},
-    bandwidth, orders,
+    bandwidth, conversion, orders,
     overview::{Fact, fact},
     servers,
     session::Session,
@@ -37,9 +37,11 @@ use crate::{
 mod details;
 mod flow;
 mod journey;
+mod readiness;
 
 pub use details::Pair;
 pub use journey::next_in_short;
+pub use readiness::blocking;
 
 const JOBS_MAX: u64 = 20;
 
@@ -72,6 +74,8 @@ struct ServerPage {
     checkpoints: Vec<CheckpointRow>,
     no_checkpoints_title: &'static str,
     no_checkpoints_text: &'static str,
+    readiness: Option<readiness::Card>,
+    conversion: Option<conversion::Summary>,
     instances: Vec<InstanceRow>,
     resources: Vec<ResourceRow>,
     jobs: Vec<JobRow>,
@@ -190,6 +194,7 @@ pub async fn page(
     let checkpoints = store.checkpoint_list(&id).await?;
     let ledger = store.ledger_of_server(&id).await?;
     let jobs = store.participations(&id, JOBS_MAX).await?;
+    let conversion = store.conversion_of(&id).await?;
     let now = now_ms();
     let next = journey::next_step(&server, &visit.session);
     let (no_checkpoints_title, no_checkpoints_text) = no_checkpoints(&server);
@@ -233,6 +238,8 @@ pub async fn page(
             .collect(),
         no_checkpoints_title,
         no_checkpoints_text,
+        readiness: readiness::card(&server, now),
+        conversion: conversion.as_ref().map(conversion::summary),
         instances: instances(&server),
         resources: ledger.iter().rev().map(resource_row).collect(),
         jobs: jobs.iter().map(job_row).collect(),

@@ -10,6 +10,7 @@ use axum::{
 use domain::{
     disk::DiskProgress,
     lifecycle::Lifecycle,
+    readiness::Readiness,
     replication::{Replication, Stall},
 };
 use serde::Deserialize;
@@ -36,6 +37,7 @@ pub struct Filter {
     account: String,
     state: String,
     replication: String,
+    readiness: String,
     /// A column's name, after `-` when descending.
     sort: String,
     page: u64,
@@ -50,6 +52,7 @@ struct ServersPage {
     accounts: Vec<Choice>,
     states: Vec<Choice>,
     replications: Vec<Choice>,
+    readinesses: Vec<Choice>,
     columns: Vec<ListColumn>,
     rows: Vec<ServerRow>,
     range: String,
@@ -86,6 +89,8 @@ pub struct ServerRow {
     /// `None` on the page of the account itself.
     pub account: Option<AccountLink>,
     pub lifecycle: Badge,
+    /// Once somebody looked, and while it matters.
+    pub readiness: Option<Badge>,
     pub next: String,
     pub replication: Badge,
     /// What a person could change, so that it replicates better.
@@ -132,6 +137,7 @@ pub async fn page(
             filter.state.clone()
         },
         replication: filter.replication.clone(),
+        readiness: filter.readiness.clone(),
         text: filter.q.clone(),
         archived: filter.state == ARCHIVED,
         sort,
@@ -146,14 +152,21 @@ pub async fn page(
         .collect();
     let now = now_ms();
     let shown = at + found.rows.len() as u64;
-    let filtered = [&filter.q, &filter.account, &filter.state, &filter.replication]
-        .iter()
-        .any(|set| !set.is_empty());
+    let filtered = [
+        &filter.q,
+        &filter.account,
+        &filter.state,
+        &filter.replication,
+        &filter.readiness,
+    ]
+    .iter()
+    .any(|set| !set.is_empty());
     let page = ServersPage {
         shell: visit.shell("Source servers", Section::Servers, "/events"),
         accounts: account_choices(&accounts, &filter.account),
         states: state_choices(&filter.state),
         replications: replication_choices(&filter.replication),
+        readinesses: readiness_choices(&filter.readiness),
         columns: columns(&filter),
         rows: found
             .rows
@@ -207,6 +220,7 @@ impl Filter {
             ("account", &self.account),
             ("state", &self.state),
             ("replication", &self.replication),
+            ("readiness", &self.readiness),
             ("sort", sort),
         ];
         let mut parts: Vec<_> = fields
@@ -315,6 +329,12 @@ fn replication_choices(chosen: &str) -> Vec<Choice> {
     choices(all, chosen)
 }
 
+fn readiness_choices(chosen: &str) -> Vec<Choice> {
+    let states = Readiness::ALL.map(|one| (one.name(), badge::readiness(one).label.into_owned()));
+    let all = [("", "Any boot readiness".to_owned())].into_iter().chain(states);
+    choices(all, chosen)
+}
+
 fn choices(all: impl Iterator<Item = (&'static str, String)>, chosen: &str) -> Vec<Choice> {
     all.map(|(value, label)| Choice {
         value: value.into(),
@@ -332,6 +352,8 @@ pub fn row(server: &Model, account: Option<AccountLink>, now: i64) -> ServerRow 
         name: server.known_as().to_owned(),
         account,
         lifecycle: badge::lifecycle(&server.lifecycle_name),
+        readiness: (server.readiness.0 != Readiness::NotInspected && !server.lifecycle.is_final())
+            .then(|| badge::readiness(server.readiness.0)),
         next: server::next_in_short(server),
         replication: badge::replication(&server.replication_name),
         concerns: concerns(server),

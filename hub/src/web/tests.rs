@@ -88,6 +88,10 @@ fn request(method: Method, cookie: &str, path: &str, form: &str) -> Request<Body
         .unwrap()
 }
 
+fn conversion() -> String {
+    format!("/servers/{}/conversions/{}", server_id(1), failed_job())
+}
+
 /// Every page, and something that must be on it.
 fn pages() -> Vec<(String, &'static str)> {
     let account = ACCOUNTS[0].0;
@@ -105,6 +109,22 @@ fn pages() -> Vec<(String, &'static str)> {
         (format!("/servers/{web_2}"), "Boot it with lockdown=integrity"),
         (format!("/servers/{web_2}"), "does not match its digest"),
         (format!("/servers/{}", server_id(3)), "Done in about"),
+        (format!("/servers/{}", server_id(3)), "Not looked at yet"),
+        (format!("/servers/{web_1}"), "data-state=\"READY_WITH_WARNINGS\""),
+        (format!("/servers/{web_1}"), "cloud-init is not installed."),
+        (format!("/servers/{web_1}"), "3 changes in 21 s."),
+        (format!("/servers/{web_2}"), "no device-mapper: &#60;dm-0&#62;"),
+        (
+            format!("/servers/{}", server_id(6)),
+            "The runner is at “initramfs”.",
+        ),
+        ("/servers?readiness=BLOCKED".into(), "db-2"),
+        ("/servers".into(), "Would not boot"),
+        (conversion(), "port 80 answered / with 200"),
+        (conversion(), "-/dev/sda1 / ext4"),
+        (conversion(), "not shown: too long"),
+        (conversion(), "Booting &#60;Debian&#62;"),
+        (conversion(), "/etc/&#60;script&#62;alert(1)"),
         (format!("/servers/{}", server_id(5)), "Suspect: compared once"),
         (format!("/accounts/{account}"), "10.1.0.10"),
         (format!("/accounts/{account}"), "data-state=\"WILL_NOT_CONVERGE\""),
@@ -115,6 +135,7 @@ fn pages() -> Vec<(String, &'static str)> {
         (format!("/accounts/{}", ACCOUNTS[2].0), "trust policy"),
         ("/jobs".into(), "Launch test instances"),
         (format!("/jobs/{failed}"), "LAUNCH_FAILED"),
+        (format!("/jobs/{failed}"), "/conversions/"),
     ]
 }
 
@@ -576,4 +597,83 @@ async fn a_launch_makes_a_job_that_can_be_watched() {
         page.contains("Register image") && page.contains("web-1"),
         "{page}"
     );
+}
+
+#[tokio::test]
+async fn the_documents_of_a_conversion_are_saved_and_never_taken_for_pages() {
+    let console = console().await;
+    let viewer = console.sign_in("viewer").await;
+    for (name, kind, content) in [
+        ("changes.json", "application/json", "\"path\": \"/etc/fstab\""),
+        ("changes.json.sig", "application/octet-stream", "signature"),
+        ("certificate.pem", "application/x-pem-file", "BEGIN CERTIFICATE"),
+        ("changes.txt", "text/plain; charset=utf-8", "changed /etc/fstab"),
+        ("console.txt", "text/plain; charset=utf-8", "Booting <Debian>"),
+    ] {
+        let answer = console.get(&viewer, &format!("{}/{name}", conversion())).await;
+        assert_eq!(answer.status, StatusCode::OK, "{name}");
+        assert!(answer.body.contains(content), "{name}: {}", answer.body);
+        assert_eq!(answer.header(header::CONTENT_TYPE), kind);
+        assert_eq!(answer.header(header::X_CONTENT_TYPE_OPTIONS), "nosniff");
+        let saved = format!("attachment; filename=\"{name}\"");
+        assert_eq!(answer.header(header::CONTENT_DISPOSITION), saved);
+        assert!(
+            answer
+                .header(header::CONTENT_SECURITY_POLICY)
+                .contains("default-src 'self'")
+        );
+    }
+    for lacking in ["hub.db", "..%2fhub.db", ""] {
+        let answer = console.get(&viewer, &format!("{}/{lacking}", conversion())).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{lacking}");
+    }
+    let elsewhere = format!(
+        "/servers/{}/conversions/{}/console.txt",
+        server_id(2),
+        failed_job()
+    );
+    assert_eq!(
+        console.get(&viewer, &elsewhere).await.status,
+        StatusCode::NOT_FOUND
+    );
+    let path = format!("{}/console.txt", conversion());
+    assert_eq!(console.get("", &path).await.status, StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn a_screenshot_is_an_image() {
+    let console = console().await;
+    let viewer = console.sign_in("viewer").await;
+    let path = format!("{}/screenshot.png", conversion());
+    let request = request(Method::GET, &viewer, &path, "");
+    let answer = console.router.clone().oneshot(request).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(answer.headers()[header::CONTENT_TYPE], "image/png");
+    assert_eq!(answer.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+    let body = to_bytes(answer.into_body(), 1 << 10).await.unwrap();
+    assert!(body.starts_with(b"\x89PNG"));
+}
+
+#[tokio::test]
+async fn whoever_launches_sees_what_would_keep_it_from_booting() {
+    let console = console().await;
+    let approver = console.sign_in("approver").await;
+    // One of them works on db-2.
+    let mut tx = console.hub.store.begin().await.unwrap();
+    let row = console.hub.store.server(&server_id(6)).await.unwrap();
+    tx.server_release(&row).await.unwrap();
+    tx.commit().await.unwrap();
+    let ask = async |number, action: &str| {
+        let path = format!("/servers/{}/actions/{action}", server_id(number));
+        let answer = console.get(&approver, &path).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+        answer.body
+    };
+    let blocked = ask(6, "start-cutover").await;
+    assert!(
+        blocked.contains("would not boot") && blocked.contains("device-mapper"),
+        "{blocked}"
+    );
+    let warned = ask(1, "start-test").await;
+    assert!(!warned.contains("would not boot"), "{warned}");
 }

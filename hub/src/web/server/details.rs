@@ -1,6 +1,9 @@
 //! What is known of the source, and how it will be launched.
 
-use domain::{launch::LaunchConfiguration, source_server::SourceProperties};
+use domain::{
+    launch::{Expects, LaunchConfiguration, Probe, RehearsalSettings},
+    source_server::SourceProperties,
+};
 
 use crate::{
     entities::source_server::Model,
@@ -38,6 +41,14 @@ pub fn launch(launch: &LaunchConfiguration) -> Vec<Pair> {
         pair("Boot mode", badge::boot_mode(launch.boot_mode).1),
         pair("Keep private IP", yes(launch.copy_private_ip)),
         pair("Copy tags", yes(launch.copy_tags)),
+        pair("Convert", yes(launch.convert)),
+        pair(
+            "Rehearse",
+            launch
+                .rehearsal
+                .as_ref()
+                .map_or_else(|| "no".to_owned(), rehearsal),
+        ),
         pair(
             "Tags",
             if launch.tags.is_empty() {
@@ -47,6 +58,21 @@ pub fn launch(launch: &LaunchConfiguration) -> Vec<Pair> {
             },
         ),
     ]
+}
+
+fn rehearsal(settings: &RehearsalSettings) -> String {
+    let limit = settings.time_limit_s;
+    match &settings.probe {
+        None => format!("for {limit} s at most"),
+        Some(Probe {
+            port,
+            expects: Expects::Tcp,
+        }) => format!("until port {port} accepts, for {limit} s at most"),
+        Some(Probe {
+            port,
+            expects: Expects::Http { path, status },
+        }) => format!("until port {port} answers {path} with {status}, for {limit} s at most"),
+    }
 }
 
 pub fn properties(server: &Model, now: i64) -> Vec<Pair> {

@@ -4,17 +4,26 @@ use cloud::control::{ClientToken, ResourceKind};
 use domain::{
     account::{Access, ListedAccount, Reach},
     bandwidth::{Bandwidth, Window},
+    changes::{Change, ChangeList, Diff, State, What},
     checkpoint::{CheckpointKind, CheckpointNumber, Consistency},
+    conversion::{
+        ConversionOrder, ConversionState, Converted, Inspection, Network, Rehearsal, RehearsalOrder,
+    },
     digest::Digest,
     disk::{Disk, DiskProgress, Tracking},
     flow::{Flow, Forecast, Hop},
     ids::{AccountId, JobId, OrganizationId, RunnerId, SourceServerId},
     job::{InitiatedBy, JobLogEvent, JobStatus, LaunchStatus},
+    launch::{BootMode, Hypervisor},
     lifecycle::Lifecycle,
+    readiness::{Finding, Readiness},
     replication::{Initiation, InitiationStep, Replication, ReplicationError, Stall},
     source_server::{NetworkInterface, ReplicationIntent},
 };
-use protocol::exchange::{ObservedCheckpoint, ObservedSnapshot, TurnedAway};
+use protocol::{
+    artifacts::{Artifact, SignedChangeList},
+    exchange::{ObservedCheckpoint, ObservedSnapshot, TurnedAway},
+};
 
 use crate::{
     Hub,
@@ -70,6 +79,7 @@ pub async fn fill(hub: &Hub) {
     let runners = accounts(&mut tx).await;
     servers(&mut tx, &runners).await;
     jobs(&mut tx).await;
+    conversions(&mut tx).await;
     let clone = TurnedAway {
         address: "10.1.0.77".into(),
         server: Some(server_id(1)),
@@ -271,6 +281,7 @@ async fn servers(tx: &mut Write, runners: &[runner::Model]) {
             roots: vec![],
         };
         let flow = flow_of(hostname);
+        let inspection = inspection_of(hostname, now);
         let row = source_server::Model {
             // Every other one is known by its tag.
             hostname: if number % 2 == 0 {
@@ -298,6 +309,10 @@ async fn servers(tx: &mut Write, runners: &[runner::Model]) {
             untracked: source_server::is_untracked(&disks),
             diverges: source_server::diverges(&flow),
             flow: Doc(flow),
+            readiness: Word(Readiness::of(
+                inspection.as_ref().map(|seen| seen.findings.as_slice()),
+            )),
+            inspection: Doc(inspection),
             bandwidth: Doc(if number == 1 {
                 office_hours()
             } else {
@@ -343,6 +358,144 @@ fn flow_of(hostname: &str) -> Flow {
         },
         "web-3" => measured(12_000, 48_000_000, 137 * GIB),
         _ => Flow::default(),
+    }
+}
+
+fn inspection_of(hostname: &str, now: i64) -> Option<Inspection> {
+    let warns = Finding::warns(
+        "fstab-network-mount",
+        "/srv/share is mounted from 10.1.0.7:/export.",
+        "Let the target subnet reach it, or remove it from /etc/fstab on the source.",
+    );
+    let informs = Finding::informs("cloud-init-missing", "cloud-init is not installed.");
+    let blocks = Finding::blocks(
+        "lvm",
+        "The root file system is on LVM, and the runner has no device-mapper: <dm-0>.",
+        "Give the runner a kernel with device-mapper.",
+    );
+    let findings = match hostname {
+        "web-1" => vec![informs, warns],
+        "web-2" | "db-2" => vec![warns, blocks],
+        "queue-1" => vec![],
+        _ => return None,
+    };
+    Some(Inspection {
+        checkpoint: CheckpointNumber(4),
+        at_ms: now - 300_000,
+        findings,
+    })
+}
+
+/// The job that failed had converted its server; the one that runs is about to.
+async fn conversions(tx: &mut Write) {
+    let server = tx.server(&server_id(1)).await.unwrap();
+    tx.conversion_order(&server, order(failed_job())).await.unwrap();
+    let conversion = tx.conversion(&failed_job(), &server.id).await.unwrap().unwrap();
+    let done = ConversionState::Done(Converted {
+        disks: vec![],
+        changes: 3,
+        bytes_read: 412 << 20,
+        bytes_written: 37 << 20,
+        milliseconds: 21_400,
+        rehearsal: Some(Rehearsal {
+            came_up: true,
+            verdict: "port 80 answered / with 200".into(),
+            milliseconds: 34_000,
+            accelerator: "tcg".into(),
+        }),
+    });
+    tx.conversion_stands(&server, &conversion, done).await.unwrap();
+    let signed = SignedChangeList {
+        json: serde_json::to_string_pretty(&change_list(&server.id)).unwrap(),
+        signature: b"signature".to_vec(),
+        certificate_pem: "-----BEGIN CERTIFICATE-----\n".into(),
+    };
+    let console = (0..60).fold(String::from("\u{1b}[0mBooting <Debian>\r\n"), |text, line| {
+        text + &format!("[    {line}.000000] systemd[1]: Started unit {line}.\r\n")
+    });
+    for (artifact, contents) in [
+        (Artifact::ChangeList, serde_json::to_vec(&signed).unwrap()),
+        (Artifact::Console, console.into_bytes()),
+        (Artifact::Screenshot, b"\x89PNG\r\n\x1a\n".to_vec()),
+    ] {
+        tx.artifact_put(&conversion, artifact, contents).await.unwrap();
+    }
+    tx.conversion_end(&failed_job(), &server).await.unwrap();
+
+    let server = tx.server(&server_id(6)).await.unwrap();
+    tx.conversion_order(&server, order(running_job())).await.unwrap();
+    let conversion = tx.conversion(&running_job(), &server.id).await.unwrap().unwrap();
+    let running = ConversionState::Running {
+        step: "initramfs".into(),
+    };
+    tx.conversion_stands(&server, &conversion, running).await.unwrap();
+}
+
+fn order(job: JobId) -> ConversionOrder {
+    ConversionOrder {
+        job,
+        checkpoint: CheckpointNumber(5),
+        network: Network::Dhcp,
+        hypervisor: Hypervisor::Nitro,
+        boot_mode: BootMode::LegacyBios,
+        rehearsal: Some(RehearsalOrder {
+            cpus: 2,
+            memory_mib: 2048,
+            time_limit_s: 300,
+            probe: None,
+        }),
+    }
+}
+
+fn change_list(server: &SourceServerId) -> ChangeList {
+    let change = |path: &str, step: &str, why: &str, what, diff| Change {
+        path: path.into(),
+        step: step.into(),
+        why: why.into(),
+        what,
+        diff,
+    };
+    let unified = "@@ -1,2 +1,2 @@\n # <file system> <mount point>\n-/dev/sda1 / ext4 errors=remount-ro 0 1\n+UUID=9a2f / ext4 errors=remount-ro 0 1\n";
+    let changes = vec![
+        change(
+            "/etc/fstab",
+            "fstab",
+            "disks have other names on an instance",
+            What::Changed {
+                before: State::of(b"old"),
+                after: State::of(b"new"),
+            },
+            Some(Diff::Text {
+                unified: unified.into(),
+            }),
+        ),
+        change(
+            "/boot/initrd.img-6.1.0-28-amd64",
+            "initramfs",
+            "the instance's disks need nvme",
+            What::Changed {
+                before: State::of(b"old"),
+                after: State::of(b"new"),
+            },
+            Some(Diff::LeftOut {
+                because: "too long".into(),
+            }),
+        ),
+        change(
+            "/etc/<script>alert(1)</script>",
+            "hypervisor tools",
+            "they look for another hypervisor",
+            What::Removed {
+                before: State::Link {
+                    target: "/lib/systemd/system/open-vm-tools.service".into(),
+                },
+            },
+            None,
+        ),
+    ];
+    ChangeList {
+        changes,
+        ..ChangeList::new(server.clone(), CheckpointNumber(5))
     }
 }
 
