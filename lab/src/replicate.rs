@@ -112,11 +112,7 @@ impl Replicate {
         let bytes: u64 = disks.iter().map(|disk| disk.disk.bytes).sum();
         let ids: Vec<_> = disks.iter().map(|disk| disk.disk.id.clone()).collect();
         let store = LayerStore::open(dir.join("snapshots"))?;
-        let (wanted, desired) = watch::channel(Desired {
-            generation: 0,
-            servers: Vec::new(),
-            revoked_serials: Vec::new(),
-        });
+        let (wanted, desired) = watch::channel(Desired::default());
         let credentials = credentials(&dir, "runner")?;
         let runner = Runner::start(RunnerConfig {
             dir: dir.join("runner"),

@@ -153,11 +153,7 @@ fn kept_desired(path: &Path) -> anyhow::Result<Desired> {
     match files::read(path)? {
         Some(text) => serde_json::from_slice(&text)
             .with_context(|| format!("{} is damaged; remove it to start without", path.display())),
-        None => Ok(Desired {
-            generation: 0,
-            servers: Vec::new(),
-            revoked_serials: Vec::new(),
-        }),
+        None => Ok(Desired::default()),
     }
 }
 

@@ -22,7 +22,7 @@ pub const LONG_POLL: std::time::Duration = std::time::Duration::from_secs(20);
 pub const OBSERVED_EVERY: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Everything the hub wants of one runner.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Desired {
     /// Grows whenever anything in here changes; the runner waits for one greater than it has.
     pub generation: u64,

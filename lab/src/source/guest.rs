@@ -18,10 +18,11 @@ use anyhow::{Context, bail};
 
 use super::disk::master_boot_record;
 
-const BYTES: u64 = 64 << 20;
+/// Conversion wants 100 MiB of room.
+pub const BYTES: u64 = 192 << 20;
 const PARTITION_AT: u64 = 1 << 20;
 const BUSYBOX: &str = "/bin/busybox";
-const KERNELS: [&str; 2] = ["5.10.0-8-amd64", "5.10.0-28-amd64"];
+pub const KERNELS: [&str; 2] = ["5.10.0-8-amd64", "5.10.0-28-amd64"];
 
 /// Made by programs of the guest: what they print is what the initramfs holds.
 const LIST_INITRAMFS: &str = "#!/bin/sh\ncat \"$1\"\n";

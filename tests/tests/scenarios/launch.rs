@@ -49,13 +49,18 @@ impl Scene {
             })
         };
         let job = eventually("the job ends", SOON, ended).await.unwrap();
-        let body = json!({ "accountID": self.account.id, "jobID": id });
-        let log: Value = api.mgn("DescribeJobLogItems", body).await.unwrap();
-        let lines = log["items"].as_array().unwrap().iter().map(|line| {
+        let log = self.log_of(&id).await.unwrap();
+        (job, log)
+    }
+
+    pub async fn log_of(&self, job: &str) -> anyhow::Result<Vec<LogLine>> {
+        let body = json!({ "accountID": self.account.id, "jobID": job });
+        let log: Value = self.world.hub.api.mgn("DescribeJobLogItems", body).await?;
+        let lines = log["items"].as_array().into_iter().flatten().map(|line| {
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             (text(&line["event"]), text(&line["eventData"]["rawError"]))
         });
-        (job, lines.collect())
+        Ok(lines.collect())
     }
 
     pub fn launch_of(&self, id: &SourceServerId) -> Value {

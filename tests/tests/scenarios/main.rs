@@ -7,6 +7,7 @@
 
 mod accounts;
 mod agent;
+mod convert;
 mod damage;
 mod disks;
 mod enrolment;

@@ -75,6 +75,14 @@ impl Scene {
 
     /// A world of several accounts. The scene is in the first of them.
     pub async fn with_accounts(hub: HubSettings, accounts: Vec<AccountPlan>) -> Self {
+        let runner = RunnerSettings {
+            with_network: true,
+            ..RunnerSettings::default()
+        };
+        Self::with_plan(hub, runner, accounts).await
+    }
+
+    pub async fn with_plan(hub: HubSettings, runner: RunnerSettings, accounts: Vec<AccountPlan>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let account = accounts[0].clone();
         let world = World::start(WorldPlan {
@@ -83,10 +91,7 @@ impl Scene {
             accounts,
             ui: ([127, 0, 0, 1], 0).into(),
             hub,
-            runner: RunnerSettings {
-                with_network: true,
-                ..RunnerSettings::default()
-            },
+            runner,
         })
         .await
         .unwrap();
