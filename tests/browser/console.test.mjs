@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { DESKTOP, openBrowser, openPage, PHONE, picture } from './chromium.mjs';
 import { programPath, start } from './programs.mjs';
+import { addSample } from './sample.mjs';
 
 process.env.ORGLIFT_SCREENSHOTS ??= join(import.meta.dirname, 'screenshots');
 
@@ -124,6 +125,48 @@ test('every page fits both widths, and nothing complains', { timeout: 3 * MINUTE
       await picture(page, `${name}-${colorScheme}`);
     }
   }
+  assert.deepEqual(complaints, []);
+});
+
+test('readiness, changes and a rehearsal can be read at both widths', { timeout: 2 * MINUTE }, async (t) => {
+  const sample = addSample(join(folder, 'lab', 'hub', 'hub.db'));
+  if (!sample) {
+    assert.ok(!process.env.CI, 'sqlite3 is missing');
+    t.skip('sqlite3 is missing');
+    return;
+  }
+  const { page, complaints } = await openPage(browser);
+  await signIn(page);
+  const pages = {
+    'servers-blocked': '/servers?readiness=BLOCKED',
+    'server-readiness': sample.server,
+    'launch-blocked': `${sample.server}/actions/start-test`,
+    conversion: sample.conversion,
+  };
+  for (const [name, path] of Object.entries(pages)) {
+    for (const viewport of [DESKTOP, PHONE]) {
+      await page.setViewportSize(viewport);
+      await page.goto(console_.address + path);
+      for (const summary of await page.locator('details.change > summary').all()) await summary.click();
+      assert.equal(await overflow(page), 0, `${name} is wider than ${viewport.width}`);
+    }
+    await page.setViewportSize(DESKTOP);
+    for (const colorScheme of ['light', 'dark']) {
+      await page.emulateMedia({ colorScheme });
+      await picture(page, `${name}-${colorScheme}`);
+    }
+  }
+  const width = await page.locator('img.screen').evaluate((image) => image.decode().then(() => image.naturalWidth));
+  assert.equal(width, 640, 'the screen is shown');
+  assert.equal(await page.locator('#changes-card b').count(), 0, 'words of a guest are no markup');
+  await page.evaluate(() => htmx.trigger('#live', 'sse:changed'));
+  await page.waitForTimeout(500);
+  assert.ok(await page.locator('.diff').first().isVisible(), 'what was unfolded stays unfolded');
+  const [saved] = await Promise.all([
+    page.waitForEvent('download'),
+    page.getByRole('link', { name: 'changes.txt' }).click(),
+  ]);
+  assert.equal(saved.suggestedFilename(), 'changes.txt');
   assert.deepEqual(complaints, []);
 });
 
