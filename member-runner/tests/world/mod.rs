@@ -316,6 +316,8 @@ impl Connection {
         let mut bytes = Vec::new();
         frame.encode_to(&mut bytes);
         self.stream.write_all(&bytes).await.unwrap();
+        // Or TLS keeps a rest of it while the socket is full.
+        self.stream.flush().await.unwrap();
     }
 
     pub async fn say(&mut self, message: &AgentMessage) {
