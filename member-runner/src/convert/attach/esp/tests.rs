@@ -5,6 +5,7 @@ use std::{
     process::Command,
 };
 
+use chrono::{Local, NaiveDate};
 use proptest::prelude::*;
 
 use super::*;
@@ -113,6 +114,37 @@ fn what_changed_is_written_back_and_the_rest_is_not_touched() {
         assert_eq!(scene.read("EFI/other"), b"other");
         scene.run("fsck.vfat", &["-n"]);
     }
+}
+
+/// GRUB 2.06, which Debian 11, Ubuntu 22.04 and RHEL 9 start from, finds no file system where an entry has no date.
+#[test]
+fn what_is_written_has_the_date_of_today() {
+    fn days(folder: &Dir<fs::File>, found: &mut Vec<Option<NaiveDate>>) {
+        for entry in folder.iter().map(Result::unwrap) {
+            let date = entry.modified().date;
+            let (year, month, day) = (date.year.into(), date.month.into(), date.day.into());
+            found.push(NaiveDate::from_ymd_opt(year, month, day));
+            let is_itself = [".", ".."].contains(&entry.file_name().as_str());
+            if entry.is_dir() && !is_itself {
+                days(&entry.to_dir(), found);
+            }
+        }
+    }
+    let Some(scene) = Scene::new("32", 64) else { return };
+    let esp = scene.copy().unwrap();
+    let new = esp.folder().join("EFI/BOOT");
+    let today = || Some(Local::now().date_naive());
+    let began = today();
+    fs::create_dir(&new).unwrap();
+    fs::write(new.join("BOOTX64.EFI"), "shim").unwrap();
+    esp.write_back().unwrap();
+    let mut found = Vec::new();
+    days(&scene.fat().root_dir(), &mut found);
+    assert_eq!(found.len(), 13);
+    assert!(
+        found.iter().all(|day| (began..=today()).contains(day)),
+        "{found:?}"
+    );
 }
 
 #[test]
