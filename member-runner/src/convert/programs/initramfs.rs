@@ -23,6 +23,9 @@ const INITRAMFS_TOOLS_MODULES: &str = "/etc/initramfs-tools/modules";
 /// Read after the rest of its folder, so that it has the last word.
 const INITRAMFS_TOOLS_SETTINGS: &str = "/etc/initramfs-tools/conf.d/zz-orglift";
 const DRACUT_SETTINGS: &str = "/etc/dracut.conf.d/zz-orglift.conf";
+/// Left to itself, dracut takes the highest level: 59 s for a kernel of Debian 12, where this takes 8 s and 4 % more room.
+/// Every kernel unpacks it.
+const DRACUT_COMPRESSION: [&str; 2] = ["--compress", "gzip -n -4"];
 
 const WHY_SETTINGS: &str =
     "the initramfs of every kernel, those of later updates too, has the drivers of an instance";
@@ -212,7 +215,7 @@ impl Generator {
     fn remake(self, tree: &Tree, sandbox: &Sandbox, kernel: &Kernel) -> Result<(), InitramfsError> {
         let before = contents(tree, &kernel.initramfs)?;
         let made = self
-            .generate(sandbox, kernel, before.is_some())
+            .generate(tree, sandbox, kernel, before.is_some())
             .and_then(|output| {
                 let missing = self.missing(tree, sandbox, kernel)?;
                 if missing.is_empty() {
@@ -233,14 +236,27 @@ impl Generator {
         made
     }
 
-    fn generate(self, sandbox: &Sandbox, kernel: &Kernel, exists: bool) -> Result<String, InitramfsError> {
+    fn generate(
+        self,
+        tree: &Tree,
+        sandbox: &Sandbox,
+        kernel: &Kernel,
+        exists: bool,
+    ) -> Result<String, InitramfsError> {
         let (path, version) = (kernel.initramfs.as_str(), kernel.version.as_str());
         let said = match self {
             Self::InitramfsTools => {
                 let mode = if exists { "-u" } else { "-c" };
                 sandbox.run("update-initramfs", &[mode, "-k", version])
             }
-            Self::Dracut => sandbox.run("dracut", &["--force", path, version]),
+            Self::Dracut => {
+                let mut arguments = vec!["--force"];
+                if !chooses_compression(tree)? {
+                    arguments.extend(DRACUT_COMPRESSION);
+                }
+                arguments.extend([path, version]);
+                sandbox.run("dracut", &arguments)
+            }
         };
         said.map(|output| output.to_string())
             .map_err(|source| InitramfsError::Generate {
@@ -317,16 +333,10 @@ fn with_modules(list: &str, modules: &BTreeSet<&str>) -> String {
 
 /// Whether `MODULES=dep` is in force, which takes the drivers of the machine that it runs on: here, that is none.
 fn chooses_by_hardware(tree: &Tree) -> Result<bool, TreeError> {
-    let folder = "/etc/initramfs-tools/conf.d";
-    let mut files = vec!["/etc/initramfs-tools/initramfs.conf".to_owned()];
-    files.extend(tree.list(folder)?.iter().map(|name| format!("{folder}/{name}")));
+    let folders = ["/etc/initramfs-tools/conf.d"];
+    let settings = settings(tree, "/etc/initramfs-tools/initramfs.conf", &folders)?;
     let mut by_hardware = false;
-    for file in files {
-        // The folder may hold others of its own, which are not read by initramfs-tools either.
-        if tree.kind(&file)? == Some(Kind::Folder) {
-            continue;
-        }
-        let text = tree.read_text(&file)?.unwrap_or_default();
+    for text in settings {
         if let Some(value) = text
             .lines()
             .rev()
@@ -336,6 +346,30 @@ fn chooses_by_hardware(tree: &Tree) -> Result<bool, TreeError> {
         }
     }
     Ok(by_hardware)
+}
+
+/// Whether the distribution or the owner has told dracut how to compress.
+fn chooses_compression(tree: &Tree) -> Result<bool, TreeError> {
+    let folders = ["/usr/lib/dracut/dracut.conf.d", "/etc/dracut.conf.d"];
+    let settings = settings(tree, "/etc/dracut.conf", &folders)?;
+    let mut lines = settings.iter().flat_map(|text| text.lines());
+    Ok(lines.any(|line| line.trim_start().starts_with("compress=")))
+}
+
+/// The text of a file, and of those in folders that add to it.
+fn settings(tree: &Tree, file: &str, folders: &[&str]) -> Result<Vec<String>, TreeError> {
+    let mut files = vec![file.to_owned()];
+    for folder in folders {
+        files.extend(tree.list(folder)?.iter().map(|name| format!("{folder}/{name}")));
+    }
+    let mut texts = Vec::new();
+    for file in files {
+        // A folder may hold others of its own, which are not read by a generator either.
+        if tree.kind(&file)? != Some(Kind::Folder) {
+            texts.extend(tree.read_text(&file)?);
+        }
+    }
+    Ok(texts)
 }
 
 fn contents(tree: &Tree, path: &str) -> Result<Option<Vec<u8>>, InitramfsError> {
@@ -376,6 +410,18 @@ mod tests {
             None
         );
         assert_eq!(of("etc/modprobe.d/nvme.conf"), None);
+    }
+
+    #[test]
+    fn a_compression_that_was_chosen_is_found_and_a_comment_is_not() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("usr/lib/dracut/dracut.conf.d");
+        std::fs::create_dir_all(folder.join("old")).unwrap();
+        let tree = Tree::open(root.path()).unwrap();
+        std::fs::write(folder.join("01-dist.conf"), "#compress=\"xz\"\n").unwrap();
+        assert!(!chooses_compression(&tree).unwrap());
+        std::fs::write(folder.join("01-dist.conf"), "hostonly=yes\ncompress=\"xz\"\n").unwrap();
+        assert!(chooses_compression(&tree).unwrap());
     }
 
     #[test]
