@@ -18,17 +18,18 @@ use rustix::fs::{CWD, FileType, mknodat};
 use super::*;
 use crate::convert::plan::Device;
 
-const GUESTS: [(&str, &str); 6] = [
+const GUESTS: [(&str, &str); 7] = [
     ("debian-11", include_str!("trees/debian-11.txt")),
     ("debian-12", include_str!("trees/debian-12.txt")),
     ("ubuntu-22.04", include_str!("trees/ubuntu-22.04.txt")),
+    ("centos-7", include_str!("trees/centos-7.txt")),
     ("rhel-8", include_str!("trees/rhel-8.txt")),
     ("rhel-9", include_str!("trees/rhel-9.txt")),
     ("suse-15", include_str!("trees/suse-15.txt")),
 ];
 
 /// Disks that were replicated.
-const DEVICES: [(&str, &str, &str); 13] = [
+const DEVICES: [(&str, &str, &str); 14] = [
     ("debian-11", "/dev/sda1", "d1100000-0000-4000-8000-000000000001"),
     ("debian-11", "/dev/sda5", "d1100000-0000-4000-8000-000000000005"),
     ("debian-12", "/dev/sda1", "AAAA-0001"),
@@ -39,6 +40,7 @@ const DEVICES: [(&str, &str, &str); 13] = [
         "/dev/disk/by-id/ata-VBOX_HARDDISK_VB01-part4",
         "d1200000-0000-4000-8000-000000000004",
     ),
+    ("centos-7", "/dev/sda1", "c7000000-0000-4000-8000-000000000001"),
     ("rhel-8", "/dev/sda1", "e8000000-0000-4000-8000-000000000001"),
     ("rhel-8", "/dev/sda2", "e8000000-0000-4000-8000-000000000002"),
     ("rhel-8", "/dev/sda3", "e8000000-0000-4000-8000-000000000003"),

@@ -105,7 +105,8 @@ impl Interface {
     fn is_hardware(&self) -> bool {
         match self.file.get("TYPE") {
             Some(found) => found.eq_ignore_ascii_case("ethernet"),
-            None => self.name.starts_with('e'),
+            // biosdevname calls a card p1p1, as its slot and its port.
+            None => self.name.starts_with('e') || self.file.get("HWADDR").is_some(),
         }
     }
 }
