@@ -107,11 +107,22 @@ pub struct InstanceSpec {
 pub struct Instance {
     pub id: String,
     pub state: InstanceState,
-    /// Whether the cloud's own checks of the instance have passed.
-    pub checks_passed: bool,
+    pub checks: Checks,
     pub private_ip: Option<IpAddr>,
     pub subnet: String,
     pub volumes: Vec<Volume>,
+}
+
+/// The cloud's own checks of an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Checks {
+    Pending,
+    Passed,
+    /// And waiting does not help.
+    Failed {
+        reason: String,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

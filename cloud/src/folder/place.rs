@@ -27,7 +27,8 @@ use super::{
 };
 use crate::{
     control::{
-        ClientToken, CloudError, ImageSpec, Instance, InstanceSpec, Place, Resource, ResourceKind, Volume,
+        Checks, ClientToken, CloudError, ImageSpec, Instance, InstanceSpec, Place, Resource, ResourceKind,
+        Volume,
     },
     layers::LayerStore,
     snapshots::{SnapshotId, StoreError},
@@ -166,8 +167,13 @@ impl PlaceFolder {
         let mut instance = record.at(now_ms());
         if self.instances() == Instances::Booted {
             let machine = cx.io(&self.instance_folder(&record.id), self.machine(&record.id))?;
-            let came_up = machine.is_some_and(|machine| machine.state == MachineState::CameUp);
-            instance.checks_passed &= came_up;
+            instance.checks = match machine {
+                Some(machine) if machine.state == MachineState::Failed => Checks::Failed {
+                    reason: machine.detail,
+                },
+                Some(machine) if machine.state == MachineState::CameUp => instance.checks,
+                _ => Checks::Pending,
+            };
         }
         Ok(instance)
     }

@@ -9,8 +9,8 @@ use domain::launch::{BootMode, LaunchDisposition};
 use serde::{Deserialize, Serialize};
 
 use crate::control::{
-    ClientToken, ImageSpec, Instance, InstanceSpec, InstanceState, Resource, ResourceKind, TOKEN_TAG, Tags,
-    Volume,
+    Checks, ClientToken, ImageSpec, Instance, InstanceSpec, InstanceState, Resource, ResourceKind, TOKEN_TAG,
+    Tags, Volume,
 };
 
 /// An instance is pending, then runs, then passes its checks: soon enough to wait for, late enough
@@ -128,7 +128,11 @@ impl InstanceRecord {
         Instance {
             id: self.id.clone(),
             state,
-            checks_passed: state == InstanceState::Running && age >= CHECKS_MS,
+            checks: if state == InstanceState::Running && age >= CHECKS_MS {
+                Checks::Passed
+            } else {
+                Checks::Pending
+            },
             private_ip: (!self.terminated).then_some(self.private_ip),
             subnet: self.spec.subnet.clone(),
             volumes: self.volumes.clone(),

@@ -15,7 +15,7 @@ use super::{
     *,
 };
 use crate::{
-    control::{ImageDisk, InstanceState, ResourceKind, SERVER_TAG, TOKEN_TAG, Tags},
+    control::{Checks, ImageDisk, InstanceState, ResourceKind, SERVER_TAG, TOKEN_TAG, Tags},
     layers::LayerStore,
     snapshots::{SnapshotSpec, SnapshotStore},
 };
@@ -145,7 +145,7 @@ async fn an_instance_that_boots_passes_its_checks_when_its_machine_came_up() {
     let id = account.launch("launch").await;
     tokio::time::sleep(Duration::from_millis(350)).await;
     let place = account.cloud.place(&account.place);
-    let mut passed = Vec::new();
+    let mut seen = Vec::new();
     for state in [
         None,
         Some(MachineState::Starting),
@@ -153,7 +153,7 @@ async fn an_instance_that_boots_passes_its_checks_when_its_machine_came_up() {
         Some(MachineState::CameUp),
     ] {
         if let Some(state) = state {
-            let (detail, forwards) = (String::new(), Vec::new());
+            let (detail, forwards) = (format!("{state:?}"), Vec::new());
             place
                 .set_machine(
                     &id,
@@ -167,9 +167,12 @@ async fn an_instance_that_boots_passes_its_checks_when_its_machine_came_up() {
         }
         let instance = account.cloud.instance(&account.place, &id).await.unwrap();
         assert_eq!(instance.state, InstanceState::Running);
-        passed.push(instance.checks_passed);
+        seen.push(instance.checks);
     }
-    assert_eq!(passed, [false, false, false, true]);
+    let failed = Checks::Failed {
+        reason: "Failed".into(),
+    };
+    assert_eq!(seen, [Checks::Pending, Checks::Pending, failed, Checks::Passed]);
 }
 
 #[tokio::test]
@@ -181,7 +184,7 @@ async fn an_instance_starts_passes_its_checks_and_owns_a_copy_of_each_disk() {
     tokio::time::sleep(Duration::from_millis(350)).await;
     let instance = account.cloud.instance(&account.place, &id).await.unwrap();
     assert_eq!(instance.state, InstanceState::Running);
-    assert!(instance.checks_passed);
+    assert_eq!(instance.checks, Checks::Passed);
     assert_eq!(instance.private_ip, Some("10.0.2.4".parse().unwrap()));
 
     let [volume] = instance.volumes.as_slice() else {

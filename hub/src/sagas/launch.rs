@@ -10,7 +10,9 @@ use std::{net::IpAddr, time::Duration};
 use async_trait::async_trait;
 use cloud::{
     CloudError,
-    control::{ImageDisk, ImageSpec, InstanceSpec, InstanceState, ResourceKind, SERVER_TAG, TOKEN_TAG, Tags},
+    control::{
+        Checks, ImageDisk, ImageSpec, InstanceSpec, InstanceState, ResourceKind, SERVER_TAG, TOKEN_TAG, Tags,
+    },
 };
 use domain::{
     checkpoint::{CheckpointNumber, Consistency},
@@ -372,14 +374,19 @@ impl Launch {
             Err(error) => return Err(error.into()),
         };
         match (instance.state, self.configuration.disposition) {
-            (InstanceState::Running, _) if instance.checks_passed => Ok(Progress::Done),
+            (InstanceState::Running, _) if instance.checks == Checks::Passed => Ok(Progress::Done),
             (InstanceState::Stopped, LaunchDisposition::Stopped) => Ok(Progress::Done),
             (InstanceState::ShuttingDown | InstanceState::Terminated, _) => {
                 Err(StepError::Permanent(format!("instance {id} ended by itself")))
             }
-            _ => Ok(Progress::Wait(format!(
-                "waiting for the status checks of instance {id}"
-            ))),
+            _ => match instance.checks {
+                Checks::Failed { reason } => Err(StepError::Permanent(format!(
+                    "instance {id} failed its status checks: {reason}"
+                ))),
+                Checks::Pending | Checks::Passed => Ok(Progress::Wait(format!(
+                    "waiting for the status checks of instance {id}"
+                ))),
+            },
         }
     }
 

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use cloud::{
     Cloud, SnapshotStore,
-    control::{ClientToken, ImageDisk, ImageSpec, InstanceSpec, Place, Tags},
+    control::{Checks, ClientToken, ImageDisk, ImageSpec, InstanceSpec, Place, Tags},
     folder::{
         FolderCloud,
         machines::{MachineRecord, MachineState},
@@ -120,9 +120,9 @@ impl Account {
         eventually(&what, SOON, look).await.unwrap()
     }
 
-    async fn passes_checks(&self, instance: &str) -> bool {
+    async fn checks(&self, instance: &str) -> Checks {
         let instance = self.cloud.instance(&self.place, instance).await.unwrap();
-        instance.checks_passed
+        instance.checks
     }
 
     fn console(&self, instance: &str) -> String {
@@ -157,11 +157,12 @@ async fn instances_pass_their_checks_if_they_boot_and_end_when_they_are_terminat
 
     let up = account.until(&good, MachineState::CameUp).await;
     assert_eq!(up.forwards.len(), 2);
-    assert!(account.passes_checks(&good).await);
+    assert_eq!(account.checks(&good).await, Checks::Passed);
     assert!(account.console(&good).contains("web-1 login: "));
     let failed = account.until(&empty, MachineState::Failed).await;
     assert_eq!(failed.detail, "the firmware found nothing to boot");
-    assert!(!account.passes_checks(&empty).await);
+    let reason = failed.detail;
+    assert_eq!(account.checks(&empty).await, Checks::Failed { reason });
 
     assert_eq!(machines_of(&good), 1);
     account

@@ -509,6 +509,39 @@ async fn what_was_made_without_an_answer_is_found_and_removed() {
 }
 
 #[tokio::test]
+async fn an_instance_that_does_not_come_up_fails_its_launch_at_once() {
+    use cloud::folder::machines::{Instances, MachineRecord, MachineState};
+    let world = World::before(InitiatedBy::StartTest).await;
+    let before = world.standing().await;
+    world.hub.cloud.set_instances(Instances::Booted).unwrap();
+    let account = world.server().await.account.0;
+    let place = world.hub.store.account(&account).await.unwrap().place();
+    let folder = world.hub.cloud.place(&place);
+    let failed = MachineRecord {
+        state: MachineState::Failed,
+        detail: "the kernel panicked".into(),
+        forwards: Vec::new(),
+    };
+    let job = world.order(InitiatedBy::StartTest).await.unwrap().job;
+    drive_tampered(&world, &job, async |_| {
+        for instance in folder.instance_records().unwrap() {
+            folder.set_machine(&instance.id, &failed).unwrap();
+        }
+        None
+    })
+    .await;
+    let LaunchStatus::Failed { error, left } = world.status(&job).await else {
+        panic!("it must fail")
+    };
+    assert!(
+        error.ends_with("failed its status checks: the kernel panicked"),
+        "{error}"
+    );
+    assert!(left.is_empty());
+    assert_eq!(world.standing().await, before);
+}
+
+#[tokio::test]
 async fn replication_goes_on_when_its_end_fails() {
     for kind in [InitiatedBy::Disconnect, InitiatedBy::FinalizeCutover] {
         let world = World::before(kind).await;
