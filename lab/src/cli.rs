@@ -1,6 +1,11 @@
 //! `orglift-lab`: the command line.
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use agent::checkpoint::guard;
 use anyhow::Context;
@@ -11,6 +16,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     demo::{Demo, options::Choice},
+    programs::Program,
     replicate::{AfterFirst, Replicate},
 };
 
@@ -82,6 +88,11 @@ struct ReplicateArgs {
 /// `agent …` are those programs, for the processes of the lab.
 pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<_> = args.into_iter().collect();
+    // Copied to a server by the name of the agent, this is the agent.
+    let name = args.first().and_then(|path| Path::new(path).file_name());
+    if name.is_some_and(|name| name == Program::Agent.binary()) {
+        return agent::cli::main_from(args);
+    }
     match args.get(1).and_then(|word| word.to_str()) {
         Some("hub") => return hub::cli::main_from(args.into_iter().skip(1)),
         Some("runner") => return member_runner::cli::main_from(args.into_iter().skip(1)),

@@ -109,6 +109,22 @@ struct Path {
     traffic: Arc<Traffic>,
 }
 
+/// Ports of the loopback that nobody listens on now. Who listens there says so if one is taken before that.
+pub fn free_ports<const N: usize>() -> anyhow::Result<[u16; N]> {
+    // All are held until all are known, so that they differ.
+    let mut held = Vec::new();
+    let mut ports = [0; N];
+    for port in &mut ports {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").context("cannot find a free port")?;
+        *port = listener
+            .local_addr()
+            .context("a listener without an address")?
+            .port();
+        held.push(listener);
+    }
+    Ok(ports)
+}
+
 async fn accept(listener: TcpListener, path: Path) {
     let mut connections = JoinSet::new();
     loop {

@@ -23,7 +23,7 @@ pub enum Programs {
 }
 
 impl Program {
-    fn binary(self) -> &'static str {
+    pub(crate) fn binary(self) -> &'static str {
         match self {
             Self::Hub => "orglift-hub",
             Self::Runner => "orglift-runner",
@@ -69,6 +69,14 @@ impl Programs {
             }
         }
         Ok(Self::Folder(folder))
+    }
+
+    /// A file that is the agent where it bears that name.
+    pub fn agent(&self) -> PathBuf {
+        match self {
+            Self::Lab(lab) => lab.clone(),
+            Self::Folder(folder) => folder.join(Program::Agent.binary()),
+        }
     }
 
     /// The program's file and the arguments that come before its own.

@@ -4,11 +4,7 @@
 //! they fare. A machine's console text and screenshot are in the instance's folder. It dies with the lab, and a lab
 //! that goes on boots it again.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, TcpListener},
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use anyhow::{Context, bail};
 use cloud::{
@@ -32,10 +28,11 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::instance_type::Size;
+use crate::network::free_ports;
 
 const LOOK_EVERY: Duration = Duration::from_millis(300);
-/// Without KVM and with others at work, a server with databases takes a minute or two.
-const BOOT_MAX: Duration = Duration::from_mins(5);
+/// Without KVM a server with a database takes a minute; five where others compile.
+const BOOT_MAX: Duration = Duration::from_mins(15);
 /// What an operating system gets to shut down in when the lab ends.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(20);
 /// Of the instance: SSH and HTTP.
@@ -146,7 +143,11 @@ async fn live(
             .set_machine(&record.id, noted)
             .with_context(|| format!("cannot note the machine of {}", record.id))
     };
-    noted.forwards = free_ports()?;
+    noted.forwards = free_ports::<{ FORWARDED.len() }>()?
+        .into_iter()
+        .zip(FORWARDED)
+        .map(|(loopback, instance)| ForwardedPort { loopback, instance })
+        .collect();
     note(noted)?;
     let own = folder.instance_folder(&record.id);
     let mut machine = Machine::start(&plan(folder, record, &noted.forwards)?, &own).await?;
@@ -207,22 +208,4 @@ fn plan(folder: &PlaceFolder, record: &InstanceRecord, forwards: &[ForwardedPort
                 .collect(),
         }),
     })
-}
-
-/// Ports that nobody listens on now. QEMU says so if one is taken before it gets there.
-fn free_ports() -> anyhow::Result<Vec<ForwardedPort>> {
-    let listeners: Vec<_> = FORWARDED
-        .iter()
-        .map(|_| TcpListener::bind(("127.0.0.1", 0)))
-        .collect::<Result<_, _>>()
-        .context("cannot find a free port")?;
-    let ports = FORWARDED.iter().zip(&listeners).map(|(instance, listener)| {
-        Ok(ForwardedPort {
-            loopback: listener.local_addr()?.port(),
-            instance: *instance,
-        })
-    });
-    ports
-        .collect::<std::io::Result<_>>()
-        .context("cannot find a free port")
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use lab::debian::Debian;
+use lab::debian::disk::Debian;
 use serde_json::Value;
 
 use crate::{
@@ -20,17 +20,12 @@ use crate::{
 /// virt-v2v boots a machine of its own, whose every instruction is translated where there is no KVM.
 const PEER_MAX: Duration = Duration::from_mins(10);
 
-/// As the lab's old server: it boots from an IDE disk, and its initramfs has drivers for nothing else.
-const DEBIAN: Debian = Debian {
-    suite: "bookworm",
-    packages: &[],
-};
-
 pub fn measure(setup: &Setup, report: &mut Report) -> anyhow::Result<()> {
-    let disk = DEBIAN.disk()?;
+    // It boots from an IDE disk, and its initramfs has drivers for nothing else.
+    let disk = Debian::WITH_A_DATABASE.disk(|step| eprintln!("{step}"))?.disk;
     let data = fs::metadata(&disk)?.blocks() * 512;
     report.note(format!(
-        "conversion: Debian 12 on ext4 with an MBR, {} MiB of data",
+        "conversion: Debian 12 with a database on ext4 with an MBR, {} MiB of data",
         data >> 20
     ));
     let replica = setup.dir.join("replica");
