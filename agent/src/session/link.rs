@@ -251,6 +251,8 @@ pub async fn write(mut stream: impl AsyncWrite + Unpin, mut flow: Outflow) -> Re
             Data::sent(&data);
         }
         idle.reset();
+        // On one slow processor there is never nothing to send: whoever reads and gives signs of life gets a turn, too.
+        tokio::task::yield_now().await;
     }
     while let Ok(frame) = flow.control.try_recv() {
         send(&mut stream, &frame).await?;
@@ -302,9 +304,10 @@ pub async fn until_the_session_ends<T>() -> T {
 
 #[cfg(test)]
 mod tests {
-    use domain::{ids::SourceServerId, source_server::ReplicationIntent};
+    use domain::{disk::Disk, ids::SourceServerId, source_server::ReplicationIntent};
 
     use super::*;
+    use crate::changes::progress::Progress;
 
     fn inbox() -> (Inbox, Incoming) {
         Inbox::new(Orders {
@@ -337,6 +340,38 @@ mod tests {
             assert!(queues.control.recv().await.is_some());
             assert!(before.elapsed() <= HEARTBEAT, "{:?}", before.elapsed());
         }
+    }
+
+    #[tokio::test]
+    async fn what_comes_in_is_heard_while_there_is_always_something_to_send() {
+        let (outbox, mut queues) = Outbox::new(1);
+        let disk = Disk {
+            id: "serial-1".parse().unwrap(),
+            device_name: "/dev/sda".into(),
+            bytes: 1 << 30,
+            is_boot: true,
+        };
+        let progress = Arc::new(Progress::new(disk, false));
+        for _ in 0..20 {
+            let buffer_full = Frame {
+                payload: vec![0; GATHERED],
+                ..frame::zeros(0, 0, 1)
+            };
+            outbox.send(buffer_full, &progress, 1).unwrap();
+        }
+        drop(outbox);
+        // That there is something to read, only the runtime's driver can tell.
+        let (mut near, mut far) = tokio::net::UnixStream::pair().unwrap();
+        far.write_all(b"!").await.unwrap();
+        let heard = tokio::spawn(async move { near.read_u8().await });
+        let flow = Outflow {
+            data: queues.lanes.remove(0),
+            control: queues.control,
+            throttle: Arc::default(),
+            meter: Arc::default(),
+        };
+        write(tokio::io::sink(), flow).await.unwrap();
+        assert!(heard.is_finished());
     }
 
     #[tokio::test]
