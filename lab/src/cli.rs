@@ -15,12 +15,13 @@ use member_runner::convert::{sandbox, worker};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    debian::Move,
     demo::{Demo, options::Choice},
     programs::Program,
     replicate::{AfterFirst, Replicate},
 };
 
-/// Shows what Orglift does, on this machine alone: six servers move into four accounts.
+/// Shows what Orglift does, on this machine alone: six servers move into four accounts, or one real one does.
 #[derive(Debug, Parser)]
 #[command(name = "orglift-lab", version, args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -32,9 +33,13 @@ struct Cli {
     /// Write the closing table as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// The folder that holds everything; a lab that is there goes on.
-    #[arg(long, default_value = "orglift-lab")]
-    dir: PathBuf,
+    /// The folder that holds everything; a lab that is there goes on [default: orglift-lab, or orglift-debian].
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Move a real Debian server instead, which is made and boots on old hardware; its instances boot. Needs root, QEMU,
+    /// debootstrap and half an hour without KVM.
+    #[arg(long, conflicts_with_all = ["accounts", "servers", "disk_mib", "boot", "seed"])]
+    debian: bool,
     /// The console's port on 127.0.0.1 [default: 8080, or any if that is taken].
     #[arg(long)]
     port: Option<u16>,
@@ -48,7 +53,7 @@ struct Cli {
     #[arg(long, value_name = "N")]
     disk_mib: Option<u64>,
     /// Boot the instances that are launched, with QEMU. Hidden as long as the lab has no source disk that boots: an
-    /// instance whose machine does not come up never passes its checks.
+    /// instance whose machine does not come up fails its launch.
     #[arg(long, hide = true)]
     boot: bool,
     /// The same seed makes the same disks [default: 1].
@@ -158,8 +163,20 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
     if let Some(Command::Replicate(args)) = cli.command {
         return runtime.block_on(args.replicate()?.run());
     }
+    if cli.debian {
+        let server = Move {
+            dir: cli.dir.unwrap_or_else(|| "orglift-debian".into()),
+            port: cli.port,
+            once: cli.once,
+            json: cli.json,
+        };
+        let moved = runtime.block_on(server.run());
+        // Whoever stops the lab while a disk is made does not wait for it: making it goes on next time.
+        runtime.shutdown_background();
+        return moved;
+    }
     let demo = Demo {
-        dir: cli.dir,
+        dir: cli.dir.unwrap_or_else(|| "orglift-lab".into()),
         choice: Choice {
             accounts: cli.accounts,
             servers: cli.servers,

@@ -292,8 +292,8 @@ impl Journey {
         let Some(launched) = seen.launched_instance else {
             return Ok(row);
         };
-        let age = self.api.checkpoint_age(id).await?;
-        row.checkpoint_age_s = age.map(|age| age.as_seconds_f64().max(0.0));
+        let cutover = self.api.details(id).await?.launches.cutover;
+        row.checkpoint_age_s = cutover.map(|launch| launch.checkpoint_age_s());
         row.target_disks = self.volumes(&launched.instance).await?;
         row.instance = Some(launched.instance);
         let (server, targets) = (self.server.plan.name.clone(), row.target_disks.clone());

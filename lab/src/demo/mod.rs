@@ -151,7 +151,7 @@ async fn migrate(world: &Arc<World>, shape: &Shape) -> anyhow::Result<Option<Rep
     Report::of(world, rows).await.map(Some)
 }
 
-fn sign_in(world: &World) -> String {
+pub(crate) fn sign_in(world: &World) -> String {
     format!(
         "{}   sign in as {USER} with {}",
         world.hub.console(),
@@ -159,7 +159,7 @@ fn sign_in(world: &World) -> String {
     )
 }
 
-fn console_address(port: Option<u16>) -> anyhow::Result<SocketAddr> {
+pub(crate) fn console_address(port: Option<u16>) -> anyhow::Result<SocketAddr> {
     let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
     match port {
         Some(port) => {

@@ -47,7 +47,7 @@ pub struct Report {
 }
 
 /// Something that should be gone.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Left {
     pub account: AccountId,
     pub kind: ResourceKind,
@@ -58,18 +58,7 @@ pub struct Left {
 impl Report {
     pub async fn of(world: &World, mut rows: Vec<Row>) -> anyhow::Result<Self> {
         let kept: Vec<_> = rows.iter().filter_map(|row| row.instance.clone()).collect();
-        let mut left = Vec::new();
-        for account in &world.plan.accounts {
-            let inventory = world.cloud.inventory(&account.place()).await?;
-            for resource in left_behind(world, account, inventory, &kept)? {
-                left.push(Left {
-                    account: account.id.clone(),
-                    kind: resource.kind,
-                    server: resource.tags.get(SERVER_TAG).cloned(),
-                    id: resource.id,
-                });
-            }
-        }
+        let left = left_anywhere(world, &kept).await?;
         for row in &mut rows {
             let id = row.server.as_ref().map(ToString::to_string);
             row.resources_left = left.iter().filter(|left| left.server == id).count();
@@ -91,6 +80,23 @@ impl Report {
         let text = serde_json::to_string_pretty(self).context("cannot write the report")?;
         fs::write(file, text + "\n").with_context(|| format!("cannot write {}", file.display()))
     }
+}
+
+/// What is in any account beside the instances to keep and their volumes.
+pub async fn left_anywhere(world: &World, kept: &[String]) -> anyhow::Result<Vec<Left>> {
+    let mut left = Vec::new();
+    for account in &world.plan.accounts {
+        let inventory = world.cloud.inventory(&account.place()).await?;
+        for resource in left_behind(world, account, inventory, kept)? {
+            left.push(Left {
+                account: account.id.clone(),
+                kind: resource.kind,
+                server: resource.tags.get(SERVER_TAG).cloned(),
+                id: resource.id,
+            });
+        }
+    }
+    Ok(left)
 }
 
 /// What is in the account's inventory beside the instances to keep and their volumes.

@@ -3,9 +3,13 @@
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use anyhow::{Context, bail};
-use domain::ids::{AccountId, SourceServerId};
+use domain::{
+    conversion::ConversionState,
+    ids::{AccountId, SourceServerId},
+    readiness::Finding,
+};
 use reqwest::Method;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{AccountPlan, REGION};
@@ -66,21 +70,46 @@ pub struct LaunchedInstance {
     pub instance: String,
 }
 
-#[derive(Debug, Deserialize)]
-struct Launches {
-    launches: ByPurpose,
+/// What of a server MGN has no words for.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Details {
+    pub launches: Launches,
+    pub readiness: Readiness,
 }
 
-#[derive(Debug, Deserialize)]
-struct ByPurpose {
-    cutover: Option<Launch>,
+/// Whether the server would boot as an instance.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Readiness {
+    pub state: String,
+    pub findings: Option<Vec<Finding>>,
 }
 
-#[derive(Debug, Deserialize)]
+/// What a job's conversion of a server's disks came to, and which documents there are of it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Conversion {
+    pub progress: ConversionState,
+    pub documents: Vec<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Launches {
+    pub test: Option<Launch>,
+    pub cutover: Option<Launch>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Launch {
+pub struct Launch {
+    pub checkpoint: u64,
     at: chrono::DateTime<chrono::Utc>,
     taken_at: chrono::DateTime<chrono::Utc>,
+}
+
+impl Launch {
+    /// How old the checkpoint was when the instance was launched from it.
+    pub fn checkpoint_age_s(&self) -> f64 {
+        (self.at - self.taken_at).as_seconds_f64().max(0.0)
+    }
 }
 
 /// What the lab reads of MGN's `Job`.
@@ -158,6 +187,14 @@ impl Api {
         path: &str,
         body: Option<Value>,
     ) -> anyhow::Result<T> {
+        let answer = self.ask(&method, path, body).await?;
+        let text = if answer.is_empty() { b"null" } else { &answer[..] };
+        let shown = || String::from_utf8_lossy(text).into_owned();
+        serde_json::from_slice(text).with_context(|| format!("{method} {path} was answered with {}", shown()))
+    }
+
+    /// The answer as it came, or an error with what the hub said.
+    async fn ask(&self, method: &Method, path: &str, body: Option<Value>) -> anyhow::Result<Vec<u8>> {
         let url = format!("{}{path}", self.base);
         let mut request = self.client.request(method.clone(), url).bearer_auth(&self.key);
         if let Some(body) = body {
@@ -165,12 +202,12 @@ impl Api {
         }
         let what = || format!("{method} {path}");
         let answer = request.send().await.with_context(what)?;
-        let (status, text) = (answer.status(), answer.text().await.with_context(what)?);
+        let (status, answer) = (answer.status(), answer.bytes().await.with_context(what)?);
         if !status.is_success() {
-            bail!("{method} {path} was answered with {status}: {text}");
+            let said = String::from_utf8_lossy(&answer);
+            bail!("{method} {path} was answered with {status}: {said}");
         }
-        let text = if text.is_empty() { "null" } else { &text };
-        serde_json::from_str(text).with_context(|| format!("{method} {path} was answered with {text}"))
+        Ok(answer.to_vec())
     }
 
     /// One of MGN's operations.
@@ -247,14 +284,37 @@ impl Api {
         found.with_context(|| format!("the hub does not know source server {id}"))
     }
 
-    /// How old the checkpoint was when the cutover instance was launched from it.
-    pub async fn checkpoint_age(&self, id: &SourceServerId) -> anyhow::Result<Option<chrono::TimeDelta>> {
-        let path = format!("/api/v1/servers/{id}");
-        let answer: Launches = self.call(Method::GET, &path, None).await?;
-        Ok(answer.launches.cutover.map(|launch| launch.at - launch.taken_at))
+    pub async fn details(&self, id: &SourceServerId) -> anyhow::Result<Details> {
+        self.call(Method::GET, &format!("/api/v1/servers/{id}"), None)
+            .await
     }
 
-    /// `StartTest` or `StartCutover` for one server.
+    pub async fn conversion(&self, id: &SourceServerId, job: &str) -> anyhow::Result<Conversion> {
+        let path = format!("/api/v1/servers/{id}/conversions/{job}");
+        self.call(Method::GET, &path, None).await
+    }
+
+    /// One of a conversion's documents.
+    pub async fn document(&self, id: &SourceServerId, job: &str, name: &str) -> anyhow::Result<Vec<u8>> {
+        let path = format!("/api/v1/servers/{id}/conversions/{job}/{name}");
+        self.ask(&Method::GET, &path, None).await
+    }
+
+    /// Changes those launch settings that are given.
+    pub async fn update_launch_settings(
+        &self,
+        account: &AccountId,
+        id: &SourceServerId,
+        mut settings: Value,
+    ) -> anyhow::Result<()> {
+        settings["accountID"] = json!(account);
+        settings["sourceServerID"] = json!(id);
+        self.mgn::<Value>("UpdateLaunchConfiguration", settings)
+            .await
+            .map(|_| ())
+    }
+
+    /// `StartTest`, `StartCutover` or `TerminateTargetInstances` for one server.
     pub async fn launch(
         &self,
         operation: &str,
@@ -268,9 +328,13 @@ impl Api {
 
     /// For a server without an operating system on its disks: there is nothing to convert.
     pub async fn launch_disks_as_they_are(&self, id: &SourceServerId) -> anyhow::Result<()> {
+        self.set_conversion(id, json!({ "convert": false })).await
+    }
+
+    /// Whether its disks are converted for a launch, and rehearsed.
+    pub async fn set_conversion(&self, id: &SourceServerId, settings: Value) -> anyhow::Result<()> {
         let path = format!("/api/v1/servers/{id}/conversion-settings");
-        let body = json!({ "convert": false });
-        self.call::<Value>(Method::PUT, &path, Some(body))
+        self.call::<Value>(Method::PUT, &path, Some(settings))
             .await
             .map(|_| ())
     }

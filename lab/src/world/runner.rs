@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -17,13 +17,25 @@ use crate::{
     programs::{Program, Programs},
 };
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct RunnerSettings {
     /// Put a wire that can be cut between agents and the runner's data port.
     pub with_network: bool,
     /// Look at every first checkpoint that can be launched, as runners do unless they are told otherwise. Most disks of
     /// a world are no operating system.
     pub inspects: bool,
+    /// By which agents reach the runner, which listens on the loopback.
+    pub address: IpAddr,
+}
+
+impl Default for RunnerSettings {
+    fn default() -> Self {
+        Self {
+            with_network: false,
+            inspects: false,
+            address: Ipv4Addr::LOCALHOST.into(),
+        }
+    }
 }
 
 /// Where the runner listens; kept over restarts, because agents know it.
@@ -42,6 +54,7 @@ pub struct Runner {
     token: String,
     account: AccountPlan,
     inspects: bool,
+    address: IpAddr,
     listening: Listening,
     process: Option<Process>,
     network: Option<Network>,
@@ -71,6 +84,7 @@ impl Runner {
             token,
             account: account.clone(),
             inspects: settings.inspects,
+            address: settings.address,
             listening: kept.unwrap_or(Listening {
                 data: any,
                 enrol: any,
@@ -100,7 +114,7 @@ impl Runner {
         ]);
         args.extend(["--data-listen".into(), self.listening.data.to_string().into()]);
         args.extend(["--enrol-listen".into(), self.listening.enrol.to_string().into()]);
-        args.extend(["--address".into(), "127.0.0.1".into()]);
+        args.extend(["--address".into(), self.address.to_string().into()]);
         if !self.inspects {
             args.extend(["--inspect-every-hours".into(), "0".into()]);
         }
@@ -123,6 +137,10 @@ impl Runner {
             return Ok(());
         }
         write_json(&self.dir.join("lab.json"), &self.listening)
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     pub fn listening(&self) -> Listening {
