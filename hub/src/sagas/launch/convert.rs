@@ -37,15 +37,8 @@ impl Launch {
         let late = cx.waited >= self.conversion_deadline(&cx.hub.settings);
         let waiting = match conversion.state.0 {
             Some(ConversionState::Done(converted)) => return self.converted(cx, converted).await,
-            Some(ConversionState::Failed {
-                step,
-                detail,
-                rehearsal,
-            }) => {
-                let verdict = rehearsal
-                    .as_ref()
-                    .map_or_else(String::new, |rehearsal| format!("; {}", in_words(rehearsal)));
-                return fails(cx, format!("{step}: {detail}{verdict}")).await;
+            Some(ConversionState::Failed { step, detail, .. }) => {
+                return fails(cx, format!("{step}: {detail}")).await;
             }
             None => format!(
                 "runner {} has not taken up checkpoint {number} yet",
@@ -133,10 +126,10 @@ impl Launch {
             .as_ref()
             .map_or_else(String::new, |rehearsal| format!("; {}", in_words(rehearsal)));
         let detail = format!(
-            "{} changes; {} KiB read and {} KiB written in {}{rehearsed}",
+            "{} changes; {} MiB read and {} MiB written in {}{rehearsed}",
             converted.changes,
-            converted.bytes_read >> 10,
-            converted.bytes_written >> 10,
+            converted.bytes_read.div_ceil(1 << 20),
+            converted.bytes_written.div_ceil(1 << 20),
             seconds(converted.milliseconds),
         );
         cx.log(LogLine::of_server(JobLogEvent::ConversionEnd, &cx.server).with_detail(detail))
@@ -153,16 +146,11 @@ async fn fails(cx: &Context, why: String) -> Result<Progress, StepError> {
 }
 
 fn in_words(rehearsal: &Rehearsal) -> String {
-    let outcome = if rehearsal.came_up {
-        "came up"
-    } else {
-        "did not come up"
-    };
     format!(
-        "the rehearsal {outcome} in {} ({}): {}",
+        "rehearsal: {} ({}, {})",
+        rehearsal.verdict,
         seconds(rehearsal.milliseconds),
-        rehearsal.accelerator,
-        rehearsal.verdict
+        rehearsal.accelerator
     )
 }
 

@@ -312,7 +312,7 @@ async fn what_is_launched_is_what_the_runner_converted() {
         converted.disks[0].snapshot
     );
     let ended = detail(&world, &job, JobLogEvent::ConversionEnd).await;
-    assert_eq!(ended, "12 changes; 40960 KiB read and 3072 KiB written in 8.4 s");
+    assert_eq!(ended, "12 changes; 40 MiB read and 3 MiB written in 8.4 s");
     world
         .eventually("without what was converted", async |world| {
             !world.has_snapshot(&converted.disks[0].snapshot).await
@@ -356,8 +356,8 @@ async fn a_conversion_that_fails_ends_the_launch_and_leaves_nothing() {
         accelerator: "tcg".into(),
     };
     let failed = ConversionState::Failed {
-        step: "rehearsal".into(),
-        detail: "it did not come up".into(),
+        step: "rehearse".into(),
+        detail: "the converted disks do not come up: the kernel panicked".into(),
         rehearsal: Some(rehearsal),
     };
     let nameless = ConversionState::Done(Converted {
@@ -368,8 +368,7 @@ async fn a_conversion_that_fails_ends_the_launch_and_leaves_nothing() {
         milliseconds: 0,
         rehearsal: None,
     });
-    let said =
-        "rehearsal: it did not come up; the rehearsal did not come up in 61.2 s (tcg): the kernel panicked";
+    let said = "rehearse: the converted disks do not come up: the kernel panicked";
     for (state, expected) in [
         (failed, said),
         (nameless, "the runner names no converted disk for /dev/sda"),
