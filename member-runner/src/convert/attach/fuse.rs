@@ -8,16 +8,21 @@
 //! They are two processes, because one that mounts what it serves itself may never end: the kernel unmounts in the
 //! last thread of a killed process, before it closes the connection there, and waits for answers that nobody gives.
 //!
+//! Where volumes are made of several stretches of the disks, the worker writes a [map](super::mapping) to the file
+//! "map", once, and from then on there is a file for each of them, numbered after the disks.
+//!
 //! Nothing is cached on the way: the loop device above keeps pages already, and the overlay below keeps blocks.
 //! The files are there to be attached and to be read; they cannot be made, removed or resized.
 
 use std::{
     ffi::{CString, OsStr},
-    fs, io,
+    fs,
+    io::{self, Write},
+    mem,
     os::fd::{AsRawFd, OwnedFd},
     path::Path,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, UNIX_EPOCH},
@@ -33,6 +38,7 @@ use rustix::{
     mount::{MountFlags, mount as mount_at},
 };
 
+use super::mapping::{self, Mapped};
 use crate::convert::{
     overlay::{Overlay, OverlayError},
     threads::{Background, NotEnded},
@@ -45,6 +51,10 @@ const DEVICE_NUMBER: (u32, u32) = (10, 229);
 const THREADS: usize = 4;
 /// A block at once.
 const WRITE_LEN: u32 = 512 << 10;
+/// Of the map, as JSON. It has to come in one request, and some thousand segments take no more.
+const MAP_LEN_MAX: usize = 256 << 10;
+const MAP: &str = "map";
+const MAP_INODE: INodeNo = INodeNo(u64::MAX);
 /// Nothing changes but the contents.
 const FOR_GOOD: Duration = Duration::from_secs(1 << 20);
 
@@ -61,6 +71,19 @@ pub fn mount(at: &Path) -> io::Result<OwnedFd> {
     let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
     mount_at("orglift", at, "fuse.orglift", flags, &*CString::new(options)?)?;
     Ok(connection.into())
+}
+
+/// Has the mount at `at` show these volumes as files. To be done once.
+pub fn map(at: &Path, volumes: &[Mapped]) -> io::Result<()> {
+    let map = serde_json::to_vec(volumes)?;
+    if map.len() > MAP_LEN_MAX {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "their map is too long",
+        ));
+    }
+    let mut file = fs::File::options().write(true).open(at.join(MAP))?;
+    file.write_all(&map)
 }
 
 /// Answers what is asked of a mount.
@@ -87,6 +110,7 @@ pub fn serve(connection: OwnedFd, disks: Vec<Arc<Overlay>>) -> io::Result<Servin
     let stopped = Arc::new(AtomicBool::new(false));
     let files = Files {
         disks,
+        mapped: OnceLock::new(),
         stopped: Arc::clone(&stopped),
     };
     // It begins with a greeting of the kernel, for which it waits.
@@ -112,24 +136,69 @@ impl Serving {
 #[derive(Debug)]
 struct Files {
     disks: Vec<Arc<Overlay>>,
+    mapped: OnceLock<Vec<Mapped>>,
     stopped: Arc<AtomicBool>,
 }
 
+/// One of the files.
+#[derive(Debug, Clone, Copy)]
+enum Volume<'a> {
+    Disk(&'a Overlay),
+    Mapped(&'a Mapped),
+}
+
+impl Volume<'_> {
+    fn bytes(self) -> u64 {
+        match self {
+            Self::Disk(disk) => disk.bytes(),
+            Self::Mapped(mapped) => mapped.bytes(),
+        }
+    }
+}
+
 impl Files {
-    fn disk(&self, inode: INodeNo) -> Result<&Overlay, Errno> {
+    fn len(&self) -> usize {
+        self.disks.len() + self.mapped.get().map_or(0, Vec::len)
+    }
+
+    fn volume(&self, inode: INodeNo) -> Result<Volume<'_>, Errno> {
         let at = inode.0.checked_sub(INodeNo::ROOT.0 + 1).ok_or(Errno::EISDIR)?;
         let at = usize::try_from(at).map_err(|_| Errno::ENOENT)?;
         if self.stopped.load(Relaxed) {
             return Err(Errno::EIO);
         }
-        Ok(self.disks.get(at).ok_or(Errno::ENOENT)?)
+        if let Some(disk) = self.disks.get(at) {
+            return Ok(Volume::Disk(disk));
+        }
+        let mapped = self
+            .mapped
+            .get()
+            .and_then(|mapped| mapped.get(at - self.disks.len()));
+        Ok(Volume::Mapped(mapped.ok_or(Errno::ENOENT)?))
+    }
+
+    /// Does something to each part of a range that is on one disk: there, from the second argument on, so many bytes.
+    fn on_disks(
+        &self,
+        volume: Volume,
+        offset: u64,
+        len: u64,
+        mut act: impl FnMut(&Overlay, u64, u64) -> Result<(), OverlayError>,
+    ) -> Result<(), Errno> {
+        match volume {
+            Volume::Disk(disk) => act(disk, offset, len),
+            Volume::Mapped(mapped) => mapped
+                .pieces(offset, len)
+                .try_for_each(|piece| act(&self.disks[piece.disk], piece.start, piece.len)),
+        }
+        .map_err(|error| errno(&error))
     }
 
     fn attributes(&self, inode: INodeNo) -> Result<FileAttr, Errno> {
-        let (kind, perm, size) = if inode == INodeNo::ROOT {
-            (FileType::Directory, 0o700, 0)
-        } else {
-            (FileType::RegularFile, 0o600, self.disk(inode)?.bytes())
+        let (kind, perm, size) = match inode {
+            INodeNo::ROOT => (FileType::Directory, 0o700, 0),
+            MAP_INODE => (FileType::RegularFile, 0o200, 0),
+            _ => (FileType::RegularFile, 0o600, self.volume(inode)?.bytes()),
         };
         Ok(FileAttr {
             ino: inode,
@@ -155,23 +224,63 @@ impl Files {
     }
 
     fn read(&self, inode: INodeNo, offset: u64, len: u32) -> Result<Vec<u8>, Errno> {
-        let disk = self.disk(inode)?;
-        let inside = disk.bytes().saturating_sub(offset).min(u64::from(len));
+        let volume = self.volume(inode)?;
+        let inside = volume.bytes().saturating_sub(offset).min(u64::from(len));
         let mut data = vec![0; usize::try_from(inside).map_err(|_| Errno::EINVAL)?];
-        disk.read(offset, &mut data).map_err(|error| errno(&error))?;
+        let mut rest = &mut *data;
+        self.on_disks(volume, offset, inside, |disk, start, len| {
+            let (now, later) = mem::take(&mut rest).split_at_mut(part_len(len));
+            rest = later;
+            disk.read(start, now)
+        })?;
         Ok(data)
     }
 
+    fn write(&self, inode: INodeNo, offset: u64, data: &[u8]) -> Result<(), Errno> {
+        if inode == MAP_INODE {
+            return self.map(offset, data);
+        }
+        let volume = self.volume(inode)?;
+        let len = data.len() as u64;
+        if offset.checked_add(len).is_none_or(|end| end > volume.bytes()) {
+            return Err(Errno::EFBIG);
+        }
+        let mut rest = data;
+        self.on_disks(volume, offset, len, |disk, start, len| {
+            let (now, later) = rest.split_at(part_len(len));
+            rest = later;
+            disk.write(start, now)
+        })
+    }
+
+    fn map(&self, offset: u64, map: &[u8]) -> Result<(), Errno> {
+        if offset != 0 || map.len() > MAP_LEN_MAX {
+            return Err(Errno::EINVAL);
+        }
+        let map: Vec<Mapped> = serde_json::from_slice(map).map_err(|_| Errno::EINVAL)?;
+        let disks: Vec<u64> = self.disks.iter().map(|disk| disk.bytes()).collect();
+        mapping::check(&map, &disks).map_err(|error| {
+            tracing::warn!(%error, "a worker wants to map what cannot be");
+            Errno::EINVAL
+        })?;
+        self.mapped.set(map).map_err(|_| Errno::EEXIST)
+    }
+
     fn allocate(&self, inode: INodeNo, offset: u64, len: u64, mode: i32) -> Result<(), Errno> {
-        let disk = self.disk(inode)?;
+        let volume = self.volume(inode)?;
         let mode = FallocateFlags::from_bits_retain(mode.cast_unsigned());
         let as_zeros = FallocateFlags::PUNCH_HOLE | FallocateFlags::ZERO_RANGE;
         if !mode.intersects(as_zeros) || !(as_zeros | FallocateFlags::KEEP_SIZE).contains(mode) {
             return Err(Errno::EOPNOTSUPP);
         }
-        let inside = disk.bytes().saturating_sub(offset).min(len);
-        disk.discard(offset, inside).map_err(|error| errno(&error))
+        let inside = volume.bytes().saturating_sub(offset).min(len);
+        self.on_disks(volume, offset, inside, Overlay::discard)
     }
+}
+
+/// Of a part of what is in memory.
+fn part_len(len: u64) -> usize {
+    usize::try_from(len).expect("it is part of a request")
 }
 
 impl Filesystem for Files {
@@ -185,7 +294,9 @@ impl Filesystem for Files {
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let found = name.to_str().and_then(|name| name.parse().ok());
         let attributes = match found {
-            Some(at) if parent == INodeNo::ROOT && at < self.disks.len() => self.attributes(Self::inode(at)),
+            _ if parent != INodeNo::ROOT => Err(Errno::ENOENT),
+            Some(at) if at < self.len() => self.attributes(Self::inode(at)),
+            None if name == MAP => self.attributes(MAP_INODE),
             _ => Err(Errno::ENOENT),
         };
         match attributes {
@@ -223,7 +334,7 @@ impl Filesystem for Files {
     }
 
     fn open(&self, _: &Request, inode: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        match self.disk(inode) {
+        match self.attributes(inode) {
             Ok(_) => reply.opened(
                 FileHandle(0),
                 FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_PARALLEL_DIRECT_WRITES,
@@ -261,10 +372,7 @@ impl Filesystem for Files {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let written = self
-            .disk(inode)
-            .and_then(|disk| disk.write(offset, data).map_err(|error| errno(&error)));
-        match (written, u32::try_from(data.len())) {
+        match (self.write(inode, offset, data), u32::try_from(data.len())) {
             (Ok(()), Ok(len)) => reply.written(len),
             (Ok(()), Err(_)) => reply.error(Errno::EINVAL),
             (Err(error), _) => reply.error(error),
@@ -300,7 +408,7 @@ impl Filesystem for Files {
         if inode != INodeNo::ROOT {
             return reply.error(Errno::ENOTDIR);
         }
-        for at in usize::try_from(offset).unwrap_or(usize::MAX)..self.disks.len() {
+        for at in usize::try_from(offset).unwrap_or(usize::MAX)..self.len() {
             let name = at.to_string();
             if reply.add(Self::inode(at), at as u64 + 1, FileType::RegularFile, name) {
                 break;

@@ -5,6 +5,7 @@
 //! ```
 //!
 //! - [`fuse`]: each clone as a file, and [`loops`]: volumes of it as loop devices.
+//! - [`mapping`]: volumes that are made of several stretches of disks, which become files as well.
 //! - [`partitions`], [`mbr`], [`filesystems`]: where the volumes are, and what is on them.
 //! - [`esp`]: the files of an EFI system partition, which is not mounted.
 //! - [`mounts`]: the guest's file tree, put together as its fstab says, and [`mounted`]: what is mounted.
@@ -13,6 +14,7 @@ pub mod esp;
 pub mod filesystems;
 pub mod fuse;
 pub mod loops;
+pub mod mapping;
 pub mod mbr;
 pub mod mounted;
 pub mod mounts;
