@@ -164,6 +164,7 @@ fn the_menu_of_grub_names_the_root_by_its_uuid() {
     let tree = Tree::open(&disk.root()).expect("it is a folder");
     let sandbox = Sandbox::new(&disk.root(), Path::new(RUNNER)).with_devices(vec![Device {
         path: disk.device.clone().into(),
+        names: Vec::new(),
         uuid: Some(UUID.to_owned()),
     }]);
     let path = "/boot/grub/grub.cfg";

@@ -40,9 +40,9 @@ const INSPECTION = {
     { class: 'informs', code: 'cloud-init-missing', text: 'cloud-init is not installed.' },
     {
       class: 'blocks',
-      code: 'lvm',
-      text: 'The root file system is on LVM, and the runner has no device-mapper.',
-      remedy: 'Give the runner a kernel with device-mapper.',
+      code: 'system-encrypted',
+      text: 'The root file system is encrypted, and the runner has no key to it.',
+      remedy: 'Decrypt it on the source.',
     },
     {
       class: 'warns',

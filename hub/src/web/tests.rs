@@ -113,7 +113,7 @@ fn pages() -> Vec<(String, &'static str)> {
         (format!("/servers/{web_1}"), "data-state=\"READY_WITH_WARNINGS\""),
         (format!("/servers/{web_1}"), "cloud-init is not installed."),
         (format!("/servers/{web_1}"), "3 changes in 21 s."),
-        (format!("/servers/{web_2}"), "no device-mapper: &#60;dm-0&#62;"),
+        (format!("/servers/{web_2}"), "encrypted: &#60;dm-0&#62;"),
         (
             format!("/servers/{}", server_id(6)),
             "The runner is at “initramfs”.",
@@ -671,7 +671,7 @@ async fn whoever_launches_sees_what_would_keep_it_from_booting() {
     };
     let blocked = ask(6, "start-cutover").await;
     assert!(
-        blocked.contains("would not boot") && blocked.contains("device-mapper"),
+        blocked.contains("would not boot") && blocked.contains("encrypted"),
         "{blocked}"
     );
     let warned = ask(1, "start-test").await;

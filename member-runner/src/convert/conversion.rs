@@ -124,7 +124,7 @@ fn look(inside: &Inside, order: &Inspect) -> Result<Report, Failed> {
 fn is_an_answer(error: &MountError) -> bool {
     matches!(
         error,
-        MountError::NoRoot { .. } | MountError::SeveralRoots(_) | MountError::Unsupported { .. }
+        MountError::NoRoot { .. } | MountError::SeveralRoots(_) | MountError::Closed(_)
     )
 }
 
@@ -160,6 +160,7 @@ fn convert(inside: &Inside, order: &Convert) -> Result<Report, Failed> {
 
     let devices = attached.devices().into_iter().map(|(volume, path)| Device {
         path,
+        names: volume.lasting_names(),
         uuid: volume.uuid,
     });
     let runner = std::env::current_exe().map_err(Failed::at("initramfs"))?;

@@ -30,12 +30,11 @@ impl Plan {
         Self {
             network,
             devices: devices.collect(),
-            // A LUKS volume may be locked and a volume group incomplete, so what is in them is never taken for all.
-            devices_are_all: !disks.volumes().any(|volume| match volume.content {
-                Content::Lvm | Content::Md | Content::Luks => true,
-                Content::Unknown => volume.role == Role::Data,
-                Content::FileSystem(_) | Content::Swap => false,
-            }),
+            // There may be anything in what cannot be used.
+            devices_are_all: disks.closed.is_empty()
+                && !disks
+                    .volumes()
+                    .any(|volume| volume.content == Content::Unknown && volume.role == Role::Data),
         }
     }
 }
@@ -83,10 +82,10 @@ mod tests {
         );
         assert_eq!(found.devices["/dev/sda1"].stable_name(), None);
         assert!(found.devices_are_all);
-        for layer in ["lvm", "md", "luks", "uuid=44"] {
+        for hidden in ["closed /dev/sda4 luks", "volume /dev/sda4 uuid=44"] {
             assert!(
-                !plan(&format!("{plain}== volume /dev/sda4 {layer}\n")).devices_are_all,
-                "{layer}"
+                !plan(&format!("{plain}== {hidden}\n")).devices_are_all,
+                "{hidden}"
             );
         }
     }

@@ -3,6 +3,7 @@
 //! ```text
 //! == disk /dev/sda gpt boot
 //! == volume /dev/sda1 esp vfat uuid=ABCD-1234 at=/boot/efi
+//! == closed /dev/sda2 luks
 //! == file /etc/fstab
 //! UUID=ABCD-1234 /boot/efi vfat umask=0077 0 1
 //! == link /bin usr/bin
@@ -21,7 +22,7 @@ use std::{
 use super::{
     inspect::{
         architecture::elf_header,
-        disks::{AttachedDisk, Content, DiskFacts, PartitionTable, Role, Volume},
+        disks::{AttachedDisk, Closed, Content, DiskFacts, PartitionTable, Role, Volume},
     },
     tree::Tree,
 };
@@ -34,11 +35,7 @@ pub struct Recorded {
 impl Recorded {
     pub fn unpack(text: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut disks = DiskFacts {
-            device_mapper: true,
-            md: true,
-            ..DiskFacts::default()
-        };
+        let mut disks = DiskFacts::default();
         for entry in text.split("== ").skip(1) {
             let (head, body) = entry.split_once('\n').unwrap();
             let words: Vec<&str> = head.split(' ').collect();
@@ -48,6 +45,11 @@ impl Recorded {
                     let disk = disks.disks.last_mut().unwrap();
                     disk.volumes.push(volume(name, more));
                 }
+                ["closed", name, content] => disks.closed.push(Closed {
+                    content: volume(name, &[content]).content,
+                    names: vec![(*name).to_owned()],
+                    why: "it is closed".to_owned(),
+                }),
                 [kind, path, more @ ..] => unpack(&place(folder.path(), path), kind, more, body),
                 _ => panic!("{head:?} is no entry of a recorded tree"),
             }
@@ -105,6 +107,7 @@ fn volume(name: &str, more: &[&str]) -> Volume {
             Some(("uuid", value)) => volume.uuid = Some(value.to_owned()),
             Some(("label", value)) => volume.label = Some(value.to_owned()),
             Some(("partuuid", value)) => volume.part_uuid = Some(value.to_owned()),
+            Some(("also", value)) => volume.other_names.push(value.to_owned()),
             Some(("at", value)) => volume.mounted_at = Some(value.to_owned()),
             Some(_) => panic!("{word} says nothing of a volume"),
             None => match *word {

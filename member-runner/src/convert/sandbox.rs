@@ -105,6 +105,8 @@ impl Default for Limits {
 pub struct Device {
     /// What it is on the runner, `/dev/loop3`.
     pub path: PathBuf,
+    /// Of a logical volume, as it has them on the source: device-mapper's first. A disk or partition has none.
+    pub names: Vec<String>,
     /// Of the file system on it. GRUB's menu names the root by it only where `/dev/disk/by-uuid` has it.
     pub uuid: Option<String>,
 }

@@ -53,6 +53,11 @@ pub struct Checkpoint {
 impl Scene {
     /// `None`, and why on one line, where the machine does not let a test do this. Where `CI=true`, that is a failure.
     pub fn new() -> Option<Self> {
+        Self::with(&[])
+    }
+
+    /// The same for a test that needs these programs, too.
+    pub fn with(more: &[&str]) -> Option<Self> {
         let programs = [
             "unshare",
             "losetup",
@@ -65,7 +70,7 @@ impl Scene {
         ];
         let folders = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(Path::new);
         let is_missing = |program: &&&str| !folders.iter().any(|folder| folder.join(program).exists());
-        let why = match programs.iter().find(is_missing) {
+        let why = match programs.iter().chain(more).find(is_missing) {
             Some(program) => format!("{program} is not installed"),
             None if !rustix::process::geteuid().is_root() => "only root attaches disks".into(),
             None if !Path::new("/dev/loop-control").exists() => "there are no loop devices".into(),
@@ -110,26 +115,65 @@ impl Scene {
     /// A disk of `mib` MiB that `make`, lines of the shell, fills: `$disk` is its image, `part START SIZE` attaches
     /// a part of it, in MiB, and prints the device, and `$at` is a folder to mount at.
     pub fn disk(&self, device_name: &str, mib: u64, make: &str) -> Checkpoint {
-        let image = self.dir.path().join("image");
-        fs::File::create(&image).unwrap().set_len(mib << 20).unwrap();
+        self.disks(&[(device_name, mib)], make).remove(0)
+    }
+
+    /// One or two disks that are filled together: the second is `$disk2`.
+    pub fn disks(&self, disks: &[(&str, u64)], make: &str) -> Vec<Checkpoint> {
+        let images: Vec<PathBuf> = (0..disks.len()).map(|at| self.image(at)).collect();
+        for (image, (_, mib)) in images.iter().zip(disks) {
+            fs::File::create(image).unwrap().set_len(mib << 20).unwrap();
+        }
+        self.shell(make);
+        let stored = images.iter().zip(disks).map(|(image, (device_name, mib))| {
+            let snapshot = self.store_image(image, device_name.trim_start_matches("/dev/"));
+            fs::remove_file(image).unwrap();
+            Checkpoint {
+                device_name: (*device_name).to_owned(),
+                snapshot,
+                bytes: mib << 20,
+            }
+        });
+        stored.collect()
+    }
+
+    /// Lets lines of the shell, as for [`Scene::disks`], look at disks.
+    pub fn look(&self, disks: &[Checkpoint], lines: &str) {
+        for (at, disk) in disks.iter().enumerate() {
+            let image = fs::File::create(self.image(at)).unwrap();
+            for block in 0..block_count(disk.bytes) {
+                let data = self
+                    .runtime
+                    .block_on(self.store.read(&disk.snapshot, block))
+                    .unwrap();
+                image.write_all_at(&data, block * BLOCK_LEN as u64).unwrap();
+            }
+        }
+        self.shell(lines);
+    }
+
+    fn image(&self, disk: usize) -> PathBuf {
+        self.dir.path().join(format!("image{}", disk + 1))
+    }
+
+    fn shell(&self, lines: &str) {
         let at = self.dir.path().join("making");
         fs::create_dir_all(&at).unwrap();
         sh(&format!(
             "set -eu
-            disk={} at={}
+            disk={first} disk2={second} at={}
             part() {{ losetup --find --show --offset $(($1 << 20)) --sizelimit $(($2 << 20)) $disk; }}
-            trap 'losetup --associated $disk --noheadings --output NAME | xargs --no-run-if-empty losetup --detach' EXIT
-            {make}",
-            image.display(),
-            at.display()
+            detach() {{
+                for image in $disk $disk2; do
+                    losetup --associated $image --noheadings --output NAME | xargs --no-run-if-empty losetup --detach
+                done
+            }}
+            trap detach EXIT
+            {lines}",
+            at.display(),
+            first = self.image(0).display(),
+            second = self.image(1).display(),
         ));
-        let snapshot = self.store_image(&image, device_name.trim_start_matches("/dev/"));
-        fs::remove_file(&image).unwrap();
-        Checkpoint {
-            device_name: device_name.to_owned(),
-            snapshot,
-            bytes: mib << 20,
-        }
     }
 
     fn store_image(&self, image: &Path, id: &str) -> SnapshotId {

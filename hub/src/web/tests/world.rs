@@ -369,9 +369,9 @@ fn inspection_of(hostname: &str, now: i64) -> Option<Inspection> {
     );
     let informs = Finding::informs("cloud-init-missing", "cloud-init is not installed.");
     let blocks = Finding::blocks(
-        "lvm",
-        "The root file system is on LVM, and the runner has no device-mapper: <dm-0>.",
-        "Give the runner a kernel with device-mapper.",
+        "system-encrypted",
+        "The root file system is encrypted: <dm-0>.",
+        "Decrypt it on the source.",
     );
     let findings = match hostname {
         "web-1" => vec![informs, warns],

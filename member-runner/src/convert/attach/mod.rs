@@ -5,8 +5,8 @@
 //! ```
 //!
 //! - [`fuse`]: each clone as a file, and [`loops`]: volumes of it as loop devices.
-//! - [`mapping`]: volumes that are made of several stretches of disks, which become files as well.
 //! - [`partitions`], [`mbr`], [`filesystems`]: where the volumes are, and what is on them.
+//! - [`lvm`]: volumes that are made of stretches of others, and [`mapping`]: how they become files as well.
 //! - [`esp`]: the files of an EFI system partition, which is not mounted.
 //! - [`mounts`]: the guest's file tree, put together as its fstab says, and [`mounted`]: what is mounted.
 
@@ -14,6 +14,7 @@ pub mod esp;
 pub mod filesystems;
 pub mod fuse;
 pub mod loops;
+mod lvm;
 pub mod mapping;
 pub mod mbr;
 pub mod mounted;
@@ -40,12 +41,14 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use self::{
-    filesystems::CheckError,
+    filesystems::{CheckError, Kind},
     loops::{LoopDevice, LoopError},
+    lvm::PhysicalVolume,
+    mapping::Mapped,
     mounts::Guest,
     partitions::{PartitionError, Volume},
 };
-use super::inspect::disks::{self, AttachedDisk, DiskFacts, PartitionTable};
+use super::inspect::disks::{self, AttachedDisk, Closed, Content, DiskFacts, PartitionTable};
 
 /// What a kernel does after the last user of something is gone, it does soon.
 const RELEASED_WITHIN: Duration = Duration::from_secs(20);
@@ -63,7 +66,10 @@ pub struct DiskFile {
 /// The clones of a server's disks, and those of their volumes that somebody wanted as devices.
 #[derive(Debug)]
 pub struct Attached {
+    /// After the source's disks, its logical volumes: each is a disk that one volume fills.
     pub disks: Vec<Disk>,
+    /// What is on the disks and cannot be used.
+    pub closed: Vec<Closed>,
     devices: Vec<(VolumeAt, LoopDevice)>,
     files: PathBuf,
 }
@@ -95,6 +101,10 @@ pub enum AttachError {
     },
     #[error(transparent)]
     Partitions(#[from] PartitionError),
+    #[error("cannot read LVM's physical volumes")]
+    Lvm(#[source] io::Error),
+    #[error("cannot use LVM's logical volumes")]
+    Map(#[source] io::Error),
     #[error(transparent)]
     Check(#[from] CheckError),
     #[error("{device_name} is still in use after {} s", RELEASED_WITHIN.as_secs())]
@@ -117,24 +127,82 @@ impl Attached {
     pub fn open(files: &Path, disks: &[DiskFile]) -> Result<Self, AttachError> {
         let mut attached = Self {
             disks: Vec::new(),
+            closed: Vec::new(),
             devices: Vec::new(),
             files: files.to_owned(),
         };
-        for (at, file) in disks.iter().enumerate() {
-            let path = attached.file(at);
-            let opened = fs::File::open(&path).map_err(|source| AttachError::Disk {
-                disk: file.device_name.clone(),
-                path,
-                source,
-            })?;
-            let (table, volumes) = partitions::read(&file.device_name, &opened, file.bytes)?;
+        let mut opened = Vec::new();
+        for disk in disks {
+            let file = attached.open_file(disk)?;
+            let (table, volumes) = partitions::read(&disk.device_name, &file, disk.bytes)?;
             attached.disks.push(Disk {
-                file: file.clone(),
+                file: disk.clone(),
                 table,
                 volumes,
             });
+            opened.push(file);
         }
+        attached.open_logical_volumes(&opened)?;
+        let closed: Vec<Closed> = attached
+            .volumes()
+            .filter_map(|(_, volume)| closed(volume))
+            .collect();
+        attached.closed.extend(closed);
         Ok(attached)
+    }
+
+    fn open_logical_volumes(&mut self, files: &[fs::File]) -> Result<(), AttachError> {
+        let physical = self
+            .volumes()
+            .filter(|(_, volume)| volume.kind == Some(Kind::Lvm));
+        let physical = physical.map(|(at, volume)| PhysicalVolume {
+            device_name: &volume.facts.device_name,
+            file: &files[at.disk],
+            disk: at.disk,
+            start: volume.start,
+            bytes: volume.bytes,
+        });
+        let found = lvm::find(&physical.collect::<Vec<_>>()).map_err(AttachError::Lvm)?;
+        self.closed = found.closed;
+        let (names, maps): (Vec<_>, Vec<_>) = found
+            .opened
+            .into_iter()
+            .map(|volume| (volume.names, volume.mapped))
+            .unzip();
+        if !maps.is_empty() {
+            fuse::map(&self.files, &maps).map_err(AttachError::Map)?;
+        }
+        for (names, mapped) in names.into_iter().zip(&maps) {
+            self.add_logical_volume(names, mapped)?;
+        }
+        Ok(())
+    }
+
+    fn add_logical_volume(&mut self, mut names: Vec<String>, mapped: &Mapped) -> Result<(), AttachError> {
+        let disk = DiskFile {
+            device_name: names.remove(0),
+            is_boot: false,
+            bytes: mapped.bytes(),
+        };
+        let file = self.open_file(&disk)?;
+        let mut volume = partitions::whole(&disk.device_name, &file, disk.bytes)?;
+        volume.facts.other_names = names;
+        self.disks.push(Disk {
+            file: disk,
+            table: None,
+            volumes: vec![volume],
+        });
+        Ok(())
+    }
+
+    /// That of the next disk.
+    fn open_file(&self, disk: &DiskFile) -> Result<fs::File, AttachError> {
+        let path = self.file(self.disks.len());
+        fs::File::open(&path).map_err(|source| AttachError::Disk {
+            disk: disk.device_name.clone(),
+            path,
+            source,
+        })
     }
 
     /// The file of a disk, by its place.
@@ -172,9 +240,8 @@ impl Attached {
         }
         DiskFacts {
             disks,
+            closed: self.closed.clone(),
             reported_boot_mode,
-            device_mapper: Path::new("/sys/class/misc/device-mapper").exists(),
-            md: Path::new("/proc/mdstat").exists(),
         }
     }
 
@@ -221,6 +288,20 @@ impl Attached {
         released(|| unmount(&files, UnmountFlags::NOFOLLOW))
             .map_err(|source| AttachError::Files { at: files, source })
     }
+}
+
+/// Why what is in a volume cannot be used.
+fn closed(volume: &Volume) -> Option<Closed> {
+    let why = match volume.facts.content {
+        Content::Luks => "it is encrypted with LUKS",
+        Content::Md => "it is a part of an md array",
+        _ => return None,
+    };
+    Some(Closed {
+        content: volume.facts.content.clone(),
+        names: vec![volume.facts.device_name.clone()],
+        why: why.to_owned(),
+    })
 }
 
 /// Fails while a device is mounted.

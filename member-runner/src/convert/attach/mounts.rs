@@ -28,7 +28,10 @@ use super::{
     mounted, names,
 };
 use crate::convert::{
-    inspect::fstab::{self, FstabEntry, Spec},
+    inspect::{
+        disks::Closed,
+        fstab::{self, FstabEntry, Spec},
+    },
     tree::{Tree, TreeError},
 };
 
@@ -38,6 +41,9 @@ const NEEDED: [&str; 3] = ["/boot", "/usr", "/var"];
 const ESP: [&str; 3] = ["/boot/efi", "/efi", "/boot"];
 /// The copy of its files, beside the guest's root.
 const ESP_FOLDER: &str = "esp";
+const NOT_THERE: &str = "no volume that can be reached on the replicated disks has this name";
+/// What is said of volumes that cannot be used, of which there may be hundreds.
+const CLOSED_NAMED: usize = 4;
 /// The subvolumes of btrfs that are looked at in search of a root.
 const SUBVOLUMES_MAX: usize = 64;
 
@@ -77,12 +83,8 @@ pub struct NotMounted {
 
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
-    #[error("cannot convert: {what} needs {needs} on the runner ({device_name})")]
-    Unsupported {
-        what: &'static str,
-        needs: &'static str,
-        device_name: String,
-    },
+    #[error("cannot convert: no root file system can be reached ({})", listed(.0))]
+    Closed(Vec<Closed>),
     #[error("cannot convert: no volume of these disks has a root file system{}", reasons(.looked_at))]
     NoRoot { looked_at: Vec<String> },
     #[error("cannot convert: {} have a root file system, and their fstab does not say which is started", .0.join(" and "))]
@@ -180,7 +182,7 @@ impl Guest {
     ) -> Result<(), MountError> {
         let why = match source {
             Source::NoDisk => return Ok(()),
-            Source::Missing(why) => why.to_owned(),
+            Source::Missing(why) => why,
             Source::Volume(volume) => match self.try_mount(attached, entry, volume, flags) {
                 Ok(()) => {
                     self.note(&entry.mount_point, volume);
@@ -285,11 +287,11 @@ impl Drop for Guest {
 }
 
 /// What an entry of fstab stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Source {
     Volume(VolumeAt),
     /// It is on a disk, or on something that is made of disks; why it is not to be had.
-    Missing(&'static str),
+    Missing(String),
     NoDisk,
 }
 
@@ -302,15 +304,16 @@ fn source(attached: &Attached, entry: &FstabEntry) -> Source {
             .find(|(_, found)| found.facts.device_name == volume.device_name);
         return found.map_or(Source::NoDisk, |(at, _)| Source::Volume(at));
     }
-    match spec {
-        Spec::NoDisk | Spec::Network(_) => Source::NoDisk,
-        Spec::Mapped(_) => Source::Missing("LVM or LUKS needs device-mapper on the runner"),
-        Spec::Md(_) => Source::Missing("an md array needs the md driver on the runner"),
-        Spec::Hardware(_) => Source::Missing("only the source's hardware gives this name a meaning"),
-        Spec::Uuid(_) | Spec::Label(_) | Spec::PartUuid(_) | Spec::PartLabel(_) | Spec::Kernel(_) => {
-            Source::Missing("no volume of the replicated disks has this name")
+    let why = match spec {
+        Spec::NoDisk | Spec::Network(_) => return Source::NoDisk,
+        Spec::Hardware(_) => "only the source's hardware gives this name a meaning",
+        Spec::Mapped(name) | Spec::Md(name) | Spec::Kernel(name) => {
+            let closed = attached.closed.iter().find(|closed| closed.is_called(name));
+            closed.map_or(NOT_THERE, |closed| &closed.why)
         }
-    }
+        Spec::Uuid(_) | Spec::Label(_) | Spec::PartUuid(_) | Spec::PartLabel(_) => NOT_THERE,
+    };
+    Source::Missing(why.to_owned())
 }
 
 /// The entries of fstab with a mount point.
@@ -363,12 +366,8 @@ fn find_root(attached: &mut Attached, at: &Path) -> Result<Root, MountError> {
     }
     match &*roots {
         [(root, _)] => Ok(root.clone()),
-        [] => {
-            let unsupported = volumes
-                .iter()
-                .find_map(|(_, volume)| unsupported(&volume.facts.device_name, volume.kind?));
-            Err(unsupported.unwrap_or(MountError::NoRoot { looked_at }))
-        }
+        [] if attached.closed.is_empty() => Err(MountError::NoRoot { looked_at }),
+        [] => Err(MountError::Closed(attached.closed.clone())),
         several => Err(MountError::SeveralRoots(
             several
                 .iter()
@@ -376,20 +375,6 @@ fn find_root(attached: &mut Attached, at: &Path) -> Result<Root, MountError> {
                 .collect(),
         )),
     }
-}
-
-fn unsupported(device_name: &str, kind: Kind) -> Option<MountError> {
-    let (what, needs) = match kind {
-        Kind::Lvm => ("LVM", "device-mapper"),
-        Kind::Luks => ("LUKS", "device-mapper and the passphrase"),
-        Kind::Md => ("an md array", "the md driver"),
-        _ => return None,
-    };
-    Some(MountError::Unsupported {
-        what,
-        needs,
-        device_name: device_name.to_owned(),
-    })
 }
 
 /// The roots on a volume, and for each whether its fstab says that it is one.
@@ -480,8 +465,6 @@ fn is_root(tree: &Tree, below: &str) -> Result<bool, TreeError> {
 enum WhyNot {
     #[error("{} is not a file system that is mounted here", .0.map_or("what it holds", Kind::name))]
     Content(Option<Kind>),
-    #[error("{} needs {} on the runner", .0.0, .0.1)]
-    Unsupported((&'static str, &'static str)),
     #[error("the kernel of the runner does not know {0}")]
     Kernel(Kind),
     #[error("the kernel refuses to mount its {kind}: {error}")]
@@ -508,11 +491,6 @@ fn mount_volume(
     let volume = attached.volume(at);
     let kind = volume.kind;
     let Some((kind, mounting)) = kind.and_then(|kind| Some((kind, kind.mounting()?))) else {
-        if let Some(MountError::Unsupported { what, needs, .. }) =
-            kind.and_then(|kind| unsupported(&volume.facts.device_name, kind))
-        {
-            return Err(WhyNot::Unsupported((what, needs)));
-        }
         return Err(WhyNot::Content(kind));
     };
     let device = attached.device(at).map_err(WhyNot::Loop)?;
@@ -524,6 +502,15 @@ fn mount_volume(
         Err(Errno::NODEV) => Err(WhyNot::Kernel(kind)),
         Err(error) => Err(WhyNot::Refused { kind, error }),
     }
+}
+
+fn listed(closed: &[Closed]) -> String {
+    let first: Vec<String> = closed
+        .iter()
+        .take(CLOSED_NAMED)
+        .map(ToString::to_string)
+        .collect();
+    first.join("; ")
 }
 
 fn reasons(looked_at: &[String]) -> String {

@@ -17,7 +17,8 @@ pub fn rename(attached: &mut Attached, fstab: &[FstabEntry]) {
         _ => None,
     });
     let Some(kind) = kind else { return };
-    for (at, disk) in attached.disks.iter_mut().enumerate() {
+    let disks = attached.disks.iter_mut();
+    for (at, disk) in disks.filter(|disk| !is_logical(disk)).enumerate() {
         let Some(name) = kind.name(at) else { return };
         for volume in &mut disk.volumes {
             let partition = volume.facts.device_name.strip_prefix(&disk.file.device_name);
@@ -29,6 +30,10 @@ pub fn rename(attached: &mut Attached, fstab: &[FstabEntry]) {
         }
         disk.file.device_name = name;
     }
+}
+
+fn is_logical(disk: &Disk) -> bool {
+    disk.volumes.iter().any(|volume| volume.facts.is_logical())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +108,7 @@ mod tests {
         };
         let mut attached = Attached {
             disks: disks.iter().map(disk).collect(),
+            closed: Vec::new(),
             devices: Vec::new(),
             files: PathBuf::new(),
         };
@@ -111,6 +117,19 @@ mod tests {
         volumes
             .map(|(_, volume)| volume.facts.device_name.clone())
             .collect()
+    }
+
+    #[test]
+    fn logical_volumes_keep_their_names() {
+        let with_root = [
+            IMAGES[0],
+            ("/dev/mapper/vg-root", &["/dev/mapper/vg-root"]),
+            IMAGES[1],
+        ];
+        assert_eq!(
+            renamed(&with_root, "/dev/vg/root / ext4\n/dev/sda1 /boot ext4\n"),
+            ["/dev/sda1", "/dev/sda2", "/dev/mapper/vg-root", "/dev/sdb1"]
+        );
     }
 
     const IMAGES: [(&str, &[&str]); 2] = [

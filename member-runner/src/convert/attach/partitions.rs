@@ -68,7 +68,7 @@ pub fn read(
             source,
         })?;
     let (table, mut volumes) = match mbr {
-        None => (None, vec![whole(device_name, bytes)]),
+        None => (None, vec![filling(device_name, bytes)]),
         Some(mbr) if mbr.entries.iter().any(|entry| entry.kind == PROTECTIVE) => {
             let volumes = gpt(device_name, disk, bytes).map_err(failed)?;
             let damaged = || PartitionError::Gpt {
@@ -84,17 +84,33 @@ pub fn read(
     }
     refuse_overlaps(device_name, &volumes)?;
     for volume in &mut volumes {
-        if let Some(found) = filesystems::probe(disk, volume.start, volume.bytes).map_err(failed)? {
-            volume.kind = Some(found.kind);
-            volume.facts.content = found.kind.content();
-            volume.facts.uuid = found.uuid;
-            volume.facts.label = found.label;
-        }
+        look(disk, volume).map_err(failed)?;
     }
     Ok((table, volumes))
 }
 
-fn whole(device_name: &str, bytes: u64) -> Volume {
+/// The one volume of a disk without a table, whatever is at its beginning.
+pub fn whole(device_name: &str, disk: &fs::File, bytes: u64) -> Result<Volume, PartitionError> {
+    let mut volume = filling(device_name, bytes);
+    look(disk, &mut volume).map_err(|source| PartitionError::Read {
+        disk: device_name.to_owned(),
+        source,
+    })?;
+    Ok(volume)
+}
+
+/// Notes what is on it.
+fn look(disk: &fs::File, volume: &mut Volume) -> io::Result<()> {
+    if let Some(found) = filesystems::probe(disk, volume.start, volume.bytes)? {
+        volume.kind = Some(found.kind);
+        volume.facts.content = found.kind.content();
+        volume.facts.uuid = found.uuid;
+        volume.facts.label = found.label;
+    }
+    Ok(())
+}
+
+fn filling(device_name: &str, bytes: u64) -> Volume {
     let facts = disks::Volume {
         device_name: device_name.to_owned(),
         ..disks::Volume::default()

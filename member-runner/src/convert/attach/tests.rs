@@ -11,7 +11,7 @@ use super::{
 };
 use crate::convert::{
     inspect::disks::{Content, Role},
-    scene::{Checkpoint, Scene},
+    scene::{Checkpoint, Scene, sh},
     worker::{WorkerError, inside::Inside},
 };
 
@@ -22,6 +22,7 @@ pub fn act(name: &str, inside: Inside) {
         "read-logical" => work(inside, read_logical),
         "change-subvolumes" => work(inside, change_subvolumes),
         "read-subvolumes" => work(inside, read_subvolumes),
+        "change-volumes" => work(inside, change_volumes),
         "mount" => work(inside, |_, _| ()),
         "refused" => refused(inside),
         "write-until-killed" => write_until_killed(&inside),
@@ -194,17 +195,168 @@ fn read_subvolumes(_: &Attached, guest: &Guest) {
     }
 }
 
+/// Programs of LVM that look at the loop devices `$first` and `$second` only, and `place VOLUME FILE` and `gather VOLUME
+/// FILE`, which copy the contents of a logical volume by what LVM says of its extents.
+const WITH_LVM: &str = r#"
+    first=$(part 22 90) second=$(losetup --find --show $disk2)
+    mkdir -p $at.lvm
+    export LVM_SYSTEM_DIR=$at.lvm LVM_SUPPRESS_FD_WARNINGS=1
+    cat > $at.lvm/lvm.conf <<END
+    devices {
+        dir = "/dev"
+        scan = ["/dev"]
+        filter = ["a|^$first$|", "a|^$second$|", "r|.*|"]
+        use_devicesfile = 0
+        hints = "none"
+        external_device_info_source = "none"
+        obtain_device_list_from_udev = 0
+    }
+    backup { backup = 0 archive = 0 }
+    activation { udev_sync = 0 udev_rules = 0 monitoring = 0 }
+    global { activation = 0 locking_dir = "$at.lvm" }
+END
+    begin() { # of an extent, in chunks of 64 KiB: /dev/loop0:5-9
+        echo $(($(pvs --noheadings --units b --nosuffix -o pe_start ${1%:*}) / 65536 + $(echo ${1#*:} | cut -d- -f1) * 64))
+    }
+    copy() { # place|gather FILE CHUNK DEVICE CHUNK CHUNKS
+        [ $1 = place ] && set $2 $3 $4 $5 $6 || set $4 $5 $2 $3 $6
+        dd if=$1 skip=$2 of=$3 seek=$4 count=$5 bs=64k conv=notrunc status=none
+    }
+    extents() { # place|gather VOLUME FILE
+        lvs --noheadings --segments -o seg_start_pe,seg_size_pe,seg_pe_ranges --units b --nosuffix vg-0/$2 > $at.segments
+        while read start size one other; do
+            from=$(begin $one)
+            if [ -z "$other" ]; then
+                copy $1 $3 $((start * 64)) ${one%:*} $from $((size * 64))
+                continue
+            fi
+            also=$(begin $other)
+            for row in $(seq 0 $((size * 32 - 1))); do
+                copy $1 $3 $((start * 64 + row * 2)) ${one%:*} $((from + row)) 1
+                copy $1 $3 $((start * 64 + row * 2 + 1)) ${other%:*} $((also + row)) 1
+            done
+        done < $at.segments
+    }
+    place() { extents place $1 $2; }
+    gather() { extents gather $1 $2; }
+"#;
+
+/// A server whose / is on both disks, /var on stripes of both, and /boot on no logical volume.
+fn with_logical_volumes(scene: &Scene) -> Vec<Checkpoint> {
+    let make = r"printf '%s\n' '1M,20M,L,*' '22M,90M,8e' | sfdisk --quiet --label dos $disk
+        pvcreate -q --dataalignment 64k --metadatasize 60k $first $second
+        vgcreate -q vg-0 $first $second
+        lvcreate -q -an -Zn -Wn -n root -l 8 vg-0 $first
+        lvcreate -q -an -Zn -Wn -n swap_1 -l 1 vg-0 $first
+        lvextend -q -l +6 vg-0/root $second
+        lvcreate -q -an -Zn -Wn -n var -i 2 -I 64k -l 6 vg-0
+        lvcreate -q -an -Zn -Wn -n data -l 2 vg-0 $second
+        # Until texts have gone round their area.
+        for change in $(seq 30); do vgchange -q --addtag a$change vg-0; done
+        boot=$(part 1 20)
+        mkfs.ext4 -q -L boot $boot
+        truncate -s 56M $at.root && mkfs.ext4 -q $at.root
+        truncate -s 24M $at.var && mkfs.ext4 -q $at.var
+        truncate -s 8M $at.data && mkfs.ext4 -q -U 11111111-2222-3333-4444-555555555555 $at.data
+        truncate -s 4M $at.swap && mkswap -L sleep $at.swap
+        mount -o loop $at.root $at
+        mkdir -p $at/etc $at/usr $at/boot $at/var $at/srv $at/data
+        head -c 40M /dev/urandom > $at/usr/program
+        echo '/dev/mapper/vg--0-root / ext4 errors=remount-ro 0 1
+        LABEL=boot /boot ext4 defaults 0 2
+        /dev/vg-0/var /var ext4 defaults 0 2
+        UUID=11111111-2222-3333-4444-555555555555 /data ext4 defaults 0 2
+        /dev/disk/by-id/dm-name-vg--0-swap_1 none swap sw 0 0
+        /dev/vg-0/srv /srv ext4 defaults 0 2' > $at/etc/fstab
+        sha256sum < $at/usr/program > $at/etc/sum
+        umount $at
+        for volume in root var data; do place $volume $at.$volume; done
+        place swap_1 $at.swap";
+    scene.disks(
+        &[("/dev/sda", 113), ("/dev/sdb", 56)],
+        &format!("{WITH_LVM}{make}"),
+    )
+}
+
 #[test]
-fn what_needs_device_mapper_is_refused_in_one_sentence() {
+fn a_server_on_logical_volumes_is_changed_in_child_snapshots() {
+    let Some(scene) = Scene::with(&["pvcreate"]) else {
+        return;
+    };
+    let disks = with_logical_volumes(&scene);
+    let (report, children) = scene.convert("change-volumes", &disks);
+    let facts: DiskFacts = serde_json::from_str(&report).unwrap();
+    assert_eq!(facts.closed, []);
+    let mounted: BTreeMap<_, _> = facts
+        .volumes()
+        .map(|volume| (volume.device_name.as_str(), volume.mounted_at.as_deref()))
+        .collect();
+    assert_eq!(
+        mounted.into_iter().collect::<Vec<_>>(),
+        [
+            ("/dev/mapper/vg--0-data", Some("/data")),
+            ("/dev/mapper/vg--0-root", Some("/")),
+            ("/dev/mapper/vg--0-swap_1", None),
+            ("/dev/mapper/vg--0-var", Some("/var")),
+            ("/dev/sda1", Some("/boot")),
+            ("/dev/sda2", None),
+            ("/dev/sdb", None),
+        ]
+    );
+    let swap = facts.volumes().find(|volume| volume.content == Content::Swap);
+    assert_eq!(swap.unwrap().label.as_deref(), Some("sleep"));
+    let look = r"vgs -q vg-0 >/dev/null
+        for volume in root var data; do
+            truncate -s 0 $at.$volume
+            gather $volume $at.$volume
+            e2fsck -fn $at.$volume >/dev/null
+            mount -o ro,loop $at.$volume $at
+            (cd $at && sha256sum --check --quiet changed)
+            umount $at
+        done";
+    scene.look(&children, &format!("{WITH_LVM}{look}"));
+}
+
+fn change_volumes(attached: &Attached, guest: &Guest) {
+    let missing: Vec<_> = guest
+        .not_mounted
+        .iter()
+        .map(|missing| missing.path.as_str())
+        .collect();
+    assert_eq!(missing, ["/srv"]);
+    assert_eq!(attached.disks.len(), 6);
+    let at = guest.root().display();
+    // More than fits into the first segment is written, and some of what was there is discarded.
+    sh(&format!(
+        r"set -eu
+        cd {at}
+        sha256sum < usr/program | cmp - etc/sum
+        rm usr/program
+        fstrim .
+        for one in . var data; do
+            for number in 1 2 3; do
+                [ $one = . ] && mib=12 || mib=1
+                head -c ${{mib}}M /dev/urandom > $one/$number
+            done
+            sync -f $one
+        done
+        for one in . var data; do (cd $one && sha256sum 1 2 3 > changed); done",
+    ));
+}
+
+#[test]
+fn what_cannot_be_opened_is_refused_in_one_sentence() {
     let Some(scene) = Scene::new() else { return };
-    // What pvcreate writes first.
-    let make = "printf 'LABELONE\\1\\0\\0\\0\\0\\0\\0\\0____    LVM2 001%032d' 7 |
-        dd of=$disk bs=512 seek=1 conv=notrunc status=none";
-    let disk = scene.disk("/dev/vdb", 32, make);
+    // What cryptsetup writes first.
+    let disk = scene.disk(
+        "/dev/vdb",
+        32,
+        r"printf 'LUKS\272\276\0\1' | dd of=$disk conv=notrunc status=none",
+    );
     let (report, _) = scene.convert("refused", &[disk]);
     assert_eq!(
         report,
-        r#""cannot convert: LVM needs device-mapper on the runner (/dev/vdb)""#
+        r#""cannot convert: no root file system can be reached (/dev/vdb: it is encrypted with LUKS)""#
     );
 }
 

@@ -1,6 +1,9 @@
 //! Tables of fields between spaces, as fstab and crypttab are. Comments, order and columns stay.
 
-use crate::convert::plan::{Device, Plan};
+use crate::convert::{
+    inspect::fstab::{Spec, tagged},
+    plan::{Device, Plan},
+};
 
 /// How long a start waits for a disk that may be absent.
 const ABSENT: [&str; 2] = ["nofail", "x-systemd.device-timeout=10s"];
@@ -107,6 +110,10 @@ pub enum Named<'a> {
 /// Whether what a file calls a device is one on the instance.
 pub fn named<'a>(name: &str, plan: &'a Plan) -> Named<'a> {
     let name = unquoted(name);
+    if matches!(tagged(&name), Spec::Mapped(_) | Spec::Md(_)) {
+        // It is of what is on the disks, not of them.
+        return Named::Stable;
+    }
     if let Some(device) = plan.devices.get(&name) {
         return match device.stable_name() {
             Some(stable) if stable == name => Named::Stable,
@@ -126,8 +133,6 @@ pub fn named<'a>(name: &str, plan: &'a Plan) -> Named<'a> {
         Some(("UUID" | "uuid", value)) => known(|device| device.uuid.as_deref(), value),
         Some(("LABEL" | "label", value)) => known(|device| device.label.as_deref(), value),
         Some(("PARTUUID" | "partuuid", value)) => known(|device| device.part_uuid.as_deref(), value),
-        // Of what is on the disks, not of them.
-        Some(("id", value)) if ["dm-", "md-", "lvm-"].iter().any(|kind| value.starts_with(kind)) => true,
         // They tell of hardware that stays behind.
         Some(("id" | "path", _)) => return Named::Absent,
         None if is_of_hardware(&name) => return Named::Absent,

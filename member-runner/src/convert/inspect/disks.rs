@@ -2,21 +2,31 @@
 //!
 //! Whoever attaches the disks fills this in. Nothing here reads one.
 
+use std::fmt;
+
 use domain::launch::BootMode;
 use serde::{Deserialize, Serialize};
 
-use super::fstab::Spec;
+use super::fstab::{Spec, tagged};
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct DiskFacts {
-    /// What was opened within LVM, md or LUKS is on a disk of its own, without a table: `/dev/mapper/vg-root`.
+    /// A logical volume of LVM is a disk of its own, without a table: `/dev/mapper/vg-root`.
     pub disks: Vec<AttachedDisk>,
+    pub closed: Vec<Closed>,
     /// How the server was started when its agent last looked.
     pub reported_boot_mode: Option<BootMode>,
-    /// Whether LVM and LUKS can be opened here.
-    pub device_mapper: bool,
-    /// Whether md arrays can be assembled here.
-    pub md: bool,
+}
+
+/// What is on the disks and cannot be used: a logical volume, or a volume with LUKS or of md.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closed {
+    /// What it is closed by.
+    pub content: Content,
+    /// As the source calls it, the name that people use most first.
+    pub names: Vec<String>,
+    /// Of the volume: "it is encrypted with LUKS".
+    pub why: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +50,8 @@ pub enum PartitionTable {
 pub struct Volume {
     /// As the source calls it: `/dev/sda1`.
     pub device_name: String,
+    /// Of a logical volume: `/dev/vg/root`.
+    pub other_names: Vec<String>,
     pub role: Role,
     pub content: Content,
     /// Of what is on it, and of the partition itself.
@@ -74,6 +86,47 @@ pub enum Content {
     Luks,
 }
 
+impl Volume {
+    fn is_called(&self, name: &str) -> bool {
+        self.device_name == name || self.other_names.iter().any(|other| other == name)
+    }
+
+    /// Of a logical volume: they stay the same on other disks. A partition or disk has none that does.
+    pub fn lasting_names(&self) -> Vec<String> {
+        if !self.is_logical() {
+            return Vec::new();
+        }
+        [&self.device_name]
+            .into_iter()
+            .chain(&self.other_names)
+            .cloned()
+            .collect()
+    }
+
+    pub fn is_logical(&self) -> bool {
+        matches!(tagged(&self.device_name), Spec::Mapped(_))
+    }
+}
+
+impl Closed {
+    pub fn is_called(&self, name: &str) -> bool {
+        self.names.iter().any(|own| own == name)
+    }
+
+    /// Whether there may be volumes within it, of whatever name: it is more than one logical volume.
+    pub fn may_hold_others(&self) -> bool {
+        let is_mapped = |name: &String| matches!(tagged(name), Spec::Mapped(_));
+        self.content != Content::Lvm || !self.names.first().is_some_and(is_mapped)
+    }
+}
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.names.first().map_or("a volume", String::as_str);
+        write!(f, "{name}: {}", self.why)
+    }
+}
+
 impl DiskFacts {
     pub fn volumes(&self) -> impl Iterator<Item = &Volume> {
         self.disks.iter().flat_map(|disk| &disk.volumes)
@@ -81,6 +134,13 @@ impl DiskFacts {
 
     pub fn has(&self, content: &Content) -> bool {
         self.volumes().any(|volume| volume.content == *content)
+    }
+
+    pub fn closed_by(&self, content: &Content) -> Vec<&Closed> {
+        self.closed
+            .iter()
+            .filter(|closed| closed.content == *content)
+            .collect()
     }
 
     pub fn mounted_at(&self, path: &str) -> Option<&Volume> {
@@ -101,7 +161,7 @@ impl DiskFacts {
             Spec::Label(label) => volume.label.as_deref() == Some(label),
             Spec::PartUuid(uuid) => same(&volume.part_uuid, uuid),
             Spec::PartLabel(label) => volume.part_label.as_deref() == Some(label),
-            Spec::Kernel(name) | Spec::Mapped(name) | Spec::Md(name) => volume.device_name == name,
+            Spec::Kernel(name) | Spec::Mapped(name) | Spec::Md(name) => volume.is_called(name),
             Spec::Hardware(_) | Spec::Network(_) | Spec::NoDisk => false,
         })
     }

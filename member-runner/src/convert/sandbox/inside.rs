@@ -38,8 +38,8 @@ pub(super) const KILLED: i32 = 128 + 9;
 /// A shell's word for a program that cannot be run.
 const NOT_RUN: u8 = 127;
 
-/// An order has a few hundred bytes.
-const ORDER_MAX: u64 = 64 << 10;
+/// An order has a few hundred bytes, and for each device as many again.
+const ORDER_MAX: u64 = 1 << 20;
 
 /// All that update-initramfs, dracut and grub need of root: to read and to write whatever the guest has, to give
 /// files their owners, and `ldconfig -r`, which changes its root. None counts outside the namespace.

@@ -7,7 +7,7 @@ use domain::readiness::{Class, Finding};
 use super::{listed, of_class};
 use crate::convert::inspect::{
     Facts,
-    disks::{Content, DiskFacts},
+    disks::{Closed, Content, DiskFacts},
     fstab::{FstabEntry, Spec},
     storage::{FreeSpace, Layer},
     table::BadLine,
@@ -41,14 +41,8 @@ pub fn look(facts: &Facts, disks: &DiskFacts, found: &mut Vec<Finding>) {
 /// What is to be said where no root file system could be mounted, and there is nothing more to look at.
 pub fn without_root(disks: &DiskFacts) -> Vec<Finding> {
     let mut found = Vec::new();
-    if disks.has(&Content::Lvm) && !disks.device_mapper {
-        found.push(lvm_closed());
-    }
-    if disks.has(&Content::Md) && !disks.md {
-        found.push(md_closed());
-    }
-    if disks.has(&Content::Luks) {
-        found.push(encrypted());
+    for content in [Content::Lvm, Content::Md, Content::Luks] {
+        found.extend(closed(&content, &disks.closed_by(&content)));
     }
     if found.is_empty() {
         found.push(Finding::blocks(
@@ -101,9 +95,6 @@ enum Fate {
 }
 
 fn fate(entry: &FstabEntry, facts: &Facts, disks: &DiskFacts) -> Fate {
-    let closed = [Content::Lvm, Content::Md, Content::Luks]
-        .iter()
-        .any(|content| disks.has(content));
     let is_here = facts.volume(entry, disks).is_some();
     match entry.spec() {
         Spec::NoDisk => Fate::Stays,
@@ -111,8 +102,8 @@ fn fate(entry: &FstabEntry, facts: &Facts, disks: &DiskFacts) -> Fate {
         Spec::Hardware(_) | Spec::Kernel(_) if is_here => Fate::Renamed,
         Spec::Hardware(_) => Fate::Unresolved,
         Spec::Kernel(_) => Fate::Absent,
-        // It may be within LVM, md or LUKS, where nobody looks before they are opened.
-        _ if is_here || closed => Fate::Stays,
+        // It may be within what could not be opened.
+        _ if is_here || !disks.closed.is_empty() => Fate::Stays,
         _ => Fate::Absent,
     }
 }
@@ -201,9 +192,9 @@ fn words(entries: &[&FstabEntry]) -> Vec<String> {
     entries.iter().map(words).collect()
 }
 
-/// LVM, md and LUKS matter where they hold the system; below a data disk they stay as they are.
+/// What cannot be opened matters where it holds the system; as a data disk it stays as it is.
 fn closed_volumes(facts: &Facts, disks: &DiskFacts, found: &mut Vec<Finding>) {
-    let closed: Vec<&FstabEntry> = facts
+    let missing: Vec<Spec> = facts
         .fstab
         .iter()
         .filter(|entry| {
@@ -211,35 +202,48 @@ fn closed_volumes(facts: &Facts, disks: &DiskFacts, found: &mut Vec<Finding>) {
                 && disks.mounted_at(&entry.mount_point).is_none()
                 && disks.volume(entry.spec()).is_none()
         })
+        .map(FstabEntry::spec)
         .collect();
-    let any = |is: fn(Spec) -> bool| closed.iter().any(|entry| is(entry.spec()));
-    let by_content = any(|spec| matches!(spec, Spec::Uuid(_) | Spec::Label(_)));
-    let mapped = any(|spec| matches!(spec, Spec::Mapped(_)));
-    if disks.has(&Content::Lvm) && !disks.device_mapper && (mapped || by_content) {
-        found.push(lvm_closed());
-    }
-    if disks.has(&Content::Md) && !disks.md && (by_content || any(|spec| matches!(spec, Spec::Md(_)))) {
-        found.push(md_closed());
-    }
-    if disks.has(&Content::Luks) && (mapped || by_content) {
-        found.push(encrypted());
+    for content in [Content::Lvm, Content::Md, Content::Luks] {
+        let mut by = disks.closed_by(&content);
+        by.retain(|closed| missing.iter().any(|spec| may_be(*spec, closed)));
+        found.extend(self::closed(&content, &by));
     }
 }
 
-fn lvm_closed() -> Finding {
-    Finding::blocks(
-        "lvm-needs-device-mapper",
-        "The system is on LVM, and the runner's kernel has no device-mapper to open it.",
-        "Let the runner run on a kernel with dm_mod (`modprobe dm_mod`), and inspect the next checkpoint.",
-    )
+/// Whether what cannot be opened may be what an entry mounts.
+fn may_be(spec: Spec, closed: &Closed) -> bool {
+    match spec {
+        // Of what is in it, nothing is known.
+        Spec::Uuid(_) | Spec::Label(_) => true,
+        Spec::Mapped(name) => closed.is_called(name) || closed.may_hold_others(),
+        Spec::Md(_) => closed.content == Content::Md,
+        _ => false,
+    }
 }
 
-fn md_closed() -> Finding {
-    Finding::blocks(
-        "md-needs-kernel",
-        "The system is on a software RAID, and the runner's kernel has no md to assemble it.",
-        "Let the runner run on a kernel with md (`modprobe md_mod raid1`), and inspect the next checkpoint.",
-    )
+/// What is said of volumes that cannot be opened for one reason.
+fn closed(content: &Content, by: &[&Closed]) -> Option<Finding> {
+    if by.is_empty() {
+        return None;
+    }
+    let names: Vec<String> = by.iter().map(ToString::to_string).collect();
+    Some(match content {
+        Content::Luks => encrypted(),
+        Content::Md => Finding::blocks(
+            "md-closed",
+            "The system is on a software RAID, which cannot be converted.",
+            "Move the system to a disk or a logical volume without RAID.",
+        ),
+        _ => Finding::blocks(
+            "lvm-closed",
+            format!(
+                "The system is on LVM, and a part of it cannot be used ({}).",
+                listed(&names)
+            ),
+            "Replicate all disks of the volume group, remove snapshots, and move the system to linear logical volumes (`pvmove`, `lvconvert`).",
+        ),
+    })
 }
 
 fn encrypted() -> Finding {

@@ -9,7 +9,7 @@ use crate::convert::inspect::{
     architecture::Architecture,
     boot::{Boot, BootLoader, Efi},
     crypttab,
-    disks::{AttachedDisk, Content, PartitionTable, Role, Volume},
+    disks::{AttachedDisk, Closed, Content, PartitionTable, Role, Volume},
     distribution::{Distribution, Family},
     fstab,
     initramfs::InitramfsGenerator,
@@ -90,9 +90,7 @@ impl Case {
                     table: Some(PartitionTable::Mbr),
                     volumes: vec![root],
                 }],
-                reported_boot_mode: None,
-                device_mapper: true,
-                md: true,
+                ..DiskFacts::default()
             },
             target: Hypervisor::Nitro,
         };
@@ -122,12 +120,27 @@ impl Case {
         volumes.last_mut().unwrap()
     }
 
+    /// What is on the last volume, or is called like this, cannot be used.
+    fn close(&mut self, content: Content, name: &str) {
+        self.disks.closed.push(Closed {
+            content,
+            names: vec![name.into()],
+            why: "it has a reason".into(),
+        });
+    }
+
     /// Nothing is mounted: the system is within something that is closed.
     fn closed_root(&mut self, content: Content, spec: &str) {
         self.disks.disks[0].volumes.clear();
-        self.volume(content);
-        self.disks.device_mapper = false;
-        self.disks.md = false;
+        self.volume(content.clone());
+        let name = if content == Content::Lvm {
+            "/dev/mapper/vg-root"
+        } else {
+            "/dev/sda1"
+        };
+        if content != Content::Unknown {
+            self.close(content, name);
+        }
         self.fstab(&format!("{spec} / ext4 defaults 0 1\n"));
     }
 
@@ -413,22 +426,36 @@ const CASES: &[(&str, &[&str], Change)] = &[
     }),
     (
         "the system on LVM, which is closed",
-        &["blocks lvm-needs-device-mapper"],
+        &["blocks lvm-closed"],
         |case| {
             case.closed_root(Content::Lvm, "/dev/mapper/vg-root");
         },
     ),
-    ("the same by UUID", &["blocks lvm-needs-device-mapper"], |case| {
+    ("the same by UUID", &["blocks lvm-closed"], |case| {
         case.closed_root(Content::Lvm, "UUID=cccc");
     }),
+    (
+        "the system on LVM whose metadata is damaged",
+        &["blocks lvm-closed"],
+        |case| {
+            case.disks.disks[0].volumes.clear();
+            case.close(Content::Lvm, "/dev/sda1");
+            case.fstab("/dev/vg/root / ext4\n");
+        },
+    ),
     ("data on LVM, which is closed", &[], |case| {
         case.volume(Content::Lvm);
-        case.disks.device_mapper = false;
+        case.close(Content::Lvm, "/dev/mapper/vg-data");
         case.fstab("UUID=aaaa / ext4\n/dev/vg/data /data ext4\n");
+    }),
+    ("data on LVM, which is open", &["warns volume-absent"], |case| {
+        case.volume(Content::Lvm);
+        case.volume(Content::FileSystem("xfs".into())).other_names = vec!["/dev/vg/data".into()];
+        case.fstab("UUID=aaaa / ext4\n/dev/vg/data /data xfs\n/dev/vg/gone /gone xfs nofail\n");
     }),
     (
         "the system on md, which is closed",
-        &["blocks md-needs-kernel"],
+        &["blocks md-closed"],
         |case| {
             case.closed_root(Content::Md, "/dev/md0");
         },
@@ -589,8 +616,8 @@ fn without_a_root_the_disks_say_why() {
         case.closed_root(content, "/dev/x");
         labels(&without_root(&case.disks))
     };
-    assert_eq!(said(Content::Lvm), ["blocks lvm-needs-device-mapper"]);
-    assert_eq!(said(Content::Md), ["blocks md-needs-kernel"]);
+    assert_eq!(said(Content::Lvm), ["blocks lvm-closed"]);
+    assert_eq!(said(Content::Md), ["blocks md-closed"]);
     assert_eq!(said(Content::Luks), ["blocks system-encrypted"]);
     assert_eq!(said(Content::Unknown), ["blocks root-missing"]);
 }

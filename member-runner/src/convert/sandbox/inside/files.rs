@@ -67,6 +67,7 @@ pub fn enter(order: &Order) -> anyhow::Result<()> {
         &format!("mode=755,size={DEV_BYTES}"),
     )?;
     for (path, device) in devices {
+        make_parent(&path)?;
         File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
         move_mount(&device, "", CWD, &path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
             .with_context(|| format!("cannot mount {}", path.display()))?;
@@ -99,8 +100,11 @@ pub fn enter(order: &Order) -> anyhow::Result<()> {
 /// Devices of the runner, cut out of its file tree before that is gone, and where they belong.
 fn devices(order: &Order) -> anyhow::Result<Vec<(PathBuf, OwnedFd)>> {
     let plain = DEVICES.iter().map(|path| (PathBuf::from(path), Path::new(*path)));
+    for name in order.devices.iter().flat_map(|disk| &disk.names) {
+        anyhow::ensure!(is_device_name(name), "{name:?} is no name of a device");
+    }
     let disks = order.devices.iter().enumerate();
-    let disks = disks.map(|(number, disk)| (disk_path(number), disk.path.as_path()));
+    let disks = disks.map(|(number, disk)| (disk_path(number, disk), disk.path.as_path()));
     plain
         .chain(disks)
         .map(|(to, from)| {
@@ -112,22 +116,46 @@ fn devices(order: &Order) -> anyhow::Result<Vec<(PathBuf, OwnedFd)>> {
         .collect()
 }
 
-/// A name that says nothing. Behind a `/dev/loop3`, GRUB would look for the file that is in it.
-fn disk_path(number: usize) -> PathBuf {
-    PathBuf::from(format!("/dev/guest{number}"))
+/// That of a logical volume, which the guest's programs write into the boot loader's menu; or one that says nothing:
+/// behind a `/dev/loop3`, GRUB would look for the file that is in it.
+fn disk_path(number: usize, disk: &Device) -> PathBuf {
+    let own = disk.names.first().map(PathBuf::from);
+    own.unwrap_or_else(|| PathBuf::from(format!("/dev/guest{number}")))
 }
 
-/// By the names in the list of mounts, and by UUID.
+/// It was read from the guest's disk, and becomes the name of a file.
+fn is_device_name(name: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"+_.-".contains(&byte);
+    name.strip_prefix("/dev/").is_some_and(|below| {
+        let mut parts = below.split('/');
+        parts.all(|part| !["", ".", ".."].contains(&part) && part.bytes().all(is_part))
+    })
+}
+
+fn make_parent(path: &Path) -> anyhow::Result<()> {
+    let parent = path.parent().context("a device is in a folder")?;
+    fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))
+}
+
+/// By the names in the list of mounts, by their other names, and by UUID. A logical volume is not there by UUID: on the
+/// source, GRUB names it by its own name, because it finds device-mapper there.
 fn name_disks(disks: &[Device]) -> anyhow::Result<()> {
     let by_uuid = Path::new("/dev/disk/by-uuid");
     fs::create_dir_all(by_uuid).context("cannot make /dev/disk/by-uuid")?;
     for (number, disk) in disks.iter().enumerate() {
         let name = |path: &Path| {
-            symlink(disk_path(number), path).with_context(|| format!("cannot make {}", path.display()))
+            make_parent(path)?;
+            symlink(disk_path(number, disk), path).with_context(|| format!("cannot make {}", path.display()))
         };
         name(&disk.path)?;
+        for other in disk.names.iter().skip(1) {
+            name(Path::new(other))?;
+        }
+        if !disk.names.is_empty() {
+            continue;
+        }
         if let Some(uuid) = &disk.uuid {
-            // It was read from the guest's disk, and becomes the name of a file.
+            // As above.
             let is_uuid = uuid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
             anyhow::ensure!(is_uuid && (1..=36).contains(&uuid.len()), "{uuid:?} is no UUID");
             name(&by_uuid.join(uuid))?;
@@ -187,6 +215,22 @@ fn remount(path: &str, flags: MountFlags) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_devices_lead_nowhere_else() {
+        assert!(is_device_name("/dev/mapper/vg--0-root") && is_device_name("/dev/vg-0/root+1"));
+        for name in [
+            "/dev/",
+            "/dev/../etc",
+            "/dev/vg/",
+            "/dev/vg/./x",
+            "/etc/passwd",
+            "/dev/a b",
+            "dev/sda",
+        ] {
+            assert!(!is_device_name(name), "{name}");
+        }
+    }
 
     #[test]
     fn paths_of_mounts_are_read() {
