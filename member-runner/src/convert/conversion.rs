@@ -36,11 +36,12 @@ use crate::staging::chain;
 const DETAIL_CHARS_MAX: usize = 16_384;
 
 /// What goes into an initramfs, besides drivers.
-const INITRAMFS_SOURCES: [&str; 4] = [
+const INITRAMFS_SOURCES: [&str; 5] = [
     "/etc/crypttab",
     "/etc/fstab",
     "/etc/modprobe.d/",
     "/etc/initramfs-tools/conf.d/resume",
+    "/etc/lvm/",
 ];
 /// What a menu of GRUB is made of.
 const MENU_SOURCES: [&str; 2] = ["/etc/default/grub", "/etc/grub.d/"];

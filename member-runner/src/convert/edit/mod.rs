@@ -9,6 +9,7 @@ mod fstab;
 mod hardware;
 mod ini;
 mod kernel;
+mod lvm;
 mod network;
 mod selinux;
 mod serial;
@@ -29,10 +30,11 @@ use super::{
 type Step = fn(&mut Editor, &Plan) -> Result<(), EditError>;
 
 /// In this order: the kernel's command line depends on what the network is, and labels are the last word.
-const STEPS: [(&str, Step); 10] = [
+const STEPS: [(&str, Step); 11] = [
     ("agent", agent::edit),
     ("hypervisor tools", tools::edit),
     ("hardware", hardware::edit),
+    ("LVM", lvm::edit),
     ("fstab", fstab::edit),
     ("crypttab", crypttab::edit),
     ("network", network::edit),

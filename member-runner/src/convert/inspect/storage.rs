@@ -1,5 +1,7 @@
 //! How a guest's own configuration of volumes would take to other disks, and what room there is to convert it.
 
+use std::ops::Range;
+
 use super::{
     crypttab::CrypttabEntry,
     disks::{Content, DiskFacts},
@@ -70,18 +72,39 @@ pub fn free(guest: &Guest, disks: &DiskFacts) -> Vec<FreeSpace> {
     found
 }
 
-/// The line of `/etc/lvm/lvm.conf` that looks for physical volumes by names which other hardware does not give.
+/// The setting of `/etc/lvm/lvm.conf` that looks for physical volumes by names which other hardware does not give.
 pub fn lvm_filter(guest: &Guest) -> Option<String> {
-    filter_by_name(&guest.text("/etc/lvm/lvm.conf")?)
+    let text = guest.text("/etc/lvm/lvm.conf")?;
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let first = filters_by_name(&text).into_iter().next()?;
+    Some(lines[first].join(" "))
 }
 
-fn filter_by_name(text: &str) -> Option<String> {
-    text.lines().map(str::trim).find_map(|line| {
-        let key = line.split(['=', ' ']).next()?;
-        let by_name = ["/dev/sd", "/dev/vd", "/dev/hd", "/dev/xvd", "/dev/disk/by-"];
-        (matches!(key, "filter" | "global_filter") && by_name.iter().any(|name| line.contains(name)))
-            .then(|| line.to_owned())
-    })
+/// The lines, counted from 0, of each such setting.
+pub fn filters_by_name(text: &str) -> Vec<Range<usize>> {
+    const NAMES: [&str; 5] = ["/dev/sd", "/dev/vd", "/dev/hd", "/dev/xvd", "/dev/disk/by-"];
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let mut found = Vec::new();
+    let mut next = 0;
+    while let Some(line) = lines.get(next) {
+        let start = next;
+        next += 1;
+        if !matches!(
+            line.split(['=', ' ', '\t']).next(),
+            Some("filter" | "global_filter")
+        ) {
+            continue;
+        }
+        // Brackets are in patterns, too, which are between quotes.
+        let ends = |line: &&str| line.rsplit('"').next().is_some_and(|end| end.contains(']'));
+        let len = lines[start..].iter().position(ends).unwrap_or(0);
+        next = start + len + 1;
+        let is_by_name = |line: &&str| NAMES.iter().any(|name| line.contains(name));
+        if lines[start..next].iter().any(is_by_name) {
+            found.push(start..next);
+        }
+    }
+    found
 }
 
 #[cfg(test)]
@@ -91,20 +114,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filter_by_device_names_is_found() {
-        let text = "devices {\n\t# filter = [ \"a|/dev/sda|\" ]\n\tglobal_filter = [ \"a|^/dev/sda2$|\", \"r|.*|\" ]\n}\n";
-        assert_eq!(
-            filter_by_name(text).as_deref(),
-            Some("global_filter = [ \"a|^/dev/sda2$|\", \"r|.*|\" ]")
-        );
-        assert_eq!(filter_by_name("filter = [ \"a|.*|\" ]\n"), None);
-        assert_eq!(filter_by_name("filtered = [ \"/dev/sda\" ]\n"), None);
+    fn filters_by_device_names_are_found() {
+        let lines = |text: &str| filters_by_name(text).into_iter().flatten().collect::<Vec<_>>();
+        let one = "devices {\n\t# filter = [ \"a|/dev/sda|\" ]\n\tglobal_filter = [ \"a|^/dev/sda2$|\", \"r|.*|\" ]\n}\n";
+        assert_eq!(lines(one), [2]);
+        let two = "filter = [\n\"a|/dev/vd[a-c]|\",\n\"r|.*|\" ] # all\nother = 1\nfilter=\"a|/dev/sda|\"\nlast = 1\n";
+        assert_eq!(lines(two), [0, 1, 2, 4]);
+        for none in ["filter = [ \"a|.*|\" ]\n", "filtered = [ \"/dev/sda\" ]\n"] {
+            assert!(lines(none).is_empty(), "{none}");
+        }
     }
 
     proptest! {
         #[test]
         fn any_text_is_survived(text in "(?s).{0,300}") {
-            filter_by_name(&text);
+            filters_by_name(&text);
         }
     }
 }

@@ -275,10 +275,11 @@ fn passphrase(facts: &Facts) -> Option<Finding> {
 
 fn lvm_configuration(facts: &Facts) -> Option<Finding> {
     let filter = facts.lvm_filter.as_ref().filter(|_| facts.uses(Layer::Lvm))?;
-    Some(Finding::warns(
+    Some(Finding::informs(
         "lvm-filter",
-        format!("LVM looks for its disks by names that an instance does not have: {filter}"),
-        "Remove the filter from /etc/lvm/lvm.conf on the server, and make its initramfs anew.",
+        format!(
+            "LVM looks for its disks by names that an instance does not have; conversion makes it look at all: {filter}"
+        ),
     ))
 }
 

@@ -471,7 +471,7 @@ const CASES: &[(&str, &[&str], Change)] = &[
             case.crypttab("vault UUID=dddd none luks\nkeyed UUID=eeee /etc/key luks\n");
         },
     ),
-    ("a filter of LVM", &["warns lvm-filter"], |case| {
+    ("a filter of LVM", &["informs lvm-filter"], |case| {
         case.facts.layers.push(Layer::Lvm);
         case.facts.lvm_filter = Some("filter = [ \"a|/dev/sda|\" ]".into());
     }),
