@@ -41,24 +41,27 @@ pub async fn rehearse(
     time_limit: Duration,
     folder: &Path,
 ) -> Result<Outcome, MachineError> {
-    let outcome = boot(plan, probe, time_limit, folder).await?;
-    // Seen once without KVM: the firmware runs in circles before its first word. Another start is cheap.
-    if outcome.verdict == Verdict::Failed(Failure::Silent) {
-        return boot(plan, probe, time_limit, folder).await;
-    }
+    let (mut machine, outcome) = boot(plan, probe, time_limit, folder).await?;
+    machine.kill().await?;
     Ok(outcome)
 }
 
-async fn boot(
+/// Boots the machine, decides, and lets it run.
+pub async fn boot(
     plan: &Plan,
     probe: Option<&Probe>,
     time_limit: Duration,
     folder: &Path,
-) -> Result<Outcome, MachineError> {
+) -> Result<(Machine, Outcome), MachineError> {
     let mut machine = Machine::start(plan, folder).await?;
-    let outcome = observe(&mut machine, probe, time_limit, folder).await;
-    machine.kill().await?;
-    outcome
+    let mut outcome = observe(&mut machine, probe, time_limit, folder).await?;
+    // Seen once without KVM: the firmware runs in circles before its first word. Another start is cheap.
+    if outcome.verdict == Verdict::Failed(Failure::Silent) {
+        machine.kill().await?;
+        machine = Machine::start(plan, folder).await?;
+        outcome = observe(&mut machine, probe, time_limit, folder).await?;
+    }
+    Ok((machine, outcome))
 }
 
 /// Watches a machine that was just started until there is a verdict, and lets it run.

@@ -34,6 +34,10 @@ impl Combination {
         }
     }
 
+    pub fn has_uefi(&self) -> bool {
+        self.firmware == "gpt-uefi"
+    }
+
     pub fn words(&self) -> [&'static str; 6] {
         [
             self.suite,

@@ -1,37 +1,41 @@
-//! Old Debian servers of every kind, which become instances.
+//! Old Debian servers of every kind become instances: replicated, converted and booted where they never were.
 //!
-//! - [`combinations`]: which there are, and which of them every run boots.
+//! - [`combinations`]: which kinds there are, and which of them every run boots.
 //! - [`server`]: the disks of one, and machines that boot them.
+//! - [`replica`]: a checkpoint of them, and its conversion.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 mod combinations;
+mod replica;
 mod server;
 
 use std::time::Duration;
 
 use member_runner::{
     machine::Accelerator,
-    rehearse::verdict::{Failure, Sign, Verdict},
+    rehearse::{
+        self,
+        verdict::{Failure, Sign, Verdict},
+    },
 };
+use tokio::time::Instant;
 
 use self::{
     combinations::{Combination, SELECTION},
-    server::{INSTANCE, OLD, OldServer},
+    replica::Replica,
+    server::{BOOT_MAX, Disks, INSTANCE, OLD},
 };
 
-/// Half a minute without KVM, on a machine that has nothing else to do.
-const BOOT_MAX: Duration = Duration::from_mins(10);
-
 /// `None`, and why, where this machine cannot have it.
-async fn old_server(combination: Combination) -> Option<OldServer> {
+async fn old_server(combination: Combination) -> Option<Disks> {
     let reason = if let Err(error) = Accelerator::best().await {
         error.to_string()
     } else if !rustix::process::geteuid().is_root() {
         "only root makes the disks of old servers".to_owned()
     } else {
-        match OldServer::make(combination) {
-            Ok(server) => return Some(server),
+        match Disks::make(combination) {
+            Ok(disks) => return Some(disks),
             Err(reason) => reason,
         }
     };
@@ -42,27 +46,102 @@ async fn old_server(combination: Combination) -> Option<OldServer> {
 
 #[tokio::test]
 async fn an_old_server_comes_up_where_it_was_installed_and_not_as_an_instance() {
-    let Some(server) = old_server(SELECTION[0]).await else {
+    let Some(disks) = old_server(SELECTION[0]).await else {
         return;
     };
-    let disks = server.disks();
-    let there = server.boot(&disks, OLD, BOOT_MAX).await;
+    let folder = disks.folder.path();
+    let (old, ready) = disks.plan(OLD);
+    let there = rehearse::rehearse(&old, Some(&ready), BOOT_MAX, folder).await;
+    let there = there.unwrap();
     assert_eq!(there.verdict, Verdict::CameUp(Sign::Probe));
+
     // It does not say why: it has no serial console either.
     let twice_as_long = 2 * Duration::from_millis(there.milliseconds);
-    let as_instance = server.boot(&disks, INSTANCE, twice_as_long).await;
-    assert_eq!(as_instance.verdict, Verdict::Failed(Failure::TimeLimit));
+    let (instance, ready) = disks.plan(INSTANCE);
+    let as_instance = rehearse::rehearse(&instance, Some(&ready), twice_as_long, folder).await;
+    assert_eq!(as_instance.unwrap().verdict, Verdict::Failed(Failure::TimeLimit));
 }
 
 #[tokio::test]
 async fn new_firmware_does_not_find_an_old_server() {
-    let uefi = SELECTION
-        .iter()
-        .find(|server| server.firmware == "gpt-uefi")
-        .unwrap();
-    let Some(server) = old_server(*uefi).await else {
+    let uefi = SELECTION.iter().find(|combination| combination.has_uefi());
+    let Some(disks) = old_server(*uefi.unwrap()).await else {
         return;
     };
-    let outcome = server.boot(&server.disks(), INSTANCE, BOOT_MAX).await;
-    assert_eq!(outcome.verdict, Verdict::Failed(Failure::NoBootableDevice));
+    let (instance, _) = disks.plan(INSTANCE);
+    let outcome = rehearse::rehearse(&instance, None, BOOT_MAX, disks.folder.path()).await;
+    let nothing_there = Verdict::Failed(Failure::NoBootableDevice);
+    assert_eq!(outcome.unwrap().verdict, nothing_there);
+}
+
+/// Disks are dropped as soon as they are used up: each has half a gigabyte.
+async fn becomes_an_instance(combination: Combination) {
+    let Some(disks) = old_server(combination).await else {
+        return;
+    };
+    let began = Instant::now();
+    let log = |done: &str| eprintln!("{combination}: {done} after {} s", began.elapsed().as_secs());
+    let replica = Replica::of(&disks);
+    drop(disks);
+    log("replicated");
+    let instance = replica.convert();
+    drop(replica);
+    log("converted");
+    comes_up(&instance).await;
+    log("up");
+    let once_more = Replica::of(&instance).changes();
+    assert_eq!(once_more, Vec::<String>::new(), "{combination}");
+    log("with nothing left to convert");
+}
+
+/// It asks for a login on the serial console, and has the address that DHCP gave.
+async fn comes_up(instance: &Disks) {
+    let (plan, ready) = instance.plan(INSTANCE);
+    let boot = rehearse::boot(&plan, None, BOOT_MAX, instance.folder.path()).await;
+    let (mut machine, outcome) = boot.unwrap();
+    let said = || std::fs::read_to_string(&outcome.console).unwrap();
+    let combination = instance.combination;
+    assert!(
+        matches!(outcome.verdict, Verdict::CameUp(_)),
+        "{combination}: {:?}\n{}",
+        outcome.verdict,
+        said()
+    );
+    let end = Instant::now() + BOOT_MAX;
+    while !ready.answers(&mut machine).await {
+        assert!(Instant::now() < end, "{combination} has no network\n{}", said());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    machine.kill().await.unwrap();
+}
+
+/// A test of each, so that they run beside each other.
+macro_rules! become_instances {
+    ($($name:ident: $number:literal,)*) => {$(
+        #[tokio::test]
+        async fn $name() {
+            becomes_an_instance(SELECTION[$number]).await;
+        }
+    )*
+
+    #[test]
+    fn all_of_the_selection_become_instances() {
+        assert_eq!([$($number),*], std::array::from_fn::<usize, { SELECTION.len() }, _>(|number| number));
+    }
+    };
+}
+
+become_instances! {
+    server_1_becomes_an_instance: 0,
+    server_2_becomes_an_instance: 1,
+    server_3_becomes_an_instance: 2,
+    server_4_becomes_an_instance: 3,
+    server_5_becomes_an_instance: 4,
+    server_6_becomes_an_instance: 5,
+    server_7_becomes_an_instance: 6,
+    server_8_becomes_an_instance: 7,
+    server_9_becomes_an_instance: 8,
+    server_10_becomes_an_instance: 9,
+    server_11_becomes_an_instance: 10,
+    server_12_becomes_an_instance: 11,
 }

@@ -9,12 +9,14 @@ use std::{
 use domain::launch::Expects;
 use member_runner::{
     machine::{Bus, Card, Disk, Firmware, Forward, Network, Outbound, Plan, UserNetwork, Writes},
-    rehearse::{self, Outcome, probe::Probe},
+    rehearse::probe::Probe,
 };
 use tempfile::TempDir;
 
 use crate::combinations::Combination;
 
+/// Half a minute without KVM, on a machine that has nothing else to do.
+pub const BOOT_MAX: Duration = Duration::from_mins(10);
 /// It accepts connections here once everything has started.
 const READY_PORT: u16 = 80;
 /// How the source is attached, and what its address is.
@@ -23,7 +25,7 @@ pub const OLD: Hardware = Hardware {
     card: Card::E1000,
     address: [10, 0, 2, 15],
 };
-/// As on an instance. Its network gives another address than the source had.
+/// As on an instance. DHCP gives another address than the source had.
 pub const INSTANCE: Hardware = Hardware {
     bus: Bus::Nvme,
     card: Card::VirtioNet,
@@ -37,63 +39,68 @@ pub struct Hardware {
     address: [u8; 4],
 }
 
-pub struct OldServer {
-    folder: TempDir,
+/// Disks, in the order of the server's names for them.
+pub struct Disks {
+    pub folder: TempDir,
+    pub files: Vec<PathBuf>,
     pub combination: Combination,
 }
 
-impl OldServer {
-    /// What to say on one line where it cannot be made here.
+impl Disks {
+    /// What to say on one line where they cannot be made here.
     pub fn make(combination: Combination) -> Result<Self, String> {
-        // Not in memory: several are made at once.
-        let folder = tempfile::tempdir_in("/var/tmp").map_err(|error| error.to_string())?;
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("old-server/disks");
-        let made = Command::new(script)
+        let Combination { suite, generator, .. } = combination;
+        let tree = script("tree").args([suite, generator]).output();
+        let tree = tree.map_err(|error| error.to_string())?;
+        if !tree.status.success() {
+            let said = String::from_utf8_lossy(&tree.stderr);
+            return Err(said.lines().next_back().unwrap_or_default().to_owned());
+        }
+        let folder = new_folder();
+        let disks = script("disks")
             .arg(folder.path())
             .args(combination.words())
             .output()
-            .map_err(|error| error.to_string())?;
-        if !made.status.success() {
-            let said = String::from_utf8_lossy(&made.stderr);
-            let last = said.lines().next_back().unwrap_or_default();
-            return Err(format!("{combination}: {last}"));
+            .unwrap();
+        let said = String::from_utf8_lossy(&disks.stderr);
+        assert!(disks.status.success(), "{combination}: {said}");
+        Ok(Self::of(folder, "raw", combination))
+    }
+
+    /// Those whose names end so.
+    pub fn of(folder: TempDir, extension: &str, combination: Combination) -> Self {
+        let files = std::fs::read_dir(folder.path()).unwrap();
+        let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        files.retain(|file| file.extension().is_some_and(|found| found == extension));
+        files.sort();
+        Self {
+            folder,
+            files,
+            combination,
         }
-        Ok(Self { folder, combination })
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// As the server calls them, and in that order.
-    pub fn disks(&self) -> Vec<PathBuf> {
-        let disks = ["sda.raw", "sdb.raw"].map(|name| self.path(name));
-        disks.into_iter().filter(|disk| disk.exists()).collect()
-    }
-
-    /// Boots disks as this server's, until its network answers. What the machine writes is dropped.
-    pub async fn boot(&self, disks: &[PathBuf], hardware: Hardware, time_limit: Duration) -> Outcome {
+    /// A machine that drops what it writes, and how to see that it is ready.
+    pub fn plan(&self, hardware: Hardware) -> (Plan, Probe) {
         let forward = Forward {
             host: free_port(),
             guest: READY_PORT,
         };
+        let disk = |file: &PathBuf| Disk {
+            file: file.clone(),
+            bus: hardware.bus,
+            writes: Writes::Dropped,
+        };
         let plan = Plan {
-            name: self.combination.to_string(),
+            name: self.combination.words().join("-"),
             cpus: 2,
             memory_mib: 1024,
-            firmware: if self.combination.firmware == "gpt-uefi" {
+            firmware: if self.combination.has_uefi() {
                 Firmware::Uefi
             } else {
                 Firmware::Bios
             },
-            disks: disks
-                .iter()
-                .map(|file| Disk {
-                    file: file.clone(),
-                    bus: hardware.bus,
-                    writes: Writes::Dropped,
-                })
-                .collect(),
+            disks: self.files.iter().map(disk).collect(),
             network: Network::User(UserNetwork {
                 card: hardware.card,
                 address: hardware.address.into(),
@@ -101,14 +108,22 @@ impl OldServer {
                 forwards: vec![forward],
             }),
         };
-        let answers = Probe {
-            forward,
-            expects: Expects::Tcp,
-        };
-        rehearse::rehearse(&plan, Some(&answers), time_limit, self.folder.path())
-            .await
-            .unwrap()
+        let expects = Expects::Tcp;
+        (plan, Probe { forward, expects })
     }
+}
+
+fn script(name: &str) -> Command {
+    Command::new(
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("old-server")
+            .join(name),
+    )
+}
+
+/// Not in memory, as `/tmp` may be: several servers are made at once.
+pub fn new_folder() -> TempDir {
+    tempfile::tempdir_in("/var/tmp").unwrap()
 }
 
 /// Nobody listens there now.
