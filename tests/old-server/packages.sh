@@ -2,6 +2,8 @@
 
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
+readonly old_drivers=(ata_piix ata_generic sd_mod e1000 ext4 xfs btrfs crc32c_generic crc32c_intel)
+
 generator_packages() {
     case $1 in
         initramfs-tools) echo linux-image-amd64 zstd initramfs-tools ;;
@@ -23,6 +25,26 @@ network_packages() {
         networkmanager) echo network-manager ;;
         networkd) ;; # It comes with systemd.
     esac
+}
+
+layout_packages() {
+    case $1 in
+        lvm) echo lvm2 ;;
+    esac
+}
+
+# for_old_machine TREE COMMAND…: the command makes an initramfs of the tree by initramfs-tools. That is set up to look at
+# the machine that it runs on, as an installer does that is told to; here it is another machine, so it is told what to
+# take.
+for_old_machine() {
+    local tree=$1 policy=$1/etc/initramfs-tools/conf.d/driver-policy list=$1/etc/initramfs-tools/modules
+    shift
+    cp "$list" "$list.new"
+    printf '%s\n' "${old_drivers[@]}" >>"$list"
+    echo MODULES=list >"$policy"
+    "$@"
+    echo MODULES=dep >"$policy"
+    mv "$list.new" "$list"
 }
 
 # All mounts are made in a namespace that ends with the program, whoever ends it.

@@ -101,6 +101,16 @@ pub const SELECTION: [Combination; 12] = [
     Combination::of(["trixie", "gpt-uefi", "xfs", "dracut", "networkmanager", "boot"]),
 ];
 
+/// A thirteenth, of which no combinations are made.
+pub const ON_LVM: Combination = Combination::of([
+    "bookworm",
+    "mbr-bios",
+    "ext4",
+    "initramfs-tools",
+    "ifupdown",
+    "lvm",
+]);
+
 /// All combinations but those of the selection, with one layout after the other.
 pub fn the_rest() -> Vec<Combination> {
     let mut all = Vec::new();

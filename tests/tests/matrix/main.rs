@@ -22,7 +22,7 @@ use member_runner::{
 use tokio::time::Instant;
 
 use self::{
-    combinations::{Combination, SELECTION},
+    combinations::{Combination, ON_LVM, SELECTION},
     replica::Replica,
     server::{BOOT_MAX, Disks, INSTANCE, OLD},
 };
@@ -144,4 +144,9 @@ become_instances! {
     server_10_becomes_an_instance: 9,
     server_11_becomes_an_instance: 10,
     server_12_becomes_an_instance: 11,
+}
+
+#[tokio::test]
+async fn a_server_on_lvm_becomes_an_instance() {
+    becomes_an_instance(ON_LVM).await;
 }
