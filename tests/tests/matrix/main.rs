@@ -19,13 +19,17 @@ use member_runner::{
         verdict::{Failure, Sign, Verdict},
     },
 };
-use tokio::time::Instant;
+use rand::seq::SliceRandom;
+use tokio::{task::JoinSet, time::Instant};
 
 use self::{
-    combinations::{Combination, ON_LVM, SELECTION},
+    combinations::{Combination, ON_LVM, SELECTION, the_rest},
     replica::Replica,
     server::{BOOT_MAX, Disks, INSTANCE, OLD},
 };
+
+/// For how many minutes `the_rest_become_instances` begins with another one.
+const MINUTES: &str = "ORGLIFT_MATRIX_MINUTES";
 
 /// `None`, and why, where this machine cannot have it.
 async fn old_server(combination: Combination) -> Option<Disks> {
@@ -149,4 +153,37 @@ become_instances! {
 #[tokio::test]
 async fn a_server_on_lvm_becomes_an_instance() {
     becomes_an_instance(ON_LVM).await;
+}
+
+/// In another order each time, so that runs with a limit get to all of them in the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rest_become_instances() {
+    let limit = std::env::var(MINUTES).map_or(u64::MAX, |minutes| minutes.parse().unwrap());
+    let mut waiting = the_rest();
+    waiting.shuffle(&mut rand::rng());
+    let (all, began) = (waiting.len(), Instant::now());
+    let (mut done, mut failed, mut running) = (0, Vec::new(), JoinSet::new());
+    loop {
+        let is_late = began.elapsed().as_secs() / 60 >= limit;
+        while running.len() < 2
+            && !is_late
+            && let Some(combination) = waiting.pop()
+        {
+            running.spawn(async move {
+                let boots = tokio::spawn(becomes_an_instance(combination)).await;
+                (combination, boots)
+            });
+        }
+        let Some(ended) = running.join_next().await else {
+            break;
+        };
+        let (combination, boots) = ended.unwrap();
+        done += 1;
+        let verdict = if boots.is_ok() { "ok" } else { "FAILED" };
+        eprintln!("{done} of {all}: {combination}: {verdict}");
+        if boots.is_err() {
+            failed.push(combination.to_string());
+        }
+    }
+    assert_eq!(failed, Vec::<String>::new());
 }
