@@ -37,7 +37,7 @@ struct Cli {
     #[arg(long)]
     dir: Option<PathBuf>,
     /// Move a real Debian server instead, which is made and boots on old hardware; its instances boot. Needs root, QEMU,
-    /// debootstrap and half an hour without KVM.
+    /// debootstrap and about twenty minutes without KVM.
     #[arg(long, conflicts_with_all = ["accounts", "servers", "disk_mib", "boot", "seed"])]
     debian: bool,
     /// The console's port on 127.0.0.1 [default: 8080, or any if that is taken].

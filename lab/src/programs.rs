@@ -52,13 +52,9 @@ impl Programs {
         }))
     }
 
-    /// The binaries in the folder that `ORGLIFT_BIN_DIR` names, or those that were built into the folder
-    /// of the running test: `target/<profile>/`.
+    /// The binaries of [`folder_under_test`].
     pub fn beside_this_test() -> anyhow::Result<Self> {
-        let folder = match std::env::var_os("ORGLIFT_BIN_DIR") {
-            Some(folder) => PathBuf::from(folder),
-            None => folder_of_this_program()?,
-        };
+        let folder = folder_under_test()?;
         for program in [Program::Hub, Program::Runner, Program::Agent] {
             let binary = folder.join(program.binary());
             if !binary.exists() {
@@ -88,8 +84,12 @@ impl Programs {
     }
 }
 
-/// `target/<profile>/` of the test that runs: it is in `target/<profile>/deps/` itself.
-fn folder_of_this_program() -> anyhow::Result<PathBuf> {
+/// The folder of programs that a test runs: the one that `ORGLIFT_BIN_DIR` names, or that into which they were built with
+/// the test, `target/<profile>/`; the test itself is in `target/<profile>/deps/`.
+pub fn folder_under_test() -> anyhow::Result<PathBuf> {
+    if let Some(folder) = std::env::var_os("ORGLIFT_BIN_DIR") {
+        return Ok(folder.into());
+    }
     let test = std::env::current_exe().context("cannot find this test's own file")?;
     let folder = test
         .ancestors()

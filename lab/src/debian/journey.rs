@@ -124,9 +124,7 @@ impl Journey<'_> {
         let (account, id) = self.server(purpose)?;
         eventually("the server can be launched", FIRST_COPY_MAX, || async {
             let seen = self.api().server(&account, &id).await?;
-            let disks = &seen.data_replication_info.replicated_disks;
-            let total = disks.iter().map(|disk| disk.total_storage_bytes).sum();
-            let done = disks.iter().map(|disk| disk.replicated_storage_bytes).sum();
+            let (done, total) = seen.data_replication_info.copied();
             self.line.progress(done, total);
             let copies = ["STOPPED", "NOT_READY"].contains(&seen.life_cycle.state.as_str());
             Ok(Look::when(!copies, &seen))
@@ -348,12 +346,8 @@ impl Journey<'_> {
     async fn disconnect(&mut self) -> anyhow::Result<()> {
         let stage = self.begin_in(Purpose::Test, "disconnect, and terminate the test instance");
         let (account, id) = self.server(Purpose::Test)?;
-        if self.state(Purpose::Test).await? != "DISCONNECTED" {
-            self.api()
-                .server_operation("DisconnectFromService", &account, &id)
-                .await?;
-        }
-        self.until_state(Purpose::Test, "DISCONNECTED").await?;
+        self.bring_to(Purpose::Test, "DISCONNECTED", "DisconnectFromService")
+            .await?;
         let agent_gone = "test ! -e /var/lib/orglift/agent/agent.json";
         let ssh = &self.source()?.ssh;
         eventually("the agent has removed itself", SOON, || async {
@@ -376,13 +370,8 @@ impl Journey<'_> {
 
     async fn finalize(&mut self) -> anyhow::Result<()> {
         let stage = self.begin_in(Purpose::Cutover, "finalize");
-        let (account, id) = self.server(Purpose::Cutover)?;
-        if self.state(Purpose::Cutover).await? != "CUTOVER" {
-            self.api()
-                .server_operation("FinalizeCutover", &account, &id)
-                .await?;
-        }
-        self.until_state(Purpose::Cutover, "CUTOVER").await?;
+        self.bring_to(Purpose::Cutover, "CUTOVER", "FinalizeCutover")
+            .await?;
         self.record.cutover.ended = true;
         self.end(stage)
     }
@@ -434,14 +423,16 @@ impl Journey<'_> {
         Ok((leg.account.clone(), id))
     }
 
-    async fn state(&self, purpose: Purpose) -> anyhow::Result<String> {
+    /// Orders an operation, where a run that was interrupted has not had its effect, and waits for it.
+    async fn bring_to(&self, purpose: Purpose, state: &str, operation: &str) -> anyhow::Result<()> {
         let (account, id) = self.server(purpose)?;
-        Ok(self.api().server(&account, &id).await?.life_cycle.state)
-    }
-
-    async fn until_state(&self, purpose: Purpose, state: &str) -> anyhow::Result<()> {
+        let api = self.api();
+        let now = || async { anyhow::Ok(api.server(&account, &id).await?.life_cycle.state) };
+        if now().await? != state {
+            api.server_operation(operation, &account, &id).await?;
+        }
         eventually(&format!("the server is {state}"), SOON, || async {
-            let now = self.state(purpose).await?;
+            let now = now().await?;
             Ok(Look::when(now == state, now))
         })
         .await

@@ -152,9 +152,7 @@ impl Journey {
             Ok(Look::Seen(seen))
         })
         .await?;
-        let disks = &seen.data_replication_info.replicated_disks;
-        let total = disks.iter().map(|disk| disk.total_storage_bytes).sum();
-        let done = disks.iter().map(|disk| disk.replicated_storage_bytes).sum();
+        let (done, total) = seen.data_replication_info.copied();
         self.line.progress(done, total);
         Ok(seen)
     }

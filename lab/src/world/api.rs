@@ -64,6 +64,19 @@ pub struct ReplicatedDisk {
     pub backlogged_storage_bytes: u64,
 }
 
+impl DataReplicationInfo {
+    /// How many bytes of all disks were copied, and how many there are.
+    pub fn copied(&self) -> (u64, u64) {
+        let add = |(done, total), disk: &ReplicatedDisk| {
+            (
+                done + disk.replicated_storage_bytes,
+                total + disk.total_storage_bytes,
+            )
+        };
+        self.replicated_disks.iter().fold((0, 0), add)
+    }
+}
+
 #[derive(Debug, Clone, Deserialize)]
 pub struct LaunchedInstance {
     #[serde(rename = "ec2InstanceID")]

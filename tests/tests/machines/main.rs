@@ -14,6 +14,7 @@ use lab::{
         disk::{Debian, Made},
         source::{Source, committed},
     },
+    network::free_ports,
     wait::{Look, eventually},
 };
 use member_runner::{
@@ -88,12 +89,10 @@ async fn an_old_server_comes_up_on_the_hardware_that_it_knows() {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
-    let ssh = Forward {
-        host: free_port(),
-        guest: 22,
-    };
+    let [ssh, nobody] = free_ports().unwrap();
+    let ssh = Forward { host: ssh, guest: 22 };
     let nobody = Forward {
-        host: free_port(),
+        host: nobody,
         guest: 23,
     };
     let network = UserNetwork {
@@ -218,10 +217,4 @@ async fn why_qemu_does_not_start_a_machine_is_in_the_error() {
     .await;
     let error = refused.unwrap_err().to_string();
     assert!(error.contains("Could not set up host forwarding rule"), "{error}");
-}
-
-/// Nobody listens there now.
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    listener.local_addr().unwrap().port()
 }

@@ -2,10 +2,10 @@
 
 use std::{
     fs,
-    path::PathBuf,
     process::{Command, Output},
 };
 
+use lab::programs::folder_under_test;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -71,11 +71,8 @@ impl Replica {
     }
 }
 
-/// Those that were built with this test, where no others are named.
 fn program(name: &str) -> Command {
-    let beside = || std::env::current_exe().unwrap().parent().unwrap().join("..");
-    let folder = std::env::var_os("ORGLIFT_BIN_DIR").map_or_else(beside, PathBuf::from);
-    Command::new(folder.join(name))
+    Command::new(folder_under_test().unwrap().join(name))
 }
 
 fn run(command: &mut Command) -> Output {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use domain::launch::Expects;
+use lab::network::free_ports;
 use member_runner::{
     machine::{Bus, Card, Disk, Firmware, Forward, Network, Outbound, Plan, UserNetwork, Writes},
     rehearse::probe::Probe,
@@ -82,8 +83,9 @@ impl Disks {
 
     /// A machine that drops what it writes, and how to see that it is ready.
     pub fn plan(&self, hardware: Hardware) -> (Plan, Probe) {
+        let [port] = free_ports().unwrap();
         let forward = Forward {
-            host: free_port(),
+            host: port,
             guest: READY_PORT,
         };
         let disk = |file: &PathBuf| Disk {
@@ -124,10 +126,4 @@ fn script(name: &str) -> Command {
 /// Not in memory, as `/tmp` may be: several servers are made at once.
 pub fn new_folder() -> TempDir {
     tempfile::tempdir_in("/var/tmp").unwrap()
-}
-
-/// Nobody listens there now.
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    listener.local_addr().unwrap().port()
 }

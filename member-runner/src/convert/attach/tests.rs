@@ -103,13 +103,13 @@ fn a_server_with_logical_partitions_is_changed_in_a_child_snapshot() {
     scene.convert("read-logical", &children);
 }
 
+fn not_mounted(guest: &Guest) -> Vec<&str> {
+    let missing = guest.not_mounted.iter();
+    missing.map(|missing| missing.path.as_str()).collect()
+}
+
 fn change_logical(attached: &Attached, guest: &Guest) {
-    let missing: Vec<_> = guest
-        .not_mounted
-        .iter()
-        .map(|missing| missing.path.as_str())
-        .collect();
-    assert_eq!(missing, ["/srv"]);
+    assert_eq!(not_mounted(guest), ["/srv"]);
     assert_eq!(attached.devices().len(), 3);
     fs::write(guest.root().join("etc/marker"), "changed").unwrap();
     fs::write(guest.root().join("boot/grub/grub.cfg"), "menu").unwrap();
@@ -318,12 +318,7 @@ fn a_server_on_logical_volumes_is_changed_in_child_snapshots() {
 }
 
 fn change_volumes(attached: &Attached, guest: &Guest) {
-    let missing: Vec<_> = guest
-        .not_mounted
-        .iter()
-        .map(|missing| missing.path.as_str())
-        .collect();
-    assert_eq!(missing, ["/srv"]);
+    assert_eq!(not_mounted(guest), ["/srv"]);
     assert_eq!(attached.disks.len(), 6);
     let at = guest.root().display();
     // More than fits into the first segment is written, and some of what was there is discarded.

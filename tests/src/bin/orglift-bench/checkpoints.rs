@@ -7,11 +7,12 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
+use lab::network::free_ports;
 
 use crate::{
     disk::{PAGE, make_image, write_random_pages},
     first_copy::DISK_BYTES,
-    machine::{Background, LoopDevice, free_port, run, settle},
+    machine::{Background, LoopDevice, run, settle},
     replica::{Answer, Replica},
     report::{Report, Samples, Setup},
 };
@@ -160,21 +161,21 @@ impl Rsync {
             module.display()
         );
         fs::write(&config, settings)?;
-        let address = free_port()?;
+        let [port] = free_ports()?;
         let args = [
             "--daemon".into(),
             "--no-detach".into(),
             "--address=127.0.0.1".into(),
-            format!("--port={}", address.port()),
+            format!("--port={port}"),
             format!("--config={}", config.display()),
             "--log-file=/dev/null".into(),
         ];
-        let daemon = Background::server(address, "rsync", args)?;
+        let daemon = Background::server(port, "rsync", args)?;
         ensure!(copy.exists(), "no copy for rsync to start from");
         Ok(Self {
             _daemon: daemon,
             image: image.to_owned(),
-            target: format!("rsync://127.0.0.1:{}/copy/", address.port()),
+            target: format!("rsync://127.0.0.1:{port}/copy/"),
         })
     }
 

@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     fs,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -32,20 +32,20 @@ pub fn settle() {
 pub struct Background(pub Child);
 
 impl Background {
-    /// A server that listens on `address` once this returns. It must end with its configuration, not detach.
+    /// A server that listens on this port of 127.0.0.1 once this returns. It must end with its configuration, not detach.
     pub fn server<A: AsRef<OsStr>>(
-        address: SocketAddr,
+        port: u16,
         program: &str,
         args: impl IntoIterator<Item = A>,
     ) -> anyhow::Result<Self> {
         let mut server = Self::start(program, args)?;
         let began = Instant::now();
-        while TcpStream::connect(address).is_err() {
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
             if let Some(status) = server.0.try_wait()? {
                 bail!("{program} ended, {status}");
             }
             if began.elapsed() > Duration::from_secs(10) {
-                bail!("{program} does not listen on {address}");
+                bail!("{program} does not listen on port {port}");
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -68,12 +68,6 @@ impl Drop for Background {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// A port of 127.0.0.1 that nobody uses at the moment.
-pub fn free_port() -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("cannot find a free port")?;
-    Ok(listener.local_addr()?)
 }
 
 /// A block device over an image file.

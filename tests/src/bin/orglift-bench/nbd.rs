@@ -7,8 +7,9 @@ use std::{
 };
 
 use anyhow::Context;
+use lab::network::free_ports;
 
-use crate::machine::{Background, free_port, run};
+use crate::machine::{Background, run};
 
 /// A certificate authority and a server of it, `localhost`, under the names that nbdkit and libnbd expect.
 #[derive(Debug)]
@@ -47,8 +48,7 @@ impl Certificates {
 /// Copies `source` to a new, sparse image of `bytes`, durably. Returns the seconds of `nbdcopy` alone.
 pub fn copy(source: &Path, image: &Path, bytes: u64, tls: Option<&Certificates>) -> anyhow::Result<f64> {
     File::create_new(image)?.set_len(bytes)?;
-    let address = free_port()?;
-    let port = address.port();
+    let [port] = free_ports()?;
     let mut server = vec![
         "--foreground".into(),
         "--ipaddr=127.0.0.1".into(),
@@ -63,7 +63,7 @@ pub fn copy(source: &Path, image: &Path, bytes: u64, tls: Option<&Certificates>)
         }
     };
     server.extend(["file".into(), image.display().to_string()]);
-    let _server = Background::server(address, "nbdkit", server)?;
+    let _server = Background::server(port, "nbdkit", server)?;
     let began = Instant::now();
     run(
         "nbdcopy",

@@ -155,7 +155,7 @@ fn name_disks(disks: &[Device]) -> anyhow::Result<()> {
             continue;
         }
         if let Some(uuid) = &disk.uuid {
-            // As above.
+            // It becomes the name of a file, too.
             let is_uuid = uuid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
             anyhow::ensure!(is_uuid && (1..=36).contains(&uuid.len()), "{uuid:?} is no UUID");
             name(&by_uuid.join(uuid))?;
