@@ -18,7 +18,13 @@ use super::{
     },
     edit,
     editor::Editor,
-    inspect::{self, Facts, boot::BootLoader, disks::DiskFacts, findings},
+    inspect::{
+        self, Facts,
+        boot::BootLoader,
+        disks::DiskFacts,
+        findings,
+        fstab::{Spec, tagged},
+    },
     orders::{Convert, Edited, Inspect, Order, Report},
     plan::Plan,
     programs::{
@@ -36,12 +42,13 @@ use crate::staging::chain;
 const DETAIL_CHARS_MAX: usize = 16_384;
 
 /// What goes into an initramfs, besides drivers.
-const INITRAMFS_SOURCES: [&str; 5] = [
+const INITRAMFS_SOURCES: [&str; 6] = [
     "/etc/crypttab",
     "/etc/fstab",
     "/etc/modprobe.d/",
     "/etc/initramfs-tools/conf.d/resume",
     "/etc/lvm/",
+    "/etc/mdadm",
 ];
 /// What a menu of GRUB is made of.
 const MENU_SOURCES: [&str; 2] = ["/etc/default/grub", "/etc/grub.d/"];
@@ -162,7 +169,9 @@ fn convert(inside: &Inside, order: &Convert) -> Result<Report, Failed> {
     let devices = attached.devices().into_iter().map(|(volume, path)| Device {
         path,
         names: volume.lasting_names(),
-        uuid: volume.uuid,
+        uuid: volume
+            .uuid
+            .filter(|_| !matches!(tagged(&volume.device_name), Spec::Mapped(_))),
     });
     let runner = std::env::current_exe().map_err(Failed::at("initramfs"))?;
     let mut sandbox = Sandbox::new(guest.root(), &runner).with_devices(devices.collect());

@@ -105,9 +105,10 @@ impl Default for Limits {
 pub struct Device {
     /// What it is on the runner, `/dev/loop3`.
     pub path: PathBuf,
-    /// Of a logical volume, as it has them on the source: device-mapper's first. A disk or partition has none.
+    /// Of an array or a logical volume, as it has them on the source: the kernel's first. A disk or partition has none.
     pub names: Vec<String>,
-    /// Of the file system on it. GRUB's menu names the root by it only where `/dev/disk/by-uuid` has it.
+    /// Of the file system on it, by which GRUB's menu names the root where `/dev/disk/by-uuid` has it. A logical volume
+    /// has none: on the source, GRUB names it by its own name, because it finds device-mapper there.
     pub uuid: Option<String>,
 }
 

@@ -9,7 +9,8 @@
 //! last thread of a killed process, before it closes the connection there, and waits for answers that nobody gives.
 //!
 //! Where volumes are made of several stretches of the disks, the worker writes a [map](super::mapping) to the file
-//! "map", once, and from then on there is a file for each of them, numbered after the disks.
+//! "map", and from then on there is a file for each of them, numbered after the disks. Once more it may write one of
+//! volumes that lie on these.
 //!
 //! Nothing is cached on the way: the loop device above keeps pages already, and the overlay below keeps blocks.
 //! The files are there to be attached and to be read; they cannot be made, removed or resized.
@@ -18,7 +19,7 @@ use std::{
     ffi::{CString, OsStr},
     fs,
     io::{self, Write},
-    mem,
+    ops::Range,
     os::fd::{AsRawFd, OwnedFd},
     path::Path,
     sync::{
@@ -53,6 +54,8 @@ const THREADS: usize = 4;
 const WRITE_LEN: u32 = 512 << 10;
 /// Of the map, as JSON. It has to come in one request, and some thousand segments take no more.
 const MAP_LEN_MAX: usize = 256 << 10;
+/// One of arrays, and one of logical volumes.
+const MAPS: usize = 2;
 const MAP: &str = "map";
 const MAP_INODE: INodeNo = INodeNo(u64::MAX);
 /// Nothing changes but the contents.
@@ -73,7 +76,7 @@ pub fn mount(at: &Path) -> io::Result<OwnedFd> {
     Ok(connection.into())
 }
 
-/// Has the mount at `at` show these volumes as files. To be done once.
+/// Has the mount at `at` show these volumes as files. To be done [`MAPS`] times at most.
 pub fn map(at: &Path, volumes: &[Mapped]) -> io::Result<()> {
     let map = serde_json::to_vec(volumes)?;
     if map.len() > MAP_LEN_MAX {
@@ -110,7 +113,7 @@ pub fn serve(connection: OwnedFd, disks: Vec<Arc<Overlay>>) -> io::Result<Servin
     let stopped = Arc::new(AtomicBool::new(false));
     let files = Files {
         disks,
-        mapped: OnceLock::new(),
+        maps: Default::default(),
         stopped: Arc::clone(&stopped),
     };
     // It begins with a greeting of the kernel, for which it waits.
@@ -136,7 +139,7 @@ impl Serving {
 #[derive(Debug)]
 struct Files {
     disks: Vec<Arc<Overlay>>,
-    mapped: OnceLock<Vec<Mapped>>,
+    maps: [OnceLock<Vec<Mapped>>; MAPS],
     stopped: Arc<AtomicBool>,
 }
 
@@ -156,9 +159,23 @@ impl Volume<'_> {
     }
 }
 
+/// What is done on a disk: from an offset on, with so much of a request.
+type Act<'a> = dyn FnMut(&Overlay, u64, Range<u64>) -> Result<(), OverlayError> + 'a;
+
+/// Which copies of a part are meant.
+#[derive(Debug, Clone, Copy)]
+enum Copies {
+    First,
+    All,
+}
+
 impl Files {
     fn len(&self) -> usize {
-        self.disks.len() + self.mapped.get().map_or(0, Vec::len)
+        self.disks.len() + self.mapped().count()
+    }
+
+    fn mapped(&self) -> impl Iterator<Item = &Mapped> {
+        self.maps.iter().filter_map(OnceLock::get).flatten()
     }
 
     fn volume(&self, inode: INodeNo) -> Result<Volume<'_>, Errno> {
@@ -167,31 +184,43 @@ impl Files {
         if self.stopped.load(Relaxed) {
             return Err(Errno::EIO);
         }
-        if let Some(disk) = self.disks.get(at) {
-            return Ok(Volume::Disk(disk));
-        }
-        let mapped = self
-            .mapped
-            .get()
-            .and_then(|mapped| mapped.get(at - self.disks.len()));
-        Ok(Volume::Mapped(mapped.ok_or(Errno::ENOENT)?))
+        self.volume_at(at).ok_or(Errno::ENOENT)
     }
 
-    /// Does something to each part of a range that is on one disk: there, from the second argument on, so many bytes.
+    fn volume_at(&self, at: usize) -> Option<Volume<'_>> {
+        match self.disks.get(at) {
+            Some(disk) => Some(Volume::Disk(disk)),
+            None => self.mapped().nth(at - self.disks.len()).map(Volume::Mapped),
+        }
+    }
+
+    /// Does something to each part of a request that is on one disk. A volume lies on those of earlier maps only, so that this comes to an end.
     fn on_disks(
         &self,
         volume: Volume,
+        copies: Copies,
         offset: u64,
-        len: u64,
-        mut act: impl FnMut(&Overlay, u64, u64) -> Result<(), OverlayError>,
+        request: Range<u64>,
+        act: &mut Act,
     ) -> Result<(), Errno> {
-        match volume {
-            Volume::Disk(disk) => act(disk, offset, len),
-            Volume::Mapped(mapped) => mapped
-                .pieces(offset, len)
-                .try_for_each(|piece| act(&self.disks[piece.disk], piece.start, piece.len)),
+        let mapped = match volume {
+            Volume::Disk(disk) => return act(disk, offset, request).map_err(|error| errno(&error)),
+            Volume::Mapped(mapped) => mapped,
+        };
+        let mut at = request.start;
+        for piece in mapped.pieces(offset, request.end - request.start) {
+            let part = at..at + piece.len;
+            at = part.end;
+            let count = match copies {
+                Copies::First => 1,
+                Copies::All => usize::MAX,
+            };
+            for copy in piece.copies().take(count) {
+                let below = self.volume_at(copy.disk).ok_or(Errno::EIO)?;
+                self.on_disks(below, copies, copy.start, part.clone(), act)?;
+            }
         }
-        .map_err(|error| errno(&error))
+        Ok(())
     }
 
     fn attributes(&self, inode: INodeNo) -> Result<FileAttr, Errno> {
@@ -227,12 +256,13 @@ impl Files {
         let volume = self.volume(inode)?;
         let inside = volume.bytes().saturating_sub(offset).min(u64::from(len));
         let mut data = vec![0; usize::try_from(inside).map_err(|_| Errno::EINVAL)?];
-        let mut rest = &mut *data;
-        self.on_disks(volume, offset, inside, |disk, start, len| {
-            let (now, later) = mem::take(&mut rest).split_at_mut(part_len(len));
-            rest = later;
-            disk.read(start, now)
-        })?;
+        self.on_disks(
+            volume,
+            Copies::First,
+            offset,
+            0..inside,
+            &mut |disk, start, part| disk.read(start, &mut data[in_memory(part)]),
+        )?;
         Ok(data)
     }
 
@@ -245,11 +275,8 @@ impl Files {
         if offset.checked_add(len).is_none_or(|end| end > volume.bytes()) {
             return Err(Errno::EFBIG);
         }
-        let mut rest = data;
-        self.on_disks(volume, offset, len, |disk, start, len| {
-            let (now, later) = rest.split_at(part_len(len));
-            rest = later;
-            disk.write(start, now)
+        self.on_disks(volume, Copies::All, offset, 0..len, &mut |disk, start, part| {
+            disk.write(start, &data[in_memory(part)])
         })
     }
 
@@ -258,12 +285,21 @@ impl Files {
             return Err(Errno::EINVAL);
         }
         let map: Vec<Mapped> = serde_json::from_slice(map).map_err(|_| Errno::EINVAL)?;
-        let disks: Vec<u64> = self.disks.iter().map(|disk| disk.bytes()).collect();
-        mapping::check(&map, &disks).map_err(|error| {
+        let unused = self.maps.iter().position(|map| map.get().is_none());
+        let (earlier, rest) = self.maps.split_at(unused.ok_or(Errno::EEXIST)?);
+        let earlier: Vec<Mapped> = earlier
+            .iter()
+            .filter_map(OnceLock::get)
+            .flatten()
+            .cloned()
+            .collect();
+        let disks = self.disks.iter().map(|disk| disk.bytes());
+        let disks: Vec<u64> = disks.chain(earlier.iter().map(Mapped::bytes)).collect();
+        mapping::check(&map, &earlier, &disks).map_err(|error| {
             tracing::warn!(%error, "a worker wants to map what cannot be");
             Errno::EINVAL
         })?;
-        self.mapped.set(map).map_err(|_| Errno::EEXIST)
+        rest[0].set(map).map_err(|_| Errno::EEXIST)
     }
 
     fn allocate(&self, inode: INodeNo, offset: u64, len: u64, mode: i32) -> Result<(), Errno> {
@@ -274,13 +310,19 @@ impl Files {
             return Err(Errno::EOPNOTSUPP);
         }
         let inside = volume.bytes().saturating_sub(offset).min(len);
-        self.on_disks(volume, offset, inside, Overlay::discard)
+        self.on_disks(
+            volume,
+            Copies::All,
+            offset,
+            0..inside,
+            &mut |disk, start, part| disk.discard(start, part.end - part.start),
+        )
     }
 }
 
-/// Of a part of what is in memory.
-fn part_len(len: u64) -> usize {
-    usize::try_from(len).expect("it is part of a request")
+fn in_memory(part: Range<u64>) -> Range<usize> {
+    let at = |at: u64| usize::try_from(at).expect("it is part of a request");
+    at(part.start)..at(part.end)
 }
 
 impl Filesystem for Files {

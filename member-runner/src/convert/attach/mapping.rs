@@ -1,4 +1,4 @@
-//! Volumes that are made of stretches of disks, as device-mapper's `linear` and `striped` make block devices.
+//! Volumes that are made of stretches of disks, as md's arrays and device-mapper's `linear` and `striped` are.
 //!
 //! ```text
 //! worker: what lies on the disks ─▶ a map ─▶ serving process: checks it, and shows a file for each entry
@@ -13,6 +13,14 @@ use serde::{Deserialize, Serialize};
 /// What is cut up smaller makes too many pieces of a request. device-mapper has the same least.
 const CHUNK_MIN: u64 = 512;
 
+/// A volume that was found, and how it is to be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// As the source calls it, the name that people use most first: `/dev/md0`, `/dev/mapper/vg-root`.
+    pub names: Vec<String>,
+    pub mapped: Mapped,
+}
+
 /// A volume: its segments, one after the other.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Mapped {
@@ -25,23 +33,28 @@ pub struct Segment {
     pub bytes: u64,
     /// In bytes.
     pub chunk: u64,
-    pub stripes: Vec<Stretch>,
+    pub stripes: Vec<Stripe>,
 }
 
-/// Where a stripe begins.
+/// Where a stripe is: in one place, or in several that are written alike. The first is the one that is read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stripe(pub Vec<Stretch>);
+
+/// Where a copy of a stripe begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stretch {
-    /// By its place among the disks.
+    /// By its place among the disks, and the volumes of earlier maps behind them.
     pub disk: usize,
     /// In bytes.
     pub start: u64,
 }
 
-/// A part of a request that is all on one disk.
+/// A part of a request that is all in one chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Piece {
-    pub disk: usize,
-    pub start: u64,
+pub struct Piece<'a> {
+    stripe: &'a Stripe,
+    /// In the stripe.
+    offset: u64,
     pub len: u64,
 }
 
@@ -57,19 +70,21 @@ pub enum MapError {
     Shared(usize),
 }
 
-/// Whether volumes can be read and written, on disks of so many bytes, and none of them changes another.
-pub fn check(map: &[Mapped], disks: &[u64]) -> Result<(), MapError> {
+/// Whether volumes can be read and written, on disks of so many bytes, and none of them changes another. The last of the
+/// disks are volumes themselves, those of `earlier` maps.
+pub fn check(map: &[Mapped], earlier: &[Mapped], disks: &[u64]) -> Result<(), MapError> {
     for (at, mapped) in map.iter().enumerate() {
         let mut bytes = 0_u64;
         for segment in &mapped.segments {
-            let stripe = segment.stripe_bytes().ok_or(MapError::Uneven(at))?;
+            let len = segment.stripe_bytes().ok_or(MapError::Uneven(at))?;
             let is_within = |stretch: &Stretch| {
-                let end = stretch.start.checked_add(stripe);
+                let end = stretch.start.checked_add(len);
                 disks
                     .get(stretch.disk)
                     .is_some_and(|disk| end.is_some_and(|end| end <= *disk))
             };
-            if !segment.stripes.iter().all(is_within) {
+            let is_there = |Stripe(copies): &Stripe| !copies.is_empty() && copies.iter().all(is_within);
+            if !segment.stripes.iter().all(is_there) {
                 return Err(MapError::OutOfDisk(at));
             }
             let longer = bytes.checked_add(segment.bytes);
@@ -78,20 +93,21 @@ pub fn check(map: &[Mapped], disks: &[u64]) -> Result<(), MapError> {
                 .ok_or(MapError::TooLong(at))?;
         }
     }
-    shared(map)
-        .first()
-        .map_or(Ok(()), |at| Err(MapError::Shared(*at)))
+    let shared = shared(earlier.iter().chain(map)).into_iter();
+    let mut new = shared.filter_map(|at| at.checked_sub(earlier.len()));
+    new.next().map_or(Ok(()), |at| Err(MapError::Shared(at)))
 }
 
 /// The volumes that share bytes with another, or have some twice. Their segments must be even.
-pub fn shared(map: &[Mapped]) -> BTreeSet<usize> {
+pub fn shared<'a>(map: impl IntoIterator<Item = &'a Mapped>) -> BTreeSet<usize> {
     let mut stretches = Vec::new();
-    for (at, mapped) in map.iter().enumerate() {
+    for (at, mapped) in map.into_iter().enumerate() {
         for segment in &mapped.segments {
             let len = segment.stripe_bytes().unwrap_or_default();
-            let all = segment.stripes.iter();
             stretches.extend(
-                all.map(|stretch| (stretch.disk, stretch.start, stretch.start.saturating_add(len), at)),
+                segment
+                    .stretches()
+                    .map(|stretch| (stretch.disk, stretch.start, stretch.start.saturating_add(len), at)),
             );
         }
     }
@@ -119,7 +135,7 @@ impl Mapped {
     }
 
     /// Where the `len` bytes from `offset` on are, in their order. What is beyond the end is nowhere.
-    pub fn pieces(&self, offset: u64, len: u64) -> impl Iterator<Item = Piece> {
+    pub fn pieces(&self, offset: u64, len: u64) -> impl Iterator<Item = Piece<'_>> {
         let wanted = offset..offset.saturating_add(len);
         let mut end = 0;
         self.segments.iter().flat_map(move |segment| {
@@ -136,6 +152,11 @@ impl Segment {
         self.stripe_bytes().is_some()
     }
 
+    /// Every copy of every stripe.
+    pub fn stretches(&self) -> impl Iterator<Item = &Stretch> {
+        self.stripes.iter().flat_map(|Stripe(copies)| copies)
+    }
+
     /// `None` where not every stripe has the same number of whole chunks, and one at least.
     fn stripe_bytes(&self) -> Option<u64> {
         let stripes = self.stripes.len() as u64;
@@ -144,7 +165,7 @@ impl Segment {
         is_even.then(|| self.bytes / stripes)
     }
 
-    fn pieces(&self, range: Range<u64>) -> impl Iterator<Item = Piece> {
+    fn pieces(&self, range: Range<u64>) -> impl Iterator<Item = Piece<'_>> {
         let mut at = range.start;
         iter::from_fn(move || {
             let (number, within) = (at / self.chunk, at % self.chunk);
@@ -153,11 +174,27 @@ impl Segment {
             let len = (self.chunk - within).min(range.end.checked_sub(at)?);
             at += len;
             (len > 0).then(|| Piece {
-                disk: self.stripes[stripe].disk,
-                start: self.stripes[stripe].start + number / stripes * self.chunk + within,
+                stripe: &self.stripes[stripe],
+                offset: number / stripes * self.chunk + within,
                 len,
             })
         })
+    }
+}
+
+impl Piece<'_> {
+    /// Where it begins, in each copy of its stripe.
+    pub fn copies(&self) -> impl Iterator<Item = Stretch> {
+        self.stripe.0.iter().map(|stretch| Stretch {
+            disk: stretch.disk,
+            start: stretch.start + self.offset,
+        })
+    }
+}
+
+impl From<Stretch> for Stripe {
+    fn from(only: Stretch) -> Self {
+        Self(vec![only])
     }
 }
 
@@ -177,7 +214,19 @@ mod tests {
         Segment {
             bytes,
             chunk,
-            stripes: stripes.collect(),
+            stripes: stripes.map(Stripe::from).collect(),
+        }
+    }
+
+    /// The same on both disks.
+    fn mirror(start: u64, bytes: u64) -> Mapped {
+        let copies = [0, 1].map(|disk| Stretch { disk, start });
+        Mapped {
+            segments: vec![Segment {
+                bytes,
+                chunk: bytes,
+                stripes: vec![Stripe(copies.to_vec())],
+            }],
         }
     }
 
@@ -185,7 +234,7 @@ mod tests {
         let map = segments.iter().map(|segments| Mapped {
             segments: segments.to_vec(),
         });
-        check(&map.collect::<Vec<_>>(), &DISKS)
+        check(&map.collect::<Vec<_>>(), &[], &DISKS)
     }
 
     #[test]
@@ -236,20 +285,58 @@ mod tests {
         assert_eq!(shared(&map), BTreeSet::from([0, 1, 2]));
     }
 
-    /// Segments on two disks, none of which overlaps another: a chunk, rows of chunks, and the number of stripes.
+    #[test]
+    fn copies_share_nothing_with_volumes_nor_with_each_other() {
+        let on = |disk, start, bytes| Mapped {
+            segments: vec![segment(bytes, bytes, &[(disk, start)])],
+        };
+        assert_eq!(check(&[mirror(0, 4096), on(1, 4096, 512)], &[], &DISKS), Ok(()));
+        assert_eq!(
+            check(&[mirror(0, 4096), on(1, 4095, 512)], &[], &DISKS),
+            Err(MapError::Shared(0))
+        );
+        let mut twice = mirror(0, 4096);
+        twice.segments[0].stripes[0].0[1] = Stretch { disk: 0, start: 512 };
+        assert_eq!(check(&[twice], &[], &DISKS), Err(MapError::Shared(0)));
+        let mut nowhere = mirror(0, 4096);
+        nowhere.segments[0].stripes[0].0.clear();
+        assert_eq!(check(&[nowhere], &[], &DISKS), Err(MapError::OutOfDisk(0)));
+    }
+
+    #[test]
+    fn volumes_may_lie_on_those_of_an_earlier_map_and_share_nothing_with_them() {
+        let (array, disks) = ([mirror(4096, 8192)], [DISKS[0], DISKS[1], 8192]);
+        let on = |disk, start| Mapped {
+            segments: vec![segment(4096, 4096, &[(disk, start)])],
+        };
+        let checked = |map: &[Mapped]| check(map, &array, &disks);
+        assert_eq!(checked(&[on(2, 0), on(2, 4096), on(0, 0)]), Ok(()));
+        assert_eq!(checked(&[on(2, 0), on(2, 4097)]), Err(MapError::OutOfDisk(1)));
+        assert_eq!(checked(&[on(2, 0), on(2, 4095)]), Err(MapError::Shared(0)));
+        assert_eq!(checked(&[on(2, 0), on(1, 8192)]), Err(MapError::Shared(1)));
+        // Nor on one of the same map.
+        assert_eq!(checked(&[on(2, 0), on(3, 0)]), Err(MapError::OutOfDisk(1)));
+    }
+
+    /// Segments on two disks, none of which overlaps another: a chunk, rows of chunks, and the numbers of stripes and of
+    /// their copies.
     fn volumes() -> impl Strategy<Value = Mapped> {
-        let segment = (1..4_u64, 1..4_u64, 1..3_usize);
+        let segment = (1..4_u64, 1..4_u64, 1..3_usize, 1..3_usize);
         proptest::collection::vec(segment, 1..6).prop_map(|shapes| {
             let mut next = [0; DISKS.len()];
-            let segments = shapes.into_iter().map(|(chunk, rows, stripes)| {
+            let segments = shapes.into_iter().map(|(chunk, rows, stripes, copies)| {
                 let (chunk, len) = (chunk * 512, chunk * 512 * rows);
-                // The second disk first, so that no order is given.
-                let stripes = (0..stripes).rev().map(|disk| {
+                let mut place = |disk: usize| {
                     let start = next[disk];
                     next[disk] += len;
                     Stretch { disk, start }
+                };
+                // The second disk first, so that no order is given.
+                let stripes = (0..stripes).rev().map(|stripe| {
+                    let copies = (0..copies).map(|copy| place((stripe + copy) % DISKS.len()));
+                    Stripe(copies.collect())
                 });
-                let stripes: Vec<Stretch> = stripes.collect();
+                let stripes: Vec<Stripe> = stripes.collect();
                 Segment {
                     bytes: len * stripes.len() as u64,
                     chunk,
@@ -262,21 +349,17 @@ mod tests {
         })
     }
 
-    /// Byte by byte, where each is.
-    fn model(mapped: &Mapped) -> Vec<(usize, u64)> {
+    /// Byte by byte, where each is in all copies.
+    fn model(mapped: &Mapped) -> Vec<Vec<(usize, u64)>> {
         let mut bytes = Vec::new();
         for segment in &mapped.segments {
-            let mut next: Vec<Stretch> = segment.stripes.clone();
-            while next
-                .iter()
-                .zip(&segment.stripes)
-                .map(|(now, begin)| now.start - begin.start)
-                .sum::<u64>()
-                < segment.bytes
-            {
-                for stripe in &mut next {
-                    bytes.extend((0..segment.chunk).map(|at| (stripe.disk, stripe.start + at)));
-                    stripe.start += segment.chunk;
+            let stripe_bytes = segment.bytes / segment.stripes.len() as u64;
+            for row in (0..stripe_bytes).step_by(usize::try_from(segment.chunk).unwrap()) {
+                for Stripe(copies) in &segment.stripes {
+                    for at in row..row + segment.chunk {
+                        let copies = copies.iter();
+                        bytes.push(copies.map(|copy| (copy.disk, copy.start + at)).collect());
+                    }
                 }
             }
         }
@@ -286,9 +369,9 @@ mod tests {
     proptest! {
         #[test]
         fn every_byte_is_where_the_model_has_it(mapped in volumes(), from in 0..40_000_u64, len in 0..20_000_u64) {
-            prop_assert_eq!(check(std::slice::from_ref(&mapped), &DISKS), Ok(()));
+            prop_assert_eq!(check(std::slice::from_ref(&mapped), &[], &DISKS), Ok(()));
             let bytes = mapped.pieces(from, len).flat_map(|piece| {
-                (piece.start..piece.start + piece.len).map(move |at| (piece.disk, at))
+                (0..piece.len).map(move |at| piece.copies().map(|copy| (copy.disk, copy.start + at)).collect::<Vec<_>>())
             });
             let model = model(&mapped);
             prop_assert_eq!(model.len() as u64, mapped.bytes());
@@ -301,9 +384,10 @@ mod tests {
         fn any_map_is_survived(
             bytes in any::<u64>(), chunk in any::<u64>(), start in any::<u64>(), disk in 0..4_usize, twice in any::<bool>(),
         ) {
-            let stretch = Stretch { disk, start };
-            let segment = Segment { bytes, chunk, stripes: vec![stretch; 1 + usize::from(twice)] };
-            drop(check(&[Mapped { segments: vec![segment.clone(), segment] }], &DISKS));
+            let stripe = Stripe::from(Stretch { disk, start });
+            let segment = Segment { bytes, chunk, stripes: vec![stripe; 1 + usize::from(twice)] };
+            let volume = Mapped { segments: vec![segment.clone(), segment] };
+            drop(check(std::slice::from_ref(&volume), std::slice::from_ref(&volume), &DISKS));
         }
     }
 }

@@ -6,7 +6,8 @@
 //!
 //! - [`fuse`]: each clone as a file, and [`loops`]: volumes of it as loop devices.
 //! - [`partitions`], [`mbr`], [`filesystems`]: where the volumes are, and what is on them.
-//! - [`lvm`]: volumes that are made of stretches of others, and [`mapping`]: how they become files as well.
+//! - [`md`], [`lvm`]: volumes that are made of stretches of others, by their [`place`]s, and [`mapping`]: how they become
+//!   files as well.
 //! - [`esp`]: the files of an EFI system partition, which is not mounted.
 //! - [`mounts`]: the guest's file tree, put together as its fstab says, and [`mounted`]: what is mounted.
 
@@ -17,10 +18,12 @@ pub mod loops;
 mod lvm;
 pub mod mapping;
 pub mod mbr;
+mod md;
 pub mod mounted;
 pub mod mounts;
 mod names;
 pub mod partitions;
+mod place;
 
 #[cfg(test)]
 pub(super) mod tests;
@@ -43,12 +46,12 @@ use serde::{Deserialize, Serialize};
 use self::{
     filesystems::{CheckError, Kind},
     loops::{LoopDevice, LoopError},
-    lvm::PhysicalVolume,
-    mapping::Mapped,
+    mapping::Opened,
     mounts::Guest,
     partitions::{PartitionError, Volume},
+    place::Place,
 };
-use super::inspect::disks::{self, AttachedDisk, Closed, Content, DiskFacts, PartitionTable};
+use super::inspect::disks::{self, AttachedDisk, Closed, Content, Degraded, DiskFacts, PartitionTable};
 
 /// What a kernel does after the last user of something is gone, it does soon.
 const RELEASED_WITHIN: Duration = Duration::from_secs(20);
@@ -66,13 +69,18 @@ pub struct DiskFile {
 /// The clones of a server's disks, and those of their volumes that somebody wanted as devices.
 #[derive(Debug)]
 pub struct Attached {
-    /// After the source's disks, its logical volumes: each is a disk that one volume fills.
+    /// After the source's disks, its arrays, and then its logical volumes, which are disks that one volume fills.
     pub disks: Vec<Disk>,
     /// What is on the disks and cannot be used.
     pub closed: Vec<Closed>,
+    /// Arrays that are used without some of their members.
+    pub degraded: Vec<Degraded>,
     devices: Vec<(VolumeAt, LoopDevice)>,
     files: PathBuf,
 }
+
+/// Finds the volumes of a disk.
+type Read = fn(&str, &fs::File, u64) -> Result<(Option<PartitionTable>, Vec<Volume>), PartitionError>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disk {
@@ -101,9 +109,11 @@ pub enum AttachError {
     },
     #[error(transparent)]
     Partitions(#[from] PartitionError),
+    #[error("cannot read the members of md's arrays")]
+    Md(#[source] io::Error),
     #[error("cannot read LVM's physical volumes")]
     Lvm(#[source] io::Error),
-    #[error("cannot use LVM's logical volumes")]
+    #[error("cannot use md's arrays or LVM's logical volumes")]
     Map(#[source] io::Error),
     #[error(transparent)]
     Check(#[from] CheckError),
@@ -128,21 +138,21 @@ impl Attached {
         let mut attached = Self {
             disks: Vec::new(),
             closed: Vec::new(),
+            degraded: Vec::new(),
             devices: Vec::new(),
             files: files.to_owned(),
         };
         let mut opened = Vec::new();
         for disk in disks {
-            let file = attached.open_file(disk)?;
-            let (table, volumes) = partitions::read(&disk.device_name, &file, disk.bytes)?;
-            attached.disks.push(Disk {
-                file: disk.clone(),
-                table,
-                volumes,
-            });
-            opened.push(file);
+            opened.push(attached.open_disk(disk.clone(), &[], partitions::read)?);
         }
-        attached.open_logical_volumes(&opened)?;
+        let arrays = md::find(&attached.places(Kind::Md, &opened)).map_err(AttachError::Md)?;
+        attached.closed.extend(arrays.closed);
+        attached.degraded = arrays.degraded;
+        opened.extend(attached.open_mapped(arrays.opened, partitions::read)?);
+        let logical = lvm::find(&attached.places(Kind::Lvm, &opened)).map_err(AttachError::Lvm)?;
+        attached.closed.extend(logical.closed);
+        attached.open_mapped(logical.opened, partitions::whole)?;
         let closed: Vec<Closed> = attached
             .volumes()
             .filter_map(|(_, volume)| closed(volume))
@@ -151,48 +161,53 @@ impl Attached {
         Ok(attached)
     }
 
-    fn open_logical_volumes(&mut self, files: &[fs::File]) -> Result<(), AttachError> {
-        let physical = self
-            .volumes()
-            .filter(|(_, volume)| volume.kind == Some(Kind::Lvm));
-        let physical = physical.map(|(at, volume)| PhysicalVolume {
+    /// Of the volumes that are part of something.
+    fn places<'a>(&'a self, kind: Kind, files: &'a [fs::File]) -> Vec<Place<'a>> {
+        let parts = self.volumes().filter(|(_, volume)| volume.kind == Some(kind));
+        let places = parts.map(|(at, volume)| Place {
             device_name: &volume.facts.device_name,
             file: &files[at.disk],
             disk: at.disk,
             start: volume.start,
             bytes: volume.bytes,
         });
-        let found = lvm::find(&physical.collect::<Vec<_>>()).map_err(AttachError::Lvm)?;
-        self.closed = found.closed;
-        let (names, maps): (Vec<_>, Vec<_>) = found
-            .opened
+        places.collect()
+    }
+
+    /// Adds what is made of parts of the disks there are.
+    fn open_mapped(&mut self, opened: Vec<Opened>, read: Read) -> Result<Vec<fs::File>, AttachError> {
+        let (names, maps): (Vec<_>, Vec<_>) = opened
             .into_iter()
-            .map(|volume| (volume.names, volume.mapped))
+            .map(|opened| (opened.names, opened.mapped))
             .unzip();
         if !maps.is_empty() {
             fuse::map(&self.files, &maps).map_err(AttachError::Map)?;
         }
-        for (names, mapped) in names.into_iter().zip(&maps) {
-            self.add_logical_volume(names, mapped)?;
+        let mut files = Vec::new();
+        for (mut names, mapped) in names.into_iter().zip(&maps) {
+            let disk = DiskFile {
+                device_name: names.remove(0),
+                is_boot: false,
+                bytes: mapped.bytes(),
+            };
+            files.push(self.open_disk(disk, &names, read)?);
         }
-        Ok(())
+        Ok(files)
     }
 
-    fn add_logical_volume(&mut self, mut names: Vec<String>, mapped: &Mapped) -> Result<(), AttachError> {
-        let disk = DiskFile {
-            device_name: names.remove(0),
-            is_boot: false,
-            bytes: mapped.bytes(),
-        };
+    /// Adds a disk, whose file is the next.
+    fn open_disk(&mut self, disk: DiskFile, names: &[String], read: Read) -> Result<fs::File, AttachError> {
         let file = self.open_file(&disk)?;
-        let mut volume = partitions::whole(&disk.device_name, &file, disk.bytes)?;
-        volume.facts.other_names = names;
+        let (table, mut volumes) = read(&disk.device_name, &file, disk.bytes)?;
+        for name in names {
+            partitions::add_names(&mut volumes, &disk.device_name, name);
+        }
         self.disks.push(Disk {
             file: disk,
-            table: None,
-            volumes: vec![volume],
+            table,
+            volumes,
         });
-        Ok(())
+        Ok(file)
     }
 
     /// That of the next disk.
@@ -241,6 +256,7 @@ impl Attached {
         DiskFacts {
             disks,
             closed: self.closed.clone(),
+            degraded: self.degraded.clone(),
             reported_boot_mode,
         }
     }
@@ -294,7 +310,7 @@ impl Attached {
 fn closed(volume: &Volume) -> Option<Closed> {
     let why = match volume.facts.content {
         Content::Luks => "it is encrypted with LUKS",
-        Content::Md => "it is a part of an md array",
+        Content::Md if volume.facts.is_logical() => "it is a member of an md array, and no part of a disk",
         _ => return None,
     };
     Some(Closed {

@@ -109,6 +109,7 @@ mod tests {
         let mut attached = Attached {
             disks: disks.iter().map(disk).collect(),
             closed: Vec::new(),
+            degraded: Vec::new(),
             devices: Vec::new(),
             files: PathBuf::new(),
         };

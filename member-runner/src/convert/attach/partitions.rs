@@ -89,14 +89,18 @@ pub fn read(
     Ok((table, volumes))
 }
 
-/// The one volume of a disk without a table, whatever is at its beginning.
-pub fn whole(device_name: &str, disk: &fs::File, bytes: u64) -> Result<Volume, PartitionError> {
+/// The same for a disk that has no table, whatever is at its beginning.
+pub fn whole(
+    device_name: &str,
+    disk: &fs::File,
+    bytes: u64,
+) -> Result<(Option<PartitionTable>, Vec<Volume>), PartitionError> {
     let mut volume = filling(device_name, bytes);
     look(disk, &mut volume).map_err(|source| PartitionError::Read {
         disk: device_name.to_owned(),
         source,
     })?;
-    Ok(volume)
+    Ok((None, vec![volume]))
 }
 
 /// Notes what is on it.
@@ -228,9 +232,23 @@ fn guid(bytes: &[u8; 16]) -> String {
     filesystems::uuid_text(&ordered)
 }
 
-/// `sda1`, but `nvme0n1p1`.
+/// Notes what the volumes are called by another name of their disk.
+pub fn add_names(volumes: &mut [Volume], disk: &str, other: &str) {
+    for volume in volumes {
+        let number = volume.facts.device_name.strip_prefix(disk).unwrap_or_default();
+        let number = number
+            .trim_start_matches(|before: char| !before.is_ascii_digit())
+            .parse();
+        let name = number.map_or_else(|_| other.to_owned(), |number| partition_name(other, number));
+        volume.facts.other_names.push(name);
+    }
+}
+
+/// `sda1`, but `nvme0n1p1`, and what udev adds to names of its own.
 fn partition_name(disk: &str, number: u32) -> String {
-    let between = if disk.ends_with(|last: char| last.is_ascii_digit()) {
+    let between = if disk.starts_with("/dev/disk/") {
+        "-part"
+    } else if disk.ends_with(|last: char| last.is_ascii_digit()) {
         "p"
     } else {
         ""

@@ -6,6 +6,7 @@ use cloud::control::Tags;
 use domain::disk::BLOCK_LEN;
 
 use super::{
+    md::tests::superblock,
     mounts::{Guest, Programs},
     *,
 };
@@ -23,6 +24,7 @@ pub fn act(name: &str, inside: Inside) {
         "change-subvolumes" => work(inside, change_subvolumes),
         "read-subvolumes" => work(inside, read_subvolumes),
         "change-volumes" => work(inside, change_volumes),
+        "change-arrays" => work(inside, change_arrays),
         "mount" => work(inside, |_, _| ()),
         "refused" => refused(inside),
         "write-until-killed" => write_until_killed(&inside),
@@ -195,10 +197,9 @@ fn read_subvolumes(_: &Attached, guest: &Guest) {
     }
 }
 
-/// Programs of LVM that look at the loop devices `$first` and `$second` only, and `place VOLUME FILE` and `gather VOLUME
+/// Programs of LVM that look at the devices `$first` and `$second` only, and `place VOLUME FILE` and `gather VOLUME
 /// FILE`, which copy the contents of a logical volume by what LVM says of its extents.
 const WITH_LVM: &str = r#"
-    first=$(part 22 90) second=$(losetup --find --show $disk2)
     mkdir -p $at.lvm
     export LVM_SYSTEM_DIR=$at.lvm LVM_SUPPRESS_FD_WARNINGS=1
     cat > $at.lvm/lvm.conf <<END
@@ -241,6 +242,8 @@ END
     gather() { extents gather $1 $2; }
 "#;
 
+const ON_TWO_DISKS: &str = "first=$(part 22 90) second=$(losetup --find --show $disk2)";
+
 /// A server whose / is on both disks, /var on stripes of both, and /boot on no logical volume.
 fn with_logical_volumes(scene: &Scene) -> Vec<Checkpoint> {
     let make = r"printf '%s\n' '1M,20M,L,*' '22M,90M,8e' | sfdisk --quiet --label dos $disk
@@ -274,7 +277,7 @@ fn with_logical_volumes(scene: &Scene) -> Vec<Checkpoint> {
         place swap_1 $at.swap";
     scene.disks(
         &[("/dev/sda", 113), ("/dev/sdb", 56)],
-        &format!("{WITH_LVM}{make}"),
+        &format!("{ON_TWO_DISKS}{WITH_LVM}{make}"),
     )
 }
 
@@ -314,7 +317,7 @@ fn a_server_on_logical_volumes_is_changed_in_child_snapshots() {
             (cd $at && sha256sum --check --quiet changed)
             umount $at
         done";
-    scene.look(&children, &format!("{WITH_LVM}{look}"));
+    scene.look(&children, &format!("{ON_TWO_DISKS}{WITH_LVM}{look}"));
 }
 
 fn change_volumes(attached: &Attached, guest: &Guest) {
@@ -336,6 +339,103 @@ fn change_volumes(attached: &Attached, guest: &Guest) {
             sync -f $one
         done
         for one in . var data; do (cd $one && sha256sum 1 2 3 > changed); done",
+    ));
+}
+
+/// What is in the second array, on the first disk.
+const ON_ARRAY: &str = "first=$(part 62 49) second=$first";
+
+/// A server whose / is on an array of both disks, and whose /var is on a logical volume of another array, of which the
+/// second disk has lost track: it has something else there.
+fn with_arrays(scene: &Scene) -> Vec<Checkpoint> {
+    for (disk, lacks) in [0, 7].into_iter().enumerate() {
+        let disk_number = u32::try_from(disk).unwrap();
+        for (array, mib, lacks) in [(0, 59, 0), (1, 49, lacks)] {
+            let superblock = superblock(array, disk_number, mib << 20, lacks);
+            fs::write(scene.path().join(format!("making.{array}{disk}")), superblock).unwrap();
+        }
+    }
+    let make = r"vgcreate -q vg-0 $first
+        lvcreate -q -an -Zn -Wn -n var -l 10 vg-0
+        truncate -s 40M $at.var && mkfs.ext4 -q $at.var
+        place var $at.var
+        root=$(part 2 59)
+        mkfs.ext4 -q $root
+        mount $root $at
+        mkdir -p $at/etc $at/usr $at/var
+        head -c 20M /dev/urandom > $at/usr/program
+        echo '/dev/md0 / ext4 errors=remount-ro 0 1
+        /dev/vg-0/var /var ext4 defaults 0 2' > $at/etc/fstab
+        sha256sum < $at/usr/program > $at/etc/sum
+        umount $at
+        dd if=$disk of=$disk2 bs=1M count=61 conv=notrunc status=none
+        dd if=/dev/urandom of=$disk2 bs=1M seek=62 count=49 conv=notrunc status=none
+        for each in $disk $disk2; do
+            printf '%s\n' '1M,60M,fd' '61M,50M,fd' | sfdisk --quiet --label dos $each
+            [ $each = $disk ] && number=0 || number=1
+            dd if=$at.0$number of=$each bs=4k seek=257 conv=notrunc status=none
+            dd if=$at.1$number of=$each bs=4k seek=$((61 * 256 + 1)) conv=notrunc status=none
+        done";
+    scene.disks(
+        &[("/dev/sda", 112), ("/dev/sdb", 112)],
+        &format!("{ON_ARRAY}{WITH_LVM}{make}"),
+    )
+}
+
+#[test]
+fn a_server_on_arrays_is_changed_in_child_snapshots() {
+    let Some(scene) = Scene::with(&["pvcreate"]) else {
+        return;
+    };
+    let disks = with_arrays(&scene);
+    let (report, children) = scene.convert("change-arrays", &disks);
+    let facts: DiskFacts = serde_json::from_str(&report).unwrap();
+    assert_eq!(facts.closed, []);
+    let degraded: Vec<_> = facts.degraded.iter().map(ToString::to_string).collect();
+    assert_eq!(degraded, ["/dev/md1: /dev/sdb2 is older than the others"]);
+    let mounted: Vec<_> = facts
+        .volumes()
+        .map(|volume| (volume.device_name.as_str(), volume.mounted_at.as_deref()))
+        .collect();
+    assert_eq!(
+        mounted,
+        [
+            ("/dev/sda1", None),
+            ("/dev/sda2", None),
+            ("/dev/sdb1", None),
+            ("/dev/sdb2", None),
+            ("/dev/md0", Some("/")),
+            ("/dev/md1", None),
+            ("/dev/mapper/vg--0-var", Some("/var")),
+        ]
+    );
+    let look = r"vgs -q vg-0 >/dev/null
+        truncate -s 0 $at.var
+        gather var $at.var
+        cmp --ignore-initial=2MiB --bytes=59MiB $disk $disk2
+        for one in $(part 2 59) $at.var; do
+            e2fsck -fn $one >/dev/null
+            mount -o ro,loop $one $at
+            (cd $at && sha256sum --check --quiet changed)
+            umount $at
+        done";
+    scene.look(&children, &format!("{ON_ARRAY}{WITH_LVM}{look}"));
+}
+
+fn change_arrays(_: &Attached, guest: &Guest) {
+    assert_eq!(not_mounted(guest), Vec::<&str>::new());
+    let at = guest.root().display();
+    sh(&format!(
+        r"set -eu
+        cd {at}
+        sha256sum < usr/program | cmp - etc/sum
+        rm usr/program
+        fstrim .
+        for one in . var; do
+            head -c 8M /dev/urandom > $one/new
+            (cd $one && sha256sum new > changed)
+            sync -f $one
+        done",
     ));
 }
 

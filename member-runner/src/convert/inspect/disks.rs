@@ -11,14 +11,15 @@ use super::fstab::{Spec, tagged};
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct DiskFacts {
-    /// A logical volume of LVM is a disk of its own, without a table: `/dev/mapper/vg-root`.
+    /// An array of md is a disk of its own, and so is a logical volume of LVM, without a table: `/dev/mapper/vg-root`.
     pub disks: Vec<AttachedDisk>,
     pub closed: Vec<Closed>,
+    pub degraded: Vec<Degraded>,
     /// How the server was started when its agent last looked.
     pub reported_boot_mode: Option<BootMode>,
 }
 
-/// What is on the disks and cannot be used: a logical volume, or a volume with LUKS or of md.
+/// What is on the disks and cannot be used: an array, a logical volume, or a volume with LUKS.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Closed {
     /// What it is closed by.
@@ -27,6 +28,14 @@ pub struct Closed {
     pub names: Vec<String>,
     /// Of the volume: "it is encrypted with LUKS".
     pub why: String,
+}
+
+/// An array of md that works without some of its members.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Degraded {
+    pub array: String,
+    /// For each of them, why: "/dev/sdb1 is older than the others".
+    pub lacks: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +59,7 @@ pub enum PartitionTable {
 pub struct Volume {
     /// As the source calls it: `/dev/sda1`.
     pub device_name: String,
-    /// Of a logical volume: `/dev/vg/root`.
+    /// Of an array or a logical volume: `/dev/md/0`, `/dev/vg/root`.
     pub other_names: Vec<String>,
     pub role: Role,
     pub content: Content,
@@ -91,7 +100,7 @@ impl Volume {
         self.device_name == name || self.other_names.iter().any(|other| other == name)
     }
 
-    /// Of a logical volume: they stay the same on other disks. A partition or disk has none that does.
+    /// Of an array or a logical volume: they stay the same on other disks. A partition or disk has none that does.
     pub fn lasting_names(&self) -> Vec<String> {
         if !self.is_logical() {
             return Vec::new();
@@ -103,8 +112,9 @@ impl Volume {
             .collect()
     }
 
+    /// Whether it is made of parts of disks, or is within something that is.
     pub fn is_logical(&self) -> bool {
-        matches!(tagged(&self.device_name), Spec::Mapped(_))
+        matches!(tagged(&self.device_name), Spec::Mapped(_) | Spec::Md(_))
     }
 }
 
@@ -127,6 +137,12 @@ impl fmt::Display for Closed {
     }
 }
 
+impl fmt::Display for Degraded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.array, self.lacks.join(", "))
+    }
+}
+
 impl DiskFacts {
     pub fn volumes(&self) -> impl Iterator<Item = &Volume> {
         self.disks.iter().flat_map(|disk| &disk.volumes)
@@ -141,6 +157,13 @@ impl DiskFacts {
             .iter()
             .filter(|closed| closed.content == *content)
             .collect()
+    }
+
+    /// A logical volume is taken to be if any of LVM's disks is an array.
+    pub fn is_on_array(&self, volume: &Volume) -> bool {
+        let is_array = |volume: &Volume| matches!(tagged(&volume.device_name), Spec::Md(_));
+        let holds_lvm = |volume: &Volume| volume.content == Content::Lvm && is_array(volume);
+        is_array(volume) || volume.is_logical() && self.volumes().any(holds_lvm)
     }
 
     pub fn mounted_at(&self, path: &str) -> Option<&Volume> {

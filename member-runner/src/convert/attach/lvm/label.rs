@@ -7,7 +7,9 @@
 //! text         0: offset in the area   8: bytes   16: checksum   20: flags; goes on after the area's header at its end
 //! ```
 
-use std::{fs, io, os::unix::fs::FileExt};
+use std::io;
+
+use super::super::place::Place;
 
 const SECTOR: usize = 512;
 const LABEL: &[u8; 8] = b"LABELONE";
@@ -18,14 +20,6 @@ const AREA_VERSION: u32 = 1;
 const IGNORED: u32 = 1;
 /// A group of a thousand logical volumes has half a megabyte. What is read of a text takes sixteen times its bytes.
 const TEXT_MAX: u64 = 4 << 20;
-
-/// A part of a file that may be a physical volume.
-#[derive(Debug)]
-pub struct Place<'a> {
-    pub file: &'a fs::File,
-    pub start: u64,
-    pub bytes: u64,
-}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
@@ -41,19 +35,6 @@ pub struct Label {
 pub struct Damaged;
 
 impl Place<'_> {
-    /// `None`: where it ends before.
-    fn read(&self, at: u64, len: u64) -> io::Result<Option<Vec<u8>>> {
-        if at.checked_add(len).is_none_or(|end| end > self.bytes) {
-            return Ok(None);
-        }
-        let Ok(len) = usize::try_from(len) else {
-            return Ok(None);
-        };
-        let mut data = vec![0; len];
-        self.file.read_exact_at(&mut data, self.start + at)?;
-        Ok(Some(data))
-    }
-
     /// `None`: it has none that is whole.
     pub fn label(&self) -> io::Result<Option<Label>> {
         for number in 0..4 {

@@ -16,30 +16,18 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    io,
 };
 
-use self::{
-    group::{Group, Logical},
-    label::Place,
+use self::group::{Group, Logical};
+use super::{
+    mapping::{self, Mapped, Opened, Segment, Stretch, Stripe},
+    place::Place,
 };
-use super::mapping::{self, Mapped, Segment, Stretch};
 use crate::convert::inspect::disks::{Closed, Content};
 
 /// Of all volumes that are opened: more make no map that could be given.
 const SEGMENTS_MAX: usize = 2048;
-
-/// A volume with LVM's label.
-#[derive(Debug)]
-pub struct PhysicalVolume<'a> {
-    pub device_name: &'a str,
-    /// Of the disk that it is on, and the place of that.
-    pub file: &'a fs::File,
-    pub disk: usize,
-    /// In bytes, on the disk.
-    pub start: u64,
-    pub bytes: u64,
-}
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Found {
@@ -47,28 +35,16 @@ pub struct Found {
     pub closed: Vec<Closed>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Opened {
-    /// That of device-mapper first: `/dev/mapper/vg-root`, `/dev/vg/root`.
-    pub names: Vec<String>,
-    pub mapped: Mapped,
-}
-
 /// Looks for logical volumes on all the physical volumes there are. Fails if one cannot be read.
-pub fn find(volumes: &[PhysicalVolume]) -> io::Result<Found> {
+pub fn find(volumes: &[Place]) -> io::Result<Found> {
     let mut found = Found::default();
-    let mut places: BTreeMap<String, Vec<&PhysicalVolume>> = BTreeMap::new();
+    let mut places: BTreeMap<String, Vec<&Place>> = BTreeMap::new();
     let mut groups: BTreeMap<String, Group> = BTreeMap::new();
     let mut unread = Vec::new();
-    for volume in volumes {
-        let place = Place {
-            file: volume.file,
-            start: volume.start,
-            bytes: volume.bytes,
-        };
+    for place in volumes {
         let Some(label) = place.label()? else {
             found.close(
-                vec![volume.device_name.to_owned()],
+                vec![place.device_name.to_owned()],
                 "its label is damaged".to_owned(),
             );
             continue;
@@ -84,10 +60,10 @@ pub fn find(volumes: &[PhysicalVolume]) -> io::Result<Found> {
                         groups.insert(group.uuid.clone(), group);
                     }
                 }
-                Err(why) => unread.push((volume.device_name, label.uuid.clone(), why)),
+                Err(why) => unread.push((place.device_name, label.uuid.clone(), why)),
             }
         }
-        places.entry(label.uuid).or_default().push(volume);
+        places.entry(label.uuid).or_default().push(place);
     }
     let physical = groups.values().flat_map(|group| group.physical.values());
     let known: BTreeSet<&str> = physical.map(|volume| volume.uuid.as_str()).collect();
@@ -124,16 +100,11 @@ impl Found {
         for volume in &self.opened {
             *named.entry(volume.names[0].clone()).or_default() += 1;
         }
-        let maps: Vec<Mapped> = self.opened.iter().map(|volume| volume.mapped.clone()).collect();
-        let shared = mapping::shared(&maps);
+        let shared = mapping::shared(self.opened.iter().map(|volume| &volume.mapped));
         let mut segments = 0;
         for (at, volume) in std::mem::take(&mut self.opened).into_iter().enumerate() {
-            segments += volume
-                .mapped
-                .segments
-                .iter()
-                .map(|segment| segment.stripes.len())
-                .sum::<usize>();
+            let all = volume.mapped.segments.iter();
+            segments += all.map(|segment| segment.stretches().count()).sum::<usize>();
             if named[&volume.names[0]] > 1 {
                 self.close(volume.names, "several logical volumes have this name".to_owned());
             } else if shared.contains(&at) {
@@ -169,7 +140,7 @@ fn names(group: &Group, volume: &Logical) -> Vec<String> {
 fn extents(
     group: &Group,
     volume: &Logical,
-    places: &BTreeMap<String, Vec<&PhysicalVolume>>,
+    places: &BTreeMap<String, Vec<&Place>>,
 ) -> Result<Mapped, String> {
     let nonsense = || group::Unsupported::Nonsense.to_string();
     let mut mapped = Mapped::default();
@@ -214,10 +185,10 @@ fn extents(
             let start = start
                 .filter(|_| is_there)
                 .ok_or_else(|| format!("a part of it is beyond the end of {}", place.device_name))?;
-            Ok(Stretch {
+            Ok(Stripe::from(Stretch {
                 disk: place.disk,
                 start: place.start + start,
-            })
+            }))
         });
         mapped.segments.push(Segment {
             bytes,

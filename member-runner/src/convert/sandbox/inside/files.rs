@@ -116,16 +116,17 @@ fn devices(order: &Order) -> anyhow::Result<Vec<(PathBuf, OwnedFd)>> {
         .collect()
 }
 
-/// That of a logical volume, which the guest's programs write into the boot loader's menu; or one that says nothing:
-/// behind a `/dev/loop3`, GRUB would look for the file that is in it.
+/// That of an array or a logical volume, which the guest's programs write into the boot loader's menu; or one that says
+/// nothing: behind a `/dev/loop3`, GRUB would look for the file that is in it. Of a `/dev/md0` it would ask the kernel for
+/// the members, and give up.
 fn disk_path(number: usize, disk: &Device) -> PathBuf {
-    let own = disk.names.first().map(PathBuf::from);
-    own.unwrap_or_else(|| PathBuf::from(format!("/dev/guest{number}")))
+    let own = disk.names.iter().find(|name| !name.starts_with("/dev/md"));
+    own.map_or_else(|| PathBuf::from(format!("/dev/guest{number}")), PathBuf::from)
 }
 
 /// It was read from the guest's disk, and becomes the name of a file.
 fn is_device_name(name: &str) -> bool {
-    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"+_.-".contains(&byte);
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"+_.:-".contains(&byte);
     name.strip_prefix("/dev/").is_some_and(|below| {
         let mut parts = below.split('/');
         parts.all(|part| !["", ".", ".."].contains(&part) && part.bytes().all(is_part))
@@ -137,22 +138,20 @@ fn make_parent(path: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))
 }
 
-/// By the names in the list of mounts, by their other names, and by UUID. A logical volume is not there by UUID: on the
-/// source, GRUB names it by its own name, because it finds device-mapper there.
+/// By the names in the list of mounts, by their other names, and by UUID.
 fn name_disks(disks: &[Device]) -> anyhow::Result<()> {
     let by_uuid = Path::new("/dev/disk/by-uuid");
     fs::create_dir_all(by_uuid).context("cannot make /dev/disk/by-uuid")?;
     for (number, disk) in disks.iter().enumerate() {
+        let own = disk_path(number, disk);
         let name = |path: &Path| {
             make_parent(path)?;
-            symlink(disk_path(number, disk), path).with_context(|| format!("cannot make {}", path.display()))
+            symlink(&own, path).with_context(|| format!("cannot make {}", path.display()))
         };
         name(&disk.path)?;
-        for other in disk.names.iter().skip(1) {
-            name(Path::new(other))?;
-        }
-        if !disk.names.is_empty() {
-            continue;
+        let names = disk.names.iter().map(Path::new);
+        for other in names.filter(|name| *name != own) {
+            name(other)?;
         }
         if let Some(uuid) = &disk.uuid {
             // It becomes the name of a file, too.
@@ -218,7 +217,13 @@ mod tests {
 
     #[test]
     fn names_of_devices_lead_nowhere_else() {
-        assert!(is_device_name("/dev/mapper/vg--0-root") && is_device_name("/dev/vg-0/root+1"));
+        for name in [
+            "/dev/mapper/vg--0-root",
+            "/dev/vg-0/root+1",
+            "/dev/disk/by-id/md-name-db:0",
+        ] {
+            assert!(is_device_name(name), "{name}");
+        }
         for name in [
             "/dev/",
             "/dev/../etc",
