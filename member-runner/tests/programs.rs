@@ -351,10 +351,10 @@ fn path(kernel: &Kernel) -> &str {
 
 /// The drivers of an instance that a kernel has as modules.
 fn modules(kernel: &Kernel) -> Vec<&'static str> {
-    let of_file_systems = [Driver::Ext4, Driver::Xfs, Driver::Btrfs];
+    let of_what_is_on_disks = [Driver::Ext4, Driver::Xfs, Driver::Btrfs, Driver::Raid1];
     let drivers = Driver::ALL
         .into_iter()
-        .filter(|driver| !of_file_systems.contains(driver));
+        .filter(|driver| !of_what_is_on_disks.contains(driver));
     drivers
         .filter(|driver| kernel.built(*driver) == BuiltAs::Module)
         .map(Driver::module)

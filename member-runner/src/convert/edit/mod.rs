@@ -10,6 +10,7 @@ mod hardware;
 mod ini;
 mod kernel;
 mod lvm;
+mod mdadm;
 mod network;
 mod selinux;
 mod serial;
@@ -30,11 +31,12 @@ use super::{
 type Step = fn(&mut Editor, &Plan) -> Result<(), EditError>;
 
 /// In this order: the kernel's command line depends on what the network is, and labels are the last word.
-const STEPS: [(&str, Step); 11] = [
+const STEPS: [(&str, Step); 12] = [
     ("agent", agent::edit),
     ("hypervisor tools", tools::edit),
     ("hardware", hardware::edit),
     ("LVM", lvm::edit),
+    ("mdadm", mdadm::edit),
     ("fstab", fstab::edit),
     ("crypttab", crypttab::edit),
     ("network", network::edit),

@@ -234,7 +234,8 @@ fn an_error_names_its_step_and_what_is_wrong() {
 }
 
 /// Where strangers may have written anything.
-const PATHS: [&str; 14] = [
+const PATHS: [&str; 15] = [
+    "/etc/mdadm/mdadm.conf",
     "/etc/fstab",
     "/etc/crypttab",
     "/etc/default/grub",
@@ -250,7 +251,7 @@ const PATHS: [&str; 14] = [
     "/etc/udev/rules.d/a.rules",
     "/etc/systemd/system/orglift-agent.service",
 ];
-const WORDS: [&str; 40] = [
+const WORDS: [&str; 42] = [
     " ",
     "  ",
     "\n",
@@ -291,6 +292,8 @@ const WORDS: [&str; 40] = [
     "root=/dev/sda1",
     "kernelopts=",
     "console=hvc0",
+    "DEVICE ",
+    "ARRAY /dev/md0 devices=",
 ];
 
 proptest::proptest! {

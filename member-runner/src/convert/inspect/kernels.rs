@@ -54,10 +54,11 @@ pub enum Driver {
     Ext4,
     Xfs,
     Btrfs,
+    Raid1,
 }
 
 impl Driver {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Nvme,
         Self::Ena,
         Self::VirtioPci,
@@ -69,6 +70,7 @@ impl Driver {
         Self::Ext4,
         Self::Xfs,
         Self::Btrfs,
+        Self::Raid1,
     ];
 
     /// The module's name, as modprobe writes it.
@@ -85,6 +87,7 @@ impl Driver {
             Self::Ext4 => "ext4",
             Self::Xfs => "xfs",
             Self::Btrfs => "btrfs",
+            Self::Raid1 => "raid1",
         }
     }
 
@@ -102,6 +105,7 @@ impl Driver {
             Self::Ext4 => "CONFIG_EXT4_FS",
             Self::Xfs => "CONFIG_XFS_FS",
             Self::Btrfs => "CONFIG_BTRFS_FS",
+            Self::Raid1 => "CONFIG_MD_RAID1",
         }
     }
 }

@@ -61,6 +61,7 @@ pub struct Facts {
     pub lvm_filter: Option<String>,
     /// The list of physical volumes that LVM keeps to, by their hardware: `/etc/lvm/devices/system.devices`.
     pub lvm_devices_file: Option<String>,
+    pub has_mdadm: bool,
     pub free: Vec<FreeSpace>,
     pub network: Network,
     pub cloud_init: Option<CloudInit>,
@@ -115,6 +116,7 @@ fn facts(tree: &Tree, disks: &DiskFacts) -> Facts {
         crypttab_bad_lines,
         lvm_filter: storage::lvm_filter(&guest),
         lvm_devices_file: guest.first_of(&["/etc/lvm/devices/system.devices"]),
+        has_mdadm: guest.first_of(&["/sbin/mdadm", "/usr/sbin/mdadm"]).is_some(),
         free: storage::free(&guest, disks),
         network: network::network(&guest),
         cloud_init: software::cloud_init(&guest),

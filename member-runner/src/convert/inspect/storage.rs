@@ -80,9 +80,14 @@ pub fn lvm_filter(guest: &Guest) -> Option<String> {
     Some(lines[first].join(" "))
 }
 
+/// Whether it has names of disks which other hardware does not give.
+pub fn is_by_hardware(text: &str) -> bool {
+    const NAMES: [&str; 5] = ["/dev/sd", "/dev/vd", "/dev/hd", "/dev/xvd", "/dev/disk/by-"];
+    NAMES.iter().any(|name| text.contains(name))
+}
+
 /// The lines, counted from 0, of each such setting.
 pub fn filters_by_name(text: &str) -> Vec<Range<usize>> {
-    const NAMES: [&str; 5] = ["/dev/sd", "/dev/vd", "/dev/hd", "/dev/xvd", "/dev/disk/by-"];
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     let mut found = Vec::new();
     let mut next = 0;
@@ -99,8 +104,7 @@ pub fn filters_by_name(text: &str) -> Vec<Range<usize>> {
         let ends = |line: &&str| line.rsplit('"').next().is_some_and(|end| end.contains(']'));
         let len = lines[start..].iter().position(ends).unwrap_or(0);
         next = start + len + 1;
-        let is_by_name = |line: &&str| NAMES.iter().any(|name| line.contains(name));
-        if lines[start..next].iter().any(is_by_name) {
+        if lines[start..next].iter().any(|line| is_by_hardware(line)) {
             found.push(start..next);
         }
     }

@@ -11,6 +11,7 @@ use crate::convert::{
         Facts,
         initramfs::InitramfsGenerator,
         kernels::{self, BuiltAs, Driver},
+        storage::Layer,
     },
     sandbox::{Sandbox, SandboxError},
     tree::{Kind, Readers, Tree, TreeError},
@@ -30,7 +31,8 @@ const DRACUT_COMPRESSION: [&str; 2] = ["--compress", "gzip -n -4"];
 const WHY_SETTINGS: &str =
     "the initramfs of every kernel, those of later updates too, has the drivers of an instance";
 
-/// What an instance, or the machine of a rehearsal, has its disks and its network on.
+/// What an instance, or the machine of a rehearsal, has its disks and its network on. A system with an array needs what
+/// puts that together, too.
 const DRIVERS: [Driver; 8] = [
     Driver::Nvme,
     Driver::Ena,
@@ -93,7 +95,7 @@ struct Kernel {
     version: String,
     /// Where its initramfs is or belongs.
     initramfs: String,
-    /// Of [`DRIVERS`], those that it has as modules. What is built in or absent cannot be packed.
+    /// Of what is wanted, what it has as modules. What is built in or absent cannot be packed.
     modules: Vec<&'static str>,
 }
 
@@ -115,12 +117,16 @@ pub fn rebuild(
 ) -> Result<(), InitramfsError> {
     let tree = editor.tree();
     let generator = Generator::of(facts)?;
+    let mut drivers = DRIVERS.to_vec();
+    if facts.uses(Layer::Md) {
+        drivers.push(Driver::Raid1);
+    }
     let kernels: Vec<Kernel> = facts
         .kernels
         .iter()
         // Of a kernel that lost its modules no initramfs can be made. Inspection has said so.
         .filter(|kernel| kernel.has_modules)
-        .map(|kernel| generator.kernel(kernel))
+        .map(|kernel| generator.kernel(kernel, &drivers))
         .collect();
     generator.configure(editor, &kernels)?;
     for kernel in &kernels {
@@ -154,7 +160,7 @@ impl Generator {
         }
     }
 
-    fn kernel(self, kernel: &kernels::Kernel) -> Kernel {
+    fn kernel(self, kernel: &kernels::Kernel, drivers: &[Driver]) -> Kernel {
         let version = kernel.version.clone();
         let initramfs = kernel.initrd.clone().unwrap_or_else(|| match self {
             Self::InitramfsTools => format!("/boot/initrd.img-{version}"),
@@ -164,8 +170,9 @@ impl Generator {
         Kernel {
             version,
             initramfs,
-            modules: DRIVERS
-                .into_iter()
+            modules: drivers
+                .iter()
+                .copied()
                 .filter(is_module)
                 .map(Driver::module)
                 .collect(),

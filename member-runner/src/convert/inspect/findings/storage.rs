@@ -32,6 +32,8 @@ pub fn look(facts: &Facts, disks: &DiskFacts, found: &mut Vec<Finding>) {
     ));
     mounts(facts, disks, found);
     closed_volumes(facts, disks, found);
+    found.extend(without_mdadm(facts, disks));
+    found.extend(degraded(disks));
     found.extend(passphrase(facts));
     found.extend(lvm_configuration(facts));
     found.extend(multipath(facts));
@@ -232,8 +234,11 @@ fn closed(content: &Content, by: &[&Closed]) -> Option<Finding> {
         Content::Luks => encrypted(),
         Content::Md => Finding::blocks(
             "md-closed",
-            "The system is on a software RAID, which cannot be converted.",
-            "Move the system to a disk or a logical volume without RAID.",
+            format!(
+                "The system is on a software RAID, and a part of it cannot be used ({}).",
+                listed(&names)
+            ),
+            "Replicate all disks of the array, repair it (`mdadm --detail`), or move the system to RAID1 or to a disk without RAID.",
         ),
         _ => Finding::blocks(
             "lvm-closed",
@@ -243,6 +248,31 @@ fn closed(content: &Content, by: &[&Closed]) -> Option<Finding> {
             ),
             "Replicate all disks of the volume group, remove snapshots, and move the system to linear logical volumes (`pvmove`, `lvconvert`).",
         ),
+    })
+}
+
+fn without_mdadm(facts: &Facts, disks: &DiskFacts) -> Option<Finding> {
+    let mut system = SYSTEM.iter().filter_map(|path| disks.mounted_at(path));
+    (!facts.has_mdadm && system.any(|volume| disks.is_on_array(volume))).then(|| {
+        Finding::blocks(
+            "mdadm-missing",
+            "The system is on a software RAID, and mdadm, which puts it together at the start, is not installed.",
+            "Install mdadm on the server.",
+        )
+    })
+}
+
+fn degraded(disks: &DiskFacts) -> Option<Finding> {
+    let words: Vec<String> = disks.degraded.iter().map(ToString::to_string).collect();
+    (!words.is_empty()).then(|| {
+        Finding::warns(
+            "md-degraded",
+            format!(
+                "An array of the software RAID has lost members, and the instance starts without them: {}.",
+                listed(&words)
+            ),
+            "Replace or add the members on the server (`mdadm --add`), or do so on the target.",
+        )
     })
 }
 

@@ -9,7 +9,7 @@ use crate::convert::inspect::{
     architecture::Architecture,
     boot::{Boot, BootLoader, Efi},
     crypttab,
-    disks::{AttachedDisk, Closed, Content, PartitionTable, Role, Volume},
+    disks::{AttachedDisk, Closed, Content, Degraded, PartitionTable, Role, Volume},
     distribution::{Distribution, Family},
     fstab,
     initramfs::InitramfsGenerator,
@@ -67,6 +67,7 @@ impl Case {
                 layers: Vec::new(),
                 lvm_filter: None,
                 lvm_devices_file: None,
+                has_mdadm: true,
                 free: vec![free("/", 100 * MIB, Some(100)), free("/boot", 50 * MIB, None)],
                 network: Network {
                     stacks: vec![NetworkStack::Ifupdown],
@@ -458,6 +459,33 @@ const CASES: &[(&str, &[&str], Change)] = &[
         &["blocks md-closed"],
         |case| {
             case.closed_root(Content::Md, "/dev/md0");
+        },
+    ),
+    (
+        "the system on md without mdadm",
+        &["blocks mdadm-missing"],
+        |case| {
+            case.facts.has_mdadm = false;
+            case.disks.disks[0].volumes[0].device_name = "/dev/md0".into();
+        },
+    ),
+    ("the same with LVM on md", &["blocks mdadm-missing"], |case| {
+        case.facts.has_mdadm = false;
+        case.disks.disks[0].volumes[0].device_name = "/dev/mapper/vg-root".into();
+        case.volume(Content::Lvm).device_name = "/dev/md0".into();
+    }),
+    ("data on md without mdadm", &[], |case| {
+        case.facts.has_mdadm = false;
+        case.volume(Content::Lvm).device_name = "/dev/md0".into();
+    }),
+    (
+        "an array without one of its members",
+        &["warns md-degraded"],
+        |case| {
+            case.disks.degraded.push(Degraded {
+                array: "/dev/md0".into(),
+                lacks: vec!["/dev/sdb1 is older than the others".into()],
+            });
         },
     ),
     ("an encrypted system", &["blocks system-encrypted"], |case| {
