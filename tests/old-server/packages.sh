@@ -30,6 +30,7 @@ network_packages() {
 layout_packages() {
     case $1 in
         lvm) echo lvm2 ;;
+        raid) echo mdadm lvm2 ;;
     esac
 }
 

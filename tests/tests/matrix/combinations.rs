@@ -111,6 +111,16 @@ pub const ON_LVM: Combination = Combination::of([
     "lvm",
 ]);
 
+/// A fourteenth, whose logical volumes are on an array of two disks, and whose /boot is on another.
+pub const ON_RAID: Combination = Combination::of([
+    "bookworm",
+    "mbr-bios",
+    "ext4",
+    "initramfs-tools",
+    "ifupdown",
+    "raid",
+]);
+
 /// All combinations but those of the selection, with one layout after the other.
 pub fn the_rest() -> Vec<Combination> {
     let mut all = Vec::new();

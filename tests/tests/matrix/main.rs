@@ -23,7 +23,7 @@ use rand::seq::SliceRandom;
 use tokio::{task::JoinSet, time::Instant};
 
 use self::{
-    combinations::{Combination, ON_LVM, SELECTION, the_rest},
+    combinations::{Combination, ON_LVM, ON_RAID, SELECTION, the_rest},
     replica::Replica,
     server::{BOOT_MAX, Disks, INSTANCE, OLD},
 };
@@ -153,6 +153,11 @@ become_instances! {
 #[tokio::test]
 async fn a_server_on_lvm_becomes_an_instance() {
     becomes_an_instance(ON_LVM).await;
+}
+
+#[tokio::test]
+async fn a_server_on_raid_becomes_an_instance() {
+    becomes_an_instance(ON_RAID).await;
 }
 
 /// In another order each time, so that runs with a limit get to all of them in the end.
