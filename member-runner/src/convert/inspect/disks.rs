@@ -159,11 +159,14 @@ impl DiskFacts {
             .collect()
     }
 
-    /// A logical volume is taken to be if any of LVM's disks is an array.
-    pub fn is_on_array(&self, volume: &Volume) -> bool {
-        let is_array = |volume: &Volume| matches!(tagged(&volume.device_name), Spec::Md(_));
-        let holds_lvm = |volume: &Volume| volume.content == Content::Lvm && is_array(volume);
-        is_array(volume) || volume.is_logical() && self.volumes().any(holds_lvm)
+    /// The arrays that a volume is on. A logical volume is taken to be on all that LVM has.
+    pub fn arrays_below(&self, volume: &Volume) -> Vec<&Volume> {
+        let is_mapped = matches!(tagged(&volume.device_name), Spec::Mapped(_));
+        let is_below = |array: &&Volume| {
+            matches!(tagged(&array.device_name), Spec::Md(_))
+                && (array.device_name == volume.device_name || is_mapped && array.content == Content::Lvm)
+        };
+        self.volumes().filter(is_below).collect()
     }
 
     pub fn mounted_at(&self, path: &str) -> Option<&Volume> {

@@ -62,6 +62,8 @@ pub struct Facts {
     /// The list of physical volumes that LVM keeps to, by their hardware: `/etc/lvm/devices/system.devices`.
     pub lvm_devices_file: Option<String>,
     pub has_mdadm: bool,
+    /// What dracut finds the system's arrays and logical volumes by.
+    pub dracut_parameters: Vec<String>,
     pub free: Vec<FreeSpace>,
     pub network: Network,
     pub cloud_init: Option<CloudInit>,
@@ -117,6 +119,7 @@ fn facts(tree: &Tree, disks: &DiskFacts) -> Facts {
         lvm_filter: storage::lvm_filter(&guest),
         lvm_devices_file: guest.first_of(&["/etc/lvm/devices/system.devices"]),
         has_mdadm: guest.first_of(&["/sbin/mdadm", "/usr/sbin/mdadm"]).is_some(),
+        dracut_parameters: storage::dracut_parameters(disks),
         free: storage::free(&guest, disks),
         network: network::network(&guest),
         cloud_init: software::cloud_init(&guest),

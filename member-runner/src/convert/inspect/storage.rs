@@ -1,11 +1,11 @@
 //! How a guest's own configuration of volumes would take to other disks, and what room there is to convert it.
 
-use std::ops::Range;
+use std::{collections::BTreeSet, ops::Range};
 
 use super::{
     crypttab::CrypttabEntry,
     disks::{Content, DiskFacts},
-    fstab::{FstabEntry, Spec},
+    fstab::{FstabEntry, Spec, tagged},
     guest::Guest,
 };
 
@@ -52,6 +52,35 @@ pub fn layers(
     .filter(|(_, is_used)| *is_used)
     .map(|(layer, _)| layer)
     .collect()
+}
+
+/// What dracut has to be told of, on the kernel's command line, to have `/` and `/usr`: `rd.lvm.lv=vg/root`. Without it,
+/// dracut puts no array together and activates no logical volume.
+pub fn dracut_parameters(disks: &DiskFacts) -> Vec<String> {
+    const ARRAY: &str = "/dev/disk/by-id/md-uuid-";
+    let system = ["/", "/usr"]
+        .into_iter()
+        .filter_map(|path| disks.mounted_at(path));
+    let mut parameters = BTreeSet::new();
+    for volume in system {
+        for name in volume
+            .lasting_names()
+            .iter()
+            .filter_map(|name| name.strip_prefix("/dev/"))
+        {
+            let is_volume = matches!(tagged(&volume.device_name), Spec::Mapped(_));
+            if is_volume && !name.starts_with("mapper/") && !name.starts_with("disk/") {
+                parameters.insert(format!("rd.lvm.lv={name}"));
+            }
+        }
+        for array in disks.arrays_below(volume) {
+            let names = array.lasting_names();
+            let uuids = names.iter().filter_map(|name| name.strip_prefix(ARRAY));
+            parameters
+                .extend(uuids.map(|uuid| format!("rd.md.uuid={}", uuid.split('-').next().unwrap_or(uuid))));
+        }
+    }
+    parameters.into_iter().collect()
 }
 
 /// Of every file system that is mounted in the tree.
@@ -116,6 +145,28 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::convert::recorded::Recorded;
+
+    #[test]
+    fn dracut_is_told_of_the_volumes_below_the_root() {
+        let told = |disks: &str| dracut_parameters(&Recorded::unpack(disks).disks);
+        let array = "/dev/disk/by-id/md-uuid-1:2:3:4";
+        let plain = "== disk /dev/sda gpt boot\n== volume /dev/sda1 ext4 at=/\n== disk /dev/md0\n";
+        assert_eq!(
+            told(&format!("{plain}== volume /dev/md0 ext4 also={array} at=/srv\n")),
+            Vec::<String>::new()
+        );
+        let on_array = format!("== disk /dev/md0\n== volume /dev/md0p1 ext4 also={array}-part1 at=/\n");
+        assert_eq!(told(&on_array), ["rd.md.uuid=1:2:3:4"]);
+        let lvm = "== disk /dev/mapper/vg-root\n== volume /dev/mapper/vg-root xfs also=/dev/vg/root also=/dev/disk/by-id/dm-name-vg-root at=/\n";
+        assert_eq!(told(lvm), ["rd.lvm.lv=vg/root"]);
+        assert_eq!(
+            told(&format!(
+                "== disk /dev/md0\n== volume /dev/md0 lvm also={array}\n{lvm}"
+            )),
+            ["rd.lvm.lv=vg/root", "rd.md.uuid=1:2:3:4"]
+        );
+    }
 
     #[test]
     fn filters_by_device_names_are_found() {

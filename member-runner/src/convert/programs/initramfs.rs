@@ -128,7 +128,7 @@ pub fn rebuild(
         .filter(|kernel| kernel.has_modules)
         .map(|kernel| generator.kernel(kernel, &drivers))
         .collect();
-    generator.configure(editor, &kernels)?;
+    generator.configure(editor, &kernels, &facts.dracut_parameters)?;
     for kernel in &kernels {
         if which == Which::Lacking && generator.missing(tree, sandbox, kernel)?.is_empty() {
             continue;
@@ -187,7 +187,12 @@ impl Generator {
     }
 
     /// For the initramfs that is made here, and those that updates of the kernel bring.
-    fn configure(self, editor: &mut Editor, kernels: &[Kernel]) -> Result<(), InitramfsError> {
+    fn configure(
+        self,
+        editor: &mut Editor,
+        kernels: &[Kernel],
+        dracut_parameters: &[String],
+    ) -> Result<(), InitramfsError> {
         // A module that one of the kernels lacks is passed over by both generators.
         let modules: BTreeSet<&str> = kernels
             .iter()
@@ -211,7 +216,17 @@ impl Generator {
             }
             Self::Dracut => {
                 let modules: Vec<&str> = modules.into_iter().collect();
-                let settings = format!("hostonly=\"no\"\nadd_drivers+=\" {} \"\n", modules.join(" "));
+                let mut settings = vec![
+                    "hostonly=\"no\"\n".to_owned(),
+                    format!("add_drivers+=\" {} \"\n", modules.join(" ")),
+                ];
+                // An initramfs for the source's hardware alone has all that within: what is to be put together, if the boot
+                // loader's menu does not say it, and the names of arrays, which are /dev/md127 without.
+                if !dracut_parameters.is_empty() {
+                    settings.push(format!("kernel_cmdline+=\" {} \"\n", dracut_parameters.join(" ")));
+                    settings.push("mdadmconf=\"yes\"\nlvmconf=\"yes\"\n".to_owned());
+                }
+                let settings = settings.concat();
                 editor.write(DRACUT_SETTINGS, settings.as_bytes(), WHY_SETTINGS)?;
             }
         }
