@@ -7,7 +7,7 @@ use domain::readiness::{Class, Finding};
 use super::{listed, of_class};
 use crate::convert::inspect::{
     Facts,
-    disks::{Closed, Content, DiskFacts},
+    disks::{Closed, Content, DiskFacts, Volume},
     fstab::{FstabEntry, Spec},
     storage::{FreeSpace, Layer},
     table::BadLine,
@@ -32,6 +32,7 @@ pub fn look(facts: &Facts, disks: &DiskFacts, found: &mut Vec<Finding>) {
     ));
     mounts(facts, disks, found);
     closed_volumes(facts, disks, found);
+    found.extend(twice(disks));
     found.extend(without_mdadm(facts, disks));
     found.extend(degraded(disks));
     found.extend(passphrase(facts));
@@ -251,9 +252,38 @@ fn closed(content: &Content, by: &[&Closed]) -> Option<Finding> {
     })
 }
 
+/// Mirrors of controllers, and of md below partitions, look like this from outside, and so do disks that were copied. Only
+/// one of both would be converted.
+fn twice(disks: &DiskFacts) -> Option<Finding> {
+    // Copies of an EFI system partition are a custom, and do no harm.
+    let system = SYSTEM.iter().filter(|path| !path.ends_with("efi"));
+    let mounted = system.filter_map(|path| disks.mounted_at(path));
+    let pairs: Vec<String> = mounted
+        .flat_map(|volume| {
+            let is_copy = |other: &&Volume| {
+                other.uuid.is_some()
+                    && (&other.uuid, &other.content) == (&volume.uuid, &volume.content)
+                    && other.device_name != volume.device_name
+            };
+            let copies = disks.volumes().filter(is_copy);
+            copies.map(|copy| format!("{} and {}", volume.device_name, copy.device_name))
+        })
+        .collect();
+    (!pairs.is_empty()).then(|| {
+        Finding::blocks(
+            "volume-twice",
+            format!(
+                "File systems of the system are there twice, with the same UUID, and the instance might start from either: {}.",
+                listed(&pairs)
+            ),
+            "If they are halves of a mirror, replicate one of its disks only; if one is an old copy, wipe it on the server (`wipefs`).",
+        )
+    })
+}
+
 fn without_mdadm(facts: &Facts, disks: &DiskFacts) -> Option<Finding> {
     let mut system = SYSTEM.iter().filter_map(|path| disks.mounted_at(path));
-    (!facts.has_mdadm && system.any(|volume| disks.is_on_array(volume))).then(|| {
+    (!facts.has_mdadm && system.any(|volume| !disks.arrays_below(volume).is_empty())).then(|| {
         Finding::blocks(
             "mdadm-missing",
             "The system is on a software RAID, and mdadm, which puts it together at the start, is not installed.",

@@ -68,6 +68,7 @@ impl Case {
                 lvm_filter: None,
                 lvm_devices_file: None,
                 has_mdadm: true,
+                dracut_parameters: Vec::new(),
                 free: vec![free("/", 100 * MIB, Some(100)), free("/boot", 50 * MIB, None)],
                 network: Network {
                     stacks: vec![NetworkStack::Ifupdown],
@@ -459,6 +460,17 @@ const CASES: &[(&str, &[&str], Change)] = &[
         &["blocks md-closed"],
         |case| {
             case.closed_root(Content::Md, "/dev/md0");
+        },
+    ),
+    (
+        "the system on two disks that are alike",
+        &["blocks volume-twice"],
+        |case| {
+            let mut copy = case.disks.disks[0].clone();
+            copy.device_name = "/dev/sdb".into();
+            copy.volumes[0].device_name = "/dev/sdb1".into();
+            copy.volumes[0].mounted_at = None;
+            case.disks.disks.push(copy);
         },
     ),
     (
