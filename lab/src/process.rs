@@ -38,12 +38,17 @@ impl Process {
         args: impl IntoIterator<Item = impl Into<OsString>>,
         env: &[(&str, &OsStr)],
     ) -> anyhow::Result<Self> {
+        Self::of(command(programs, program, args, env), name, log)
+    }
+
+    /// As [`Self::start`], any program.
+    pub fn of(mut command: Command, name: &str, log: &Path) -> anyhow::Result<Self> {
+        end_with_parent(&mut command);
         let out = fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(log)
             .with_context(|| format!("cannot open the log {}", log.display()))?;
-        let mut command = command(programs, program, args, env);
         command
             .stdin(Stdio::null())
             .stdout(out.try_clone().context("cannot share a log")?)
@@ -149,7 +154,8 @@ pub async fn run_with_input(
     finish(command(programs, program, args, &[]), program, Some(input)).await
 }
 
-async fn finish(command: Command, program: Program, input: Option<&str>) -> anyhow::Result<String> {
+async fn finish(mut command: Command, program: Program, input: Option<&str>) -> anyhow::Result<String> {
+    end_with_parent(&mut command);
     let mut command = tokio::process::Command::from(command);
     command.stdin(if input.is_some() {
         Stdio::piped()
@@ -194,6 +200,10 @@ fn command(
     let mut command = Command::new(file);
     command.args(first).args(args.into_iter().map(Into::into));
     command.envs(env.iter().copied());
+    command
+}
+
+fn end_with_parent(command: &mut Command) {
     // Ctrl-C is for the lab, which then stops its children in order.
     command.process_group(0);
     // SAFETY: between fork and exec the closure makes one system call and allocates nothing.
@@ -204,5 +214,4 @@ fn command(
             ))?)
         });
     }
-    command
 }
