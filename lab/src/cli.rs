@@ -15,6 +15,7 @@ use member_runner::convert::{sandbox, worker};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    aws,
     debian::Move,
     demo::{Demo, options::Choice},
     programs::Program,
@@ -65,6 +66,18 @@ struct Cli {
 enum Command {
     /// Replicates disks without a hub: agent, runner and layers, nothing else.
     Replicate(ReplicateArgs),
+    /// Answers as AWS does, as far as Orglift uses it, for clients such as the AWS CLI, until Ctrl-C.
+    Aws(AwsArgs),
+}
+
+#[derive(Debug, Args)]
+struct AwsArgs {
+    /// The folder for everything; what an earlier run left there is replaced.
+    #[arg(long)]
+    dir: PathBuf,
+    /// The port on 127.0.0.1; any free one if it is 0.
+    #[arg(long, default_value_t = 4566)]
+    port: u16,
 }
 
 #[derive(Debug, Args)]
@@ -160,8 +173,10 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
         .init();
     identity::install_crypto_provider();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    if let Some(Command::Replicate(args)) = cli.command {
-        return runtime.block_on(args.replicate()?.run());
+    match cli.command {
+        Some(Command::Replicate(args)) => return runtime.block_on(args.replicate()?.run()),
+        Some(Command::Aws(args)) => return runtime.block_on(aws::serve(&args.dir, args.port)),
+        None => {}
     }
     if cli.debian {
         let server = Move {

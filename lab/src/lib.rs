@@ -5,8 +5,10 @@
 //! - [`source`]: the source servers: disks with content, and a workload that keeps changing them.
 //! - [`debian`]: the disk of a real server.
 //! - [`demo`]: what `orglift-lab` does: migrates everything, compares byte by byte, and reports.
+//! - [`aws`]: AWS-shaped endpoints on this machine, for tests of what talks to AWS.
 //! - [`replicate`]: one server's replication without a hub, for measuring.
 
+pub mod aws;
 pub mod cli;
 pub mod debian;
 pub mod demo;

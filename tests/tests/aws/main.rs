@@ -1,0 +1,97 @@
+//! The AWS-shaped endpoints of the lab answer public clients as AWS would: boto3, the AWS CLI, and HTTP by hand.
+//!
+//! What is asked and expected is in `tests/aws/*.py`, each file with endpoints of its own.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    fs,
+    net::{Ipv4Addr, TcpStream},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use lab::{
+    aws::{Aws, moto},
+    programs::folder_under_test,
+    wait::{Look, eventually},
+};
+use tokio::process::Command;
+
+const SOON: Duration = Duration::from_secs(90);
+
+/// The interpreter with the clients; `None`, and why on one line, where they are not installed.
+fn python() -> Option<PathBuf> {
+    match moto::python() {
+        Ok(python) => Some(python),
+        Err(why) => {
+            eprintln!("cannot run here: AWS-shaped endpoints: {why:#}");
+            assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{why:#}");
+            None
+        }
+    }
+}
+
+async fn clients_are_content(script: &str) {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let aws = Aws::start(folder.path(), 0).await.unwrap();
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("aws");
+    let output = Command::new(python)
+        .args([script, "--verbose"])
+        .current_dir(scripts)
+        .env("ORGLIFT_AWS", aws.endpoint())
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}
+
+#[tokio::test]
+async fn images_instances_roles_and_organizations() {
+    clients_are_content("control_plane.py").await;
+}
+
+#[tokio::test]
+async fn ebs_direct() {
+    clients_are_content("ebs_direct.py").await;
+}
+
+#[tokio::test]
+async fn faults_and_the_log_of_calls() {
+    clients_are_content("faults.py").await;
+}
+
+#[tokio::test]
+async fn moto_ends_with_the_program_that_started_it() {
+    if python().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut lab = Command::new(folder_under_test().unwrap().join("orglift-lab"))
+        .args(["aws", "--port", "0", "--dir"])
+        .arg(folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let port_file = folder.path().join("port");
+    let said = || async {
+        let port = fs::read_to_string(&port_file)?.parse::<u16>()?;
+        Ok(Look::Seen(port))
+    };
+    let port = eventually("moto listens", SOON, said).await.unwrap();
+    assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
+    lab.kill().await.unwrap();
+    let is_gone = || async {
+        let answer = TcpStream::connect((Ipv4Addr::LOCALHOST, port));
+        Ok(Look::when(answer.is_err(), answer))
+    };
+    eventually("moto is gone", SOON, is_gone).await.unwrap();
+}
