@@ -124,6 +124,7 @@ class Instances(Case):
             "ClientToken": "mgnjob-1/start",
             "SubnetId": subnet,
             "PrivateIpAddress": "10.7.1.9",
+            "Placement": {"Tenancy": "dedicated"},
             "BlockDeviceMappings": [
                 {
                     "DeviceName": "/dev/sdf",
@@ -150,6 +151,7 @@ class Instances(Case):
         [shown] = ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"]
         self.assertEqual(shown["PrivateIpAddress"], "10.7.1.9")
         self.assertEqual(shown["Architecture"], "x86_64")
+        self.assertEqual(shown["Placement"]["Tenancy"], "dedicated")
         self.assertEqual({m["DeviceName"] for m in shown["BlockDeviceMappings"]}, {"/dev/sda1", "/dev/sdf"})
 
         # The same order again is the same instance; another with its token is refused.
@@ -177,6 +179,7 @@ class Instances(Case):
             LaunchTemplateData={
                 "ImageId": image_of(account, [snapshot]),
                 "InstanceType": "c5.large",
+                "Placement": {"Tenancy": "dedicated"},
                 "NetworkInterfaces": [{"DeviceIndex": 0, "SubnetId": subnet, "PrivateIpAddress": "10.7.1.7"}],
                 "BlockDeviceMappings": [
                     {"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 4, "VolumeType": "io2", "Iops": 200}},
@@ -189,6 +192,7 @@ class Instances(Case):
         )["Instances"]
         self.assertEqual(instance["InstanceType"], "c5.large")
         self.assertEqual(instance["PrivateIpAddress"], "10.7.1.7")
+        self.assertEqual(instance["Placement"]["Tenancy"], "dedicated")
         [mapping] = ec2.describe_instances(InstanceIds=[instance["InstanceId"]])["Reservations"][0]["Instances"][0][
             "BlockDeviceMappings"
         ]

@@ -331,6 +331,17 @@ def run_instances(original, self, image_id, count, user_data, security_group_nam
     return reservation
 
 
+@correct(EC2Response)
+def run_instances(original, self):
+    answer = original(self)
+    template = self._get_param("LaunchTemplate", {})
+    placement = self.ec2_backend._get_template_from_args(template).data.get("Placement", {}) if template else {}
+    tenancy = self._get_param("Placement.Tenancy") or placement.get("Tenancy")
+    for instance in answer.result.instances:
+        instance.placement.tenancy = tenancy or "default"
+    return answer
+
+
 def merged_mappings(*layers):
     """By device name; what a later layer says of a device counts, and what it does not say stays."""
     merged = {}
