@@ -202,6 +202,16 @@ class Instances(Case):
         )
         self.assertEqual(volume["Tags"], [{"Key": "job", "Value": "1"}])
 
+    def test_a_subnet_without_free_addresses(self):
+        account = next(accounts)
+        ec2 = client("ec2", account)
+        ordered = {"ImageId": image_of(account, [empty_snapshot(account, 1)]), "SubnetId": subnet_of(ec2)}
+        # Of sixteen, five are Amazon's.
+        ec2.run_instances(**ordered, MinCount=11, MaxCount=11)
+        [subnet] = ec2.describe_subnets(SubnetIds=[ordered["SubnetId"]])["Subnets"]
+        self.assertEqual(subnet["AvailableIpAddressCount"], 0)
+        self.refused("InsufficientFreeAddressesInSubnet", ec2.run_instances, **ordered, MinCount=1, MaxCount=1)
+
     def test_a_volume_is_not_smaller_than_its_snapshot(self):
         account = next(accounts)
         ec2 = client("ec2", account)
@@ -250,6 +260,11 @@ class Encryption(Case):
         copy = ec2.copy_snapshot(SourceRegion="eu-central-1", SourceSnapshotId=source, Encrypted=True, KmsKeyId=key)
         [shown] = ec2.describe_snapshots(SnapshotIds=[copy["SnapshotId"]])["Snapshots"]
         self.assertEqual((shown["Encrypted"], shown["KmsKeyId"], shown["VolumeSize"]), (True, key, 1))
+        ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[copy["SnapshotId"]], WaiterConfig={"Delay": 1})
+        volume = ec2.create_volume(
+            SnapshotId=copy["SnapshotId"], VolumeType="gp3", AvailabilityZone="eu-central-1a"
+        )
+        self.assertEqual((volume["Encrypted"], volume["KmsKeyId"], volume["Throughput"]), (True, key, 125))
         by_default = ec2.copy_snapshot(SourceRegion="eu-central-1", SourceSnapshotId=source, Encrypted=True)
         [shown] = ec2.describe_snapshots(SnapshotIds=[by_default["SnapshotId"]])["Snapshots"]
         self.assertEqual(shown["KmsKeyId"], ec2.get_ebs_default_kms_key_id()["KmsKeyId"])

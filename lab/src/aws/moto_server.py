@@ -27,7 +27,7 @@ from moto.ec2.exceptions import DryRunClientError, EC2ClientError
 from moto.ec2.models import ec2_backends
 from moto.ec2.models.amis import Ami
 from moto.ec2.models.elastic_block_store import EBSBackend, Snapshot
-from moto.ec2.models.instances import Instance, InstanceBackend
+from moto.ec2.models.instances import InstanceBackend
 from moto.ec2.models.subnets import Subnet
 from moto.ec2.responses import EC2Response
 from moto.ec2.utils import convert_tag_spec
@@ -360,17 +360,6 @@ def merged_mappings(*layers):
 def _parse_block_device_mapping(_, self):
     # moto's reader drops the throughput, and takes silence for a no. The mapping of the image may say the rest.
     return self._get_param("BlockDeviceMappings", [])
-
-
-@correct(Instance)
-def terminate(original, self):
-    previous = original(self)
-    # moto gives addresses back when Python frees the instance, which it lists for ever.
-    if self.subnet_id:
-        subnet = self.ec2_backend.get_subnet(self.subnet_id)
-        while self._private_ips:
-            subnet.del_subnet_ip(self._private_ips.pop())
-    return previous
 
 
 @correct(Subnet)
