@@ -194,7 +194,8 @@ impl Files {
         }
     }
 
-    /// Does something to each part of a request that is on one disk. A volume lies on those of earlier maps only, so that this comes to an end.
+    /// Does something to each part of a request that is on one disk. A volume lies on those of earlier maps only, so that
+    /// this comes to an end.
     fn on_disks(
         &self,
         volume: Volume,
