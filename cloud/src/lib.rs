@@ -4,11 +4,15 @@
 //! - [`SnapshotStore`]: what a runner does in its own account: keep the blocks of disks.
 //! - [`folder`]: a cloud made of folders, for the lab, for trying Orglift out, and for tests.
 //! - [`layers`]: the snapshot store that belongs to it.
+//! - `aws`: AWS, for programs that are built with it.
 //!
 //! Every call that makes something carries a [`ClientToken`]. Making it again with the same token
 //! returns what the first call made, so that a caller that crashed may simply repeat itself.
 
+#[cfg(feature = "aws")]
+pub mod aws;
 pub mod control;
+mod files;
 pub mod folder;
 pub mod layers;
 pub mod snapshots;

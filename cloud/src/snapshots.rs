@@ -72,6 +72,13 @@ pub enum StoreError {
         file: PathBuf,
         detail: String,
     },
+    /// The cloud refused it, or gave no answer for long.
+    #[error("cannot {operation} snapshot {id}: {detail}")]
+    Remote {
+        operation: &'static str,
+        id: String,
+        detail: String,
+    },
     #[error("cannot {operation} the snapshot store {path}")]
     Store {
         operation: &'static str,

@@ -10,7 +10,8 @@ use std::{fs, io, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use super::{FolderCloud, organization::write_json, place::PlaceFolder};
+use super::{FolderCloud, place::PlaceFolder};
+use crate::files::write_json;
 
 pub(super) const BOOTS_FILE: &str = "boots.json";
 pub(super) const MACHINE_FILE: &str = "machine.json";

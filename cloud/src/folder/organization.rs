@@ -9,7 +9,7 @@ use domain::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::faults::Call;
-use crate::control::CloudError;
+use crate::{control::CloudError, files::write_json};
 
 /// Stands where errors name an account, in calls that go to the organization as a whole.
 pub(super) const NAME: &str = "of the organization";
@@ -106,17 +106,4 @@ fn read_json<T: DeserializeOwned>(call: Call, account: &str, file: &Path) -> Res
         Err(absent) if absent.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(other) => Err(unreadable(other.to_string())),
     }
-}
-
-/// Writes a file so that readers see the old text or the new one.
-pub(super) fn write_json<T: Serialize>(file: &Path, value: &T) -> std::io::Result<()> {
-    if let Some(folder) = file.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let draft = file.with_extension("draft");
-    let text = serde_json::to_vec_pretty(value)?;
-    let mut out = fs::File::create(&draft)?;
-    std::io::Write::write_all(&mut out, &text)?;
-    out.sync_all()?;
-    fs::rename(&draft, file)
 }

@@ -22,7 +22,6 @@ use rustix::fs::{FlockOperation, flock};
 use super::{
     faults::Call,
     machines::{BOOTS_FILE, Instances, MachineState},
-    organization::write_json,
     records::{Account, ImageRecord, InstanceRecord, Record},
 };
 use crate::{
@@ -30,6 +29,7 @@ use crate::{
         Checks, ClientToken, CloudError, ImageSpec, Instance, InstanceSpec, Place, Resource, ResourceKind,
         Volume,
     },
+    files::write_json,
     layers::LayerStore,
     snapshots::{SnapshotId, StoreError},
 };
