@@ -6,17 +6,21 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use domain::checkpoint::CheckpointNumber;
+use identity::{Role, credentials::fingerprint};
+use protocol::enrol::Token;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
     check,
     checkpoint::{guard, trial::Trial, watch},
+    config::Config,
     disks::Roots,
+    doctor::{Doctor, Enrolled},
     install,
     layout::{DEFAULT_DIR, Layout},
-    own_writes, run,
+    names, own_writes, run,
     session::Pace,
     status, uninstall,
     verify::Verify,
@@ -76,6 +80,11 @@ enum Command {
         #[arg(value_name = "PATH")]
         devices: Vec<PathBuf>,
     },
+    /// Says whether the network lets this server replicate: reachability, TLS, path MTU, throughput, clock.
+    ///
+    /// Before the installation give it what you will give `install`; once an agent is installed it knows by itself. It
+    /// changes nothing. Ends with 0 if all is well, 1 if something needs a hand, 2 if it was called wrongly.
+    Doctor(DoctorArgs),
     /// Compares the disks with a checkpoint, block by block, and names the blocks that differ.
     Verify {
         /// The checkpoint's number; the newest that can be launched if it is left out.
@@ -121,6 +130,22 @@ struct InstallArgs {
     /// Replaces an installation: this server becomes a new source server, and is copied anew.
     #[arg(long)]
     force: bool,
+}
+
+#[derive(Debug, Args)]
+struct DoctorArgs {
+    /// The runner's address, as the console shows it; its enrolment port if that is not 443.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    runner: Option<String>,
+    /// The runner's port for replication.
+    #[arg(long, value_name = "PORT")]
+    data_port: Option<u16>,
+    /// A file with an enrolment token: of it, only whom to trust is read, and it is not used up.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// As JSON, for programs.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs the program with `args`, the first of which is its name.
@@ -196,6 +221,19 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
             print!("{}", check::check(&Roots::default(), &devices)?);
             Ok(())
         }
+        Command::Doctor(args) => {
+            let report = runtime()?.block_on(doctor(&args, &layout)?.run());
+            if args.json {
+                println!("{}", serde_json::to_string_pretty(&report)?);
+            } else {
+                print!("{}", report.table());
+            }
+            match report.needing_a_hand() {
+                0 => Ok(()),
+                1 => anyhow::bail!("one check needs a hand"),
+                count => anyhow::bail!("{count} checks need a hand"),
+            }
+        }
         Command::Verify { checkpoint, disks } => {
             let verify = Verify {
                 checkpoint: checkpoint.map(CheckpointNumber),
@@ -217,6 +255,64 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
+fn doctor(args: &DoctorArgs, layout: &Layout) -> anyhow::Result<Doctor> {
+    let wrong = |message: String| -> ! {
+        // With 2, as for every other wrong usage.
+        Cli::command()
+            .error(clap::error::ErrorKind::ValueValidation, message)
+            .exit()
+    };
+    let installed = match (
+        Config::load(layout)?,
+        identity::Credentials::load(&layout.credentials())?,
+    ) {
+        (Some(config), Some(credentials)) => Some((config, credentials)),
+        _ => None,
+    };
+    let (runner_host, enrol_port) = match (&args.runner, &installed) {
+        (Some(runner), _) => names::split_host_port(runner, protocol::ENROL_PORT)
+            .unwrap_or_else(|| wrong(format!("{runner:?} is not a host or host:port"))),
+        (None, Some((config, _))) => (config.runner_host.clone(), protocol::ENROL_PORT),
+        (None, None) => wrong("no agent is installed here: say where the runner is by --runner".into()),
+    };
+    let mut authority = None;
+    if let Some(file) = &args.token_file {
+        let token: Token = std::fs::read_to_string(file)
+            .with_context(|| format!("cannot read the token from {}", file.display()))?
+            .parse()?;
+        authority = Some(token.ca_sha256);
+    }
+    let mut data_port = args.data_port.unwrap_or(protocol::DATA_PORT);
+    let mut enrolled = None;
+    // What is installed says nothing of another runner.
+    if let Some((config, credentials)) = installed
+        && config.runner_host == runner_host
+    {
+        if authority.is_none() {
+            authority = Some(fingerprint(credentials.ca_pem())?);
+        }
+        data_port = args.data_port.unwrap_or(config.data_port);
+        let Role::Agent(server) = credentials.own()?.role else {
+            anyhow::bail!(
+                "the certificate in {} is not an agent's",
+                layout.credentials().display()
+            );
+        };
+        enrolled = Some(Enrolled {
+            config: Config { data_port, ..config },
+            credentials,
+            server,
+        });
+    }
+    Ok(Doctor {
+        runner_host,
+        enrol_port,
+        data_port,
+        authority,
+        enrolled,
+    })
+}
+
 fn absolute(dir: &std::path::Path) -> anyhow::Result<PathBuf> {
     std::path::absolute(dir).with_context(|| format!("cannot use the folder {}", dir.display()))
 }
@@ -236,7 +332,7 @@ fn wishes(args: InstallArgs) -> anyhow::Result<install::Wishes> {
         ),
         (None, token) => token,
     };
-    let (runner_host, enrol_port) = crate::names::split_host_port(&args.runner, protocol::ENROL_PORT)
+    let (runner_host, enrol_port) = names::split_host_port(&args.runner, protocol::ENROL_PORT)
         .with_context(|| format!("{:?} is not a host or host:port", args.runner))?;
     Ok(install::Wishes {
         runner_host,
@@ -284,7 +380,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_sound() {
-        use clap::CommandFactory;
         Cli::command().debug_assert();
     }
 

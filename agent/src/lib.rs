@@ -11,6 +11,7 @@
 //! - [`session`]: one connection to the runner, from Hello to Goodbye.
 //! - [`run`]: sessions one after the other, for ever.
 //! - [`own_writes`]: the log and the status, which wait while file systems are frozen.
+//! - [`doctor`]: whether the network lets this server replicate.
 //! - [`install`], [`check`], [`status`], [`uninstall`]: what people call.
 //! - [`layout`], [`config`], [`machine`]: the folder with the agent's state, and what it tells of the
 //!   server.
@@ -23,6 +24,7 @@ pub mod checkpoint;
 pub mod cli;
 pub mod config;
 pub mod disks;
+pub mod doctor;
 pub mod install;
 pub mod layout;
 pub mod machine;

@@ -7,11 +7,13 @@
 //! - [`Authority`]: the hub's CA.
 //! - [`Credentials`]: a machine's key and certificate, and the folder that keeps them.
 //! - [`tls`]: rustls settings made of them.
+//! - [`examine`]: looking at whom one meets, for a diagnosis.
 //! - [`signature`]: documents that a machine signs.
 //! - [`Role`], [`Peer`]: what a certificate says of whoever shows it.
 
 pub mod authority;
 pub mod credentials;
+pub mod examine;
 pub mod role;
 pub mod signature;
 pub mod tls;

@@ -78,9 +78,9 @@ fn roots(authority: CertificateDer<'static>) -> Result<RootCertStore, IdentityEr
 
 /// Accepts a chain whose root has the expected fingerprint, and then checks it as usual.
 #[derive(Debug)]
-struct PinnedAuthority {
-    ca_sha256: [u8; 32],
-    provider: Arc<CryptoProvider>,
+pub(crate) struct PinnedAuthority {
+    pub(crate) ca_sha256: [u8; 32],
+    pub(crate) provider: Arc<CryptoProvider>,
 }
 
 impl ServerCertVerifier for PinnedAuthority {

@@ -2,6 +2,7 @@
 //!
 //! - [`frame`], [`session`], [`handshake`]: agent and runner on TCP 1500, in frames.
 //! - [`enrol`]: how a machine gets its identity, over HTTPS, by a one-time token.
+//! - [`measure`]: how fast the way to a runner is, before anybody is enrolled.
 //! - [`exchange`]: runner and hub, level-triggered: what is, and what is wanted.
 //! - [`artifacts`]: what a runner hands over besides.
 //!
@@ -14,6 +15,7 @@ pub mod exchange;
 pub mod extent;
 pub mod frame;
 pub mod handshake;
+pub mod measure;
 pub mod session;
 
 /// The versions of the session that this build speaks, lowest and highest.

@@ -10,6 +10,7 @@ mod agent;
 mod convert;
 mod damage;
 mod disks;
+mod doctor;
 mod enrolment;
 mod faults;
 mod journey;
