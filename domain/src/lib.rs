@@ -17,6 +17,7 @@ pub mod ids;
 pub mod job;
 pub mod launch;
 pub mod lifecycle;
+pub mod network;
 pub mod readiness;
 pub mod replication;
 pub mod source_server;

@@ -1,0 +1,195 @@
+//! The network of a member account, as a hub reads it, and what of it keeps servers from being replicated.
+//!
+//! ```text
+//! sources ──1500, 443──▶ runner ──443──▶ endpoints ebs, sts, s3 (gateway), logs
+//!                           └──the hub's port──▶ hub
+//! ```
+//!
+//! Nobody else connects to anybody: [`findings`] asks for this and nothing more, and for the way back of each, since a
+//! network ACL and a route table know no connections. What is there beyond it is none of its business.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use serde::{Deserialize, Serialize};
+
+pub mod cidr;
+pub mod permits;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+use cidr::Cidr;
+use permits::Ports;
+pub use rules::findings;
+
+/// What a runner needs of the network. Identifiers of resources are the cloud's own.
+#[derive(Debug, Clone)]
+pub struct Needs {
+    pub region: String,
+    pub runner: Runner,
+    /// Where source servers are.
+    pub sources: Vec<Cidr>,
+    pub hub: IpAddr,
+    pub hub_port: u16,
+    /// Whether the runner's log goes to `CloudWatch`.
+    pub logs: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Runner {
+    pub address: IpAddr,
+    pub subnet: String,
+    pub security_groups: Vec<String>,
+    pub data_port: u16,
+    pub enrol_port: u16,
+}
+
+/// One VPC, as its account describes it.
+#[derive(Debug, Clone)]
+pub struct Network {
+    pub vpc: String,
+    pub dns_support: bool,
+    pub dns_hostnames: bool,
+    pub subnets: Vec<Subnet>,
+    pub route_tables: Vec<RouteTable>,
+    pub security_groups: Vec<SecurityGroup>,
+    pub network_acls: Vec<NetworkAcl>,
+    pub endpoints: Vec<Endpoint>,
+    /// The ranges of each prefix list that rules and routes name.
+    pub prefix_lists: BTreeMap<String, Vec<Cidr>>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Subnet {
+    pub id: String,
+    pub free_addresses: u32,
+    /// Its own, or the VPC's main one.
+    pub route_table: String,
+    pub network_acl: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct RouteTable {
+    pub id: String,
+    pub routes: Vec<Route>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Route {
+    pub to: Peer,
+    /// `local`, or the gateway's identifier: `tgw-`, `vgw-`, `pcx-`, `igw-`, `nat-`, `vpce-`.
+    pub target: String,
+    /// `false`: a blackhole, whose gateway is gone.
+    pub active: bool,
+}
+
+/// The far side of a rule or a route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Peer {
+    Range(Cidr),
+    PrefixList(String),
+    /// Whoever has this security group.
+    Group(String),
+}
+
+#[derive(Debug, Clone)]
+pub struct SecurityGroup {
+    pub id: String,
+    pub inbound: Vec<SecurityRule>,
+    pub outbound: Vec<SecurityRule>,
+}
+
+/// Of protocols, only TCP and "all" are kept: nothing else is needed.
+#[derive(Debug, Clone)]
+pub struct SecurityRule {
+    pub ports: Ports,
+    pub peer: Peer,
+}
+
+#[derive(Debug, Clone)]
+pub struct NetworkAcl {
+    pub id: String,
+    /// In no order: their numbers are one.
+    pub inbound: Vec<AclEntry>,
+    pub outbound: Vec<AclEntry>,
+}
+
+/// Of protocols, only TCP and "all" are kept.
+#[derive(Debug, Clone)]
+pub struct AclEntry {
+    pub number: u16,
+    pub allows: bool,
+    pub ports: Ports,
+    pub with: Cidr,
+}
+
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    pub id: String,
+    /// `com.amazonaws.eu-central-1.ebs`.
+    pub service: String,
+    pub state: EndpointState,
+    pub kind: EndpointKind,
+    pub policy: Policy,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndpointState {
+    Available,
+    /// Waits for its owner's word, is being made, was rejected or is going.
+    NotAvailable,
+}
+
+#[derive(Debug, Clone)]
+pub enum EndpointKind {
+    Interface {
+        private_dns: bool,
+        security_groups: Vec<String>,
+        /// Subnet and address of each network interface.
+        interfaces: Vec<(String, IpAddr)>,
+    },
+    Gateway {
+        route_tables: Vec<String>,
+        prefix_list: String,
+    },
+}
+
+/// What an endpoint lets through: actions such as `ebs:PutSnapshotBlock`, `ebs:*` or `*`.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    pub allows: Vec<String>,
+    pub denies: Vec<String>,
+}
+
+/// What is asked of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rule {
+    SubnetKnown,
+    SubnetHasAddresses,
+    VpcResolvesNames,
+    EndpointExists,
+    EndpointIsAvailable,
+    EndpointHasPrivateDns,
+    EndpointAdmitsRunner,
+    EndpointPolicyAllows,
+    EndpointInRouteTable,
+    RunnerAdmitsSources,
+    RunnerMaySend,
+    AclLetsIn,
+    AclLetsOut,
+    RouteBack,
+    RouteToHub,
+}
+
+/// One thing that keeps servers from being replicated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    pub rule: Rule,
+    /// The identifier of what has to be changed.
+    pub resource: String,
+    /// What is the matter.
+    pub text: String,
+    /// What to change, in words.
+    pub change: String,
+}

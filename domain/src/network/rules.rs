@@ -1,0 +1,542 @@
+//! What [`super::Needs`] asks of a [`super::Network`], resource by resource.
+
+use std::net::IpAddr;
+
+use super::{
+    AclEntry, Endpoint, EndpointKind, EndpointState, Finding, Needs, Network, NetworkAcl, Peer, Route, Rule,
+    SecurityGroup, SecurityRule, Subnet,
+    cidr::Cidr,
+    permits::{ALL_PORTS, Entry, Ports, Stopped, Traffic, permits},
+};
+
+/// The runner's interface keeps its address, and an instance that takes its place needs one of its own while it
+/// starts.
+const FREE_ADDRESSES_MIN: u32 = 2;
+
+/// Where answers to a connection go: what Linux, Windows and NAT gateways choose from.
+const EPHEMERAL: Ports = 1024..=u16::MAX;
+
+const HTTPS: u16 = 443;
+
+/// All that has to be changed; none for a sound network. In the order in which one would look.
+pub fn findings(network: &Network, needs: &Needs) -> Vec<Finding> {
+    let Some(subnet) = network.subnet(&needs.runner.subnet) else {
+        return vec![finding(
+            Rule::SubnetKnown,
+            &needs.runner.subnet,
+            "the runner's subnet is not in this VPC".into(),
+            format!("Choose a subnet of {} for the runner.", network.vpc),
+        )];
+    };
+    let look = Look {
+        network,
+        needs,
+        subnet,
+    };
+    let mut all = Vec::new();
+    all.extend(look.free_addresses());
+    all.extend(look.names());
+    all.extend(look.sources());
+    all.extend(look.hub());
+    for service in SERVICES {
+        if service.name != "logs" || needs.logs {
+            all.extend(look.service(service));
+        }
+    }
+    let mut told = Vec::new();
+    for finding in all {
+        // Several connections may fail for one reason.
+        if !told.contains(&finding) {
+            told.push(finding);
+        }
+    }
+    told
+}
+
+/// What the runner calls in its own account.
+struct Service {
+    name: &'static str,
+    is_gateway: bool,
+    purpose: &'static str,
+    actions: &'static [&'static str],
+}
+
+const SERVICES: [&Service; 4] = [
+    &Service {
+        name: "ebs",
+        is_gateway: false,
+        purpose: "the runner keeps blocks in snapshots through it",
+        actions: &[
+            "ebs:StartSnapshot",
+            "ebs:PutSnapshotBlock",
+            "ebs:CompleteSnapshot",
+            "ebs:GetSnapshotBlock",
+            "ebs:ListSnapshotBlocks",
+        ],
+    },
+    &Service {
+        name: "s3",
+        is_gateway: true,
+        purpose: "the runner gets its program through it",
+        actions: &["s3:GetObject"],
+    },
+    &Service {
+        name: "sts",
+        is_gateway: false,
+        purpose: "the runner proves by it which account it is in",
+        actions: &["sts:GetCallerIdentity"],
+    },
+    &Service {
+        name: "logs",
+        is_gateway: false,
+        purpose: "the runner's log goes there",
+        actions: &["logs:CreateLogStream", "logs:PutLogEvents"],
+    },
+];
+
+struct Look<'a> {
+    network: &'a Network,
+    needs: &'a Needs,
+    /// The runner's.
+    subnet: &'a Subnet,
+}
+
+/// One kind of connection, as the runner's side of it.
+struct Connection<'a> {
+    with: Cidr,
+    /// The port that listens.
+    port: u16,
+    is_inward: bool,
+    /// Its far side, in words.
+    far: &'a str,
+}
+
+impl Look<'_> {
+    fn free_addresses(&self) -> Option<Finding> {
+        let free = self.subnet.free_addresses;
+        (free < FREE_ADDRESSES_MIN).then(|| {
+            finding(
+                Rule::SubnetHasAddresses,
+                &self.subnet.id,
+                format!("the subnet has {free} free addresses, and a runner may need {FREE_ADDRESSES_MIN}"),
+                "Free addresses in the subnet, or choose another one for the runner.".into(),
+            )
+        })
+    }
+
+    fn names(&self) -> Option<Finding> {
+        let lacks = match (self.network.dns_support, self.network.dns_hostnames) {
+            (true, true) => return None,
+            (false, _) => "enableDnsSupport",
+            (true, false) => "enableDnsHostnames",
+        };
+        Some(finding(
+            Rule::VpcResolvesNames,
+            &self.network.vpc,
+            format!("{lacks} is off: the names of endpoints do not lead to them"),
+            format!("Switch {lacks} on."),
+        ))
+    }
+
+    fn sources(&self) -> Vec<Finding> {
+        let mut found = Vec::new();
+        for &with in &self.needs.sources {
+            let runner = &self.needs.runner;
+            for port in [runner.data_port, runner.enrol_port] {
+                let connection = Connection {
+                    with,
+                    port,
+                    is_inward: true,
+                    far: "source servers",
+                };
+                found.extend(self.runner_groups(&connection, &[]));
+                found.extend(self.acl(self.subnet, &connection));
+            }
+            found.extend(self.route(Rule::RouteBack, with, "source servers"));
+        }
+        found
+    }
+
+    fn hub(&self) -> Vec<Finding> {
+        let with = Cidr::of(self.needs.hub);
+        let connection = Connection {
+            with,
+            port: self.needs.hub_port,
+            is_inward: false,
+            far: "the hub",
+        };
+        let mut found = Vec::new();
+        found.extend(self.runner_groups(&connection, &[]));
+        found.extend(self.acl(self.subnet, &connection));
+        found.extend(self.route(Rule::RouteToHub, with, "the hub"));
+        found
+    }
+
+    fn service(&self, service: &Service) -> Vec<Finding> {
+        let name = format!("com.amazonaws.{}.{}", self.needs.region, service.name);
+        let of_kind = |endpoint: &&Endpoint| {
+            endpoint.service == name
+                && matches!(endpoint.kind, EndpointKind::Gateway { .. }) == service.is_gateway
+        };
+        let kind = if service.is_gateway {
+            "Gateway"
+        } else {
+            "Interface"
+        };
+        let candidates: Vec<_> = self.network.endpoints.iter().filter(of_kind).collect();
+        // One that works is enough; of several that do not, the last is as good as any to speak of.
+        let mut found = vec![finding(
+            Rule::EndpointExists,
+            &self.network.vpc,
+            format!("there is no endpoint {name} of type {kind}; {}", service.purpose),
+            format!("Create the endpoint {name}, of type {kind}."),
+        )];
+        for endpoint in candidates {
+            found = self.endpoint(endpoint, service);
+            if found.is_empty() {
+                break;
+            }
+        }
+        found
+    }
+
+    fn endpoint(&self, endpoint: &Endpoint, service: &Service) -> Vec<Finding> {
+        let Endpoint { id, .. } = endpoint;
+        let mut found = Vec::new();
+        if endpoint.state != EndpointState::Available {
+            found.push(finding(
+                Rule::EndpointIsAvailable,
+                id,
+                format!("the endpoint {} is not available", endpoint.service),
+                "Accept the endpoint, or create it anew.".into(),
+            ));
+        }
+        let refused = |action: &&&str| {
+            let any = |patterns: &[String]| patterns.iter().any(|pattern| is_like(action, pattern));
+            !any(&endpoint.policy.allows) || any(&endpoint.policy.denies)
+        };
+        let refused: Vec<_> = service.actions.iter().filter(refused).copied().collect();
+        if !refused.is_empty() {
+            found.push(finding(
+                Rule::EndpointPolicyAllows,
+                id,
+                format!("the endpoint's policy does not allow {}", refused.join(", ")),
+                format!("Allow {} in the endpoint's policy.", refused.join(", ")),
+            ));
+        }
+        match &endpoint.kind {
+            EndpointKind::Interface {
+                private_dns,
+                security_groups,
+                interfaces,
+            } => {
+                if !private_dns {
+                    found.push(finding(
+                        Rule::EndpointHasPrivateDns,
+                        id,
+                        "private DNS is off: the runner would look for the service on the internet".into(),
+                        "Enable private DNS names for the endpoint.".into(),
+                    ));
+                }
+                found.extend(self.admits_runner(endpoint, security_groups));
+                for (subnet, address) in interfaces {
+                    found.extend(self.to_interface(&endpoint.service, security_groups, subnet, *address));
+                }
+            }
+            EndpointKind::Gateway {
+                route_tables,
+                prefix_list,
+            } => {
+                if !route_tables.contains(&self.subnet.route_table) {
+                    found.push(finding(
+                        Rule::EndpointInRouteTable,
+                        id,
+                        format!(
+                            "the endpoint is not in {}, the route table of the runner's subnet {}",
+                            self.subnet.route_table, self.subnet.id
+                        ),
+                        format!("Associate the endpoint with {}.", self.subnet.route_table),
+                    ));
+                }
+                for &with in self.network.prefix_lists.get(prefix_list).into_iter().flatten() {
+                    let connection = outward(with, &endpoint.service);
+                    found.extend(self.runner_groups(&connection, &[]));
+                    found.extend(self.acl(self.subnet, &connection));
+                }
+            }
+        }
+        found
+    }
+
+    /// The way from the runner to one network interface of an endpoint, and back.
+    fn to_interface(&self, service: &str, groups: &[String], subnet: &str, address: IpAddr) -> Vec<Finding> {
+        let there = outward(Cidr::of(address), service);
+        let mut found = Vec::new();
+        found.extend(self.runner_groups(&there, groups));
+        // A network ACL sees what leaves or enters its subnet only.
+        if subnet != self.subnet.id {
+            found.extend(self.acl(self.subnet, &there));
+            let back = Connection {
+                with: Cidr::of(self.needs.runner.address),
+                port: HTTPS,
+                is_inward: true,
+                far: "the runner",
+            };
+            let theirs = self.network.subnet(subnet);
+            found.extend(theirs.and_then(|theirs| self.acl(theirs, &back)));
+        }
+        found
+    }
+
+    fn admits_runner(&self, endpoint: &Endpoint, groups: &[String]) -> Option<Finding> {
+        let runner = &self.needs.runner;
+        let traffic = Traffic {
+            with: Cidr::of(runner.address),
+            ports: HTTPS..=HTTPS,
+        };
+        let groups = self.network.groups(groups);
+        let rules = groups.iter().flat_map(|group| &group.inbound);
+        let entries = self.entries(rules, &runner.security_groups, traffic.with);
+        if permits(&entries, &traffic).is_ok() {
+            return None;
+        }
+        let resource = groups.first().map_or(&endpoint.id, |group| &group.id);
+        Some(finding(
+            Rule::EndpointAdmitsRunner,
+            resource,
+            format!(
+                "the security group of the endpoint {} does not let the runner {} in",
+                endpoint.service, runner.address
+            ),
+            format!("Add an inbound rule: TCP {HTTPS} from {}.", traffic.with),
+        ))
+    }
+
+    /// `far_groups`: the security groups of the far side.
+    fn runner_groups(&self, connection: &Connection<'_>, far_groups: &[String]) -> Option<Finding> {
+        let groups = self.network.groups(&self.needs.runner.security_groups);
+        let (rule, direction) = if connection.is_inward {
+            (Rule::RunnerAdmitsSources, "inbound")
+        } else {
+            (Rule::RunnerMaySend, "outbound")
+        };
+        let rules = groups.iter().flat_map(|group| {
+            if connection.is_inward {
+                &group.inbound
+            } else {
+                &group.outbound
+            }
+        });
+        let traffic = connection.forth();
+        let entries = self.entries(rules, far_groups, connection.with);
+        let stopped = permits(&entries, &traffic).err()?;
+        let resource = groups.first().map_or("(none)", |group| group.id.as_str());
+        let way = if connection.is_inward { "from" } else { "to" };
+        Some(finding(
+            rule,
+            resource,
+            format!(
+                "the runner's security group has no {direction} rule for TCP {} {way} {} ({})",
+                connection.port, stopped.part.with, connection.far
+            ),
+            format!(
+                "Add an {direction} rule: TCP {} {way} {}.",
+                connection.port, connection.with
+            ),
+        ))
+    }
+
+    /// Rules of security groups as entries. Whoever has one of `members_groups` has the address `member`.
+    fn entries<'a>(
+        &self,
+        rules: impl Iterator<Item = &'a SecurityRule>,
+        members_groups: &[String],
+        member: Cidr,
+    ) -> Vec<Entry<()>> {
+        let mut entries = Vec::new();
+        for rule in rules {
+            let ranges = match &rule.peer {
+                Peer::Group(group) if members_groups.contains(group) => vec![member],
+                Peer::Group(_) => Vec::new(),
+                peer => self.network.ranges(peer),
+            };
+            entries.extend(ranges.into_iter().map(|with| Entry {
+                name: (),
+                permits: true,
+                with,
+                ports: rule.ports.clone(),
+            }));
+        }
+        entries
+    }
+
+    /// The way there, and if that is free the way back, through the network ACL of one end's subnet.
+    fn acl(&self, subnet: &Subnet, connection: &Connection<'_>) -> Option<Finding> {
+        let acls = &self.network.network_acls;
+        let acl = acls.iter().find(|acl| acl.id == subnet.network_acl)?;
+        let forth = connection.forth();
+        let back = Traffic {
+            with: connection.with,
+            ports: EPHEMERAL,
+        };
+        let ways = if connection.is_inward {
+            [(true, forth), (false, back)]
+        } else {
+            [(false, forth), (true, back)]
+        };
+        ways.into_iter()
+            .find_map(|(is_inbound, traffic)| stopped_by(acl, is_inbound, &traffic, connection.far))
+    }
+
+    fn route(&self, rule: Rule, to: Cidr, far: &str) -> Option<Finding> {
+        let tables = &self.network.route_tables;
+        let table = tables.iter().find(|table| table.id == self.subnet.route_table)?;
+        let mut entries: Vec<_> = table
+            .routes
+            .iter()
+            // The internet has no way to a private network.
+            .filter(|route| !(to.is_private() && leads_to_internet(route)))
+            .flat_map(|route| {
+                let ranges = self.network.ranges(&route.to).into_iter();
+                ranges.map(|with| Entry {
+                    name: route.target.as_str(),
+                    permits: route.active,
+                    with,
+                    ports: ALL_PORTS,
+                })
+            })
+            .collect();
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.with.prefix()));
+        let traffic = Traffic {
+            with: to,
+            ports: ALL_PORTS,
+        };
+        let stopped = permits(&entries, &traffic).err()?;
+        let (text, change) = match stopped.by {
+            Some(target) => (
+                format!("the route to {far} {to} leads to {target}, which is gone (blackhole)"),
+                format!("Replace the route by one whose gateway leads to {to}."),
+            ),
+            None => (
+                format!("there is no route to {far} {}", stopped.part.with),
+                format!(
+                    "Add a route to {to} by the transit gateway, virtual private gateway or peering that leads there."
+                ),
+            ),
+        };
+        Some(finding(rule, &table.id, text, change))
+    }
+}
+
+impl Connection<'_> {
+    fn forth(&self) -> Traffic {
+        Traffic {
+            with: self.with,
+            ports: self.port..=self.port,
+        }
+    }
+}
+
+impl Network {
+    fn subnet(&self, id: &str) -> Option<&Subnet> {
+        self.subnets.iter().find(|subnet| subnet.id == id)
+    }
+
+    fn groups(&self, ids: &[String]) -> Vec<&SecurityGroup> {
+        let named = self
+            .security_groups
+            .iter()
+            .filter(|group| ids.contains(&group.id));
+        named.collect()
+    }
+
+    fn ranges(&self, peer: &Peer) -> Vec<Cidr> {
+        match peer {
+            Peer::Range(cidr) => vec![*cidr],
+            Peer::PrefixList(id) => self.prefix_lists.get(id).cloned().unwrap_or_default(),
+            Peer::Group(_) => Vec::new(),
+        }
+    }
+}
+
+fn outward(with: Cidr, far: &str) -> Connection<'_> {
+    Connection {
+        with,
+        port: HTTPS,
+        is_inward: false,
+        far,
+    }
+}
+
+fn stopped_by(acl: &NetworkAcl, is_inbound: bool, traffic: &Traffic, far: &str) -> Option<Finding> {
+    let (rule, direction, way, entries) = if is_inbound {
+        (Rule::AclLetsIn, "inbound", "from", &acl.inbound)
+    } else {
+        (Rule::AclLetsOut, "outbound", "to", &acl.outbound)
+    };
+    let mut ordered: Vec<&AclEntry> = entries.iter().collect();
+    ordered.sort_by_key(|entry| entry.number);
+    let entries: Vec<_> = ordered
+        .into_iter()
+        .map(|entry| Entry {
+            name: entry.number,
+            permits: entry.allows,
+            with: entry.with,
+            ports: entry.ports.clone(),
+        })
+        .collect();
+    let Stopped { by, part } = permits(&entries, traffic).err()?;
+    let wanted = format!("TCP {} {way} {}", shown(&traffic.ports), traffic.with);
+    let (text, change) = match by {
+        Some(number) => (
+            format!(
+                "{direction} rule {number} of the network ACL denies TCP {} {way} {} ({far})",
+                shown(&part.ports),
+                part.with
+            ),
+            format!("Allow {wanted} by an {direction} rule with a number below {number}."),
+        ),
+        None => (
+            format!("no {direction} rule of the network ACL allows {wanted} ({far})"),
+            format!("Add an {direction} rule to the network ACL: allow {wanted}."),
+        ),
+    };
+    Some(finding(rule, &acl.id, text, change))
+}
+
+fn shown(ports: &Ports) -> String {
+    if ports.start() == ports.end() {
+        return ports.start().to_string();
+    }
+    format!("{}-{}", ports.start(), ports.end())
+}
+
+fn leads_to_internet(route: &Route) -> bool {
+    let gateways = ["igw-", "nat-", "eigw-"];
+    gateways.iter().any(|prefix| route.target.starts_with(prefix))
+}
+
+/// Whether an action is one that a policy's pattern means; `*` stands for any text, `?` for a character.
+fn is_like(action: &str, pattern: &str) -> bool {
+    let Some(wanted) = pattern.chars().next() else {
+        return action.is_empty();
+    };
+    let rest = &pattern[wanted.len_utf8()..];
+    if wanted == '*' {
+        let mut starts = action.char_indices().map(|(at, _)| at).chain([action.len()]);
+        return starts.any(|at| is_like(&action[at..], rest));
+    }
+    let Some(given) = action.chars().next() else {
+        return false;
+    };
+    (wanted == '?' || wanted.eq_ignore_ascii_case(&given)) && is_like(&action[given.len_utf8()..], rest)
+}
+
+fn finding(rule: Rule, resource: &str, text: String, change: String) -> Finding {
+    Finding {
+        rule,
+        resource: resource.to_owned(),
+        text,
+        change,
+    }
+}

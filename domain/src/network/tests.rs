@@ -1,0 +1,345 @@
+//! A sound network, and every way to break one thing of it.
+
+use std::fmt::Write as _;
+
+use super::{permits::ALL_PORTS, *};
+
+const REGION: &str = "ap-northeast-1";
+
+fn cidr(text: &str) -> Cidr {
+    text.parse().unwrap()
+}
+
+fn needs() -> Needs {
+    Needs {
+        region: REGION.into(),
+        runner: Runner {
+            address: "10.20.0.7".parse().unwrap(),
+            subnet: "subnet-staging".into(),
+            security_groups: vec!["sg-runner".into()],
+            data_port: 1500,
+            enrol_port: 443,
+        },
+        sources: vec![cidr("192.168.0.0/16")],
+        hub: "10.9.0.4".parse().unwrap(),
+        hub_port: 8443,
+        logs: true,
+    }
+}
+
+fn rule(port: u16, peer: Peer) -> SecurityRule {
+    SecurityRule {
+        ports: port..=port,
+        peer,
+    }
+}
+
+fn range(port: u16, with: &str) -> SecurityRule {
+    rule(port, Peer::Range(cidr(with)))
+}
+
+fn entry(number: u16, ports: Ports, with: &str) -> AclEntry {
+    AclEntry {
+        number,
+        allows: true,
+        ports,
+        with: cidr(with),
+    }
+}
+
+fn route(to: Peer, target: &str) -> Route {
+    Route {
+        to,
+        target: target.into(),
+        active: true,
+    }
+}
+
+fn endpoint(service: &str, kind: EndpointKind) -> Endpoint {
+    Endpoint {
+        id: format!("vpce-{service}"),
+        service: format!("com.amazonaws.{REGION}.{service}"),
+        state: EndpointState::Available,
+        kind,
+        policy: Policy {
+            allows: vec!["*".into()],
+            denies: Vec::new(),
+        },
+    }
+}
+
+fn interface(service: &str, group: &str, subnet: &str, address: &str) -> Endpoint {
+    let kind = EndpointKind::Interface {
+        private_dns: true,
+        security_groups: vec![group.into()],
+        interfaces: vec![(subnet.into(), address.parse().unwrap())],
+    };
+    endpoint(service, kind)
+}
+
+/// The tables of a private network, for what Orglift needs. Each rule lets through one thing, so that each can be
+/// missed alone; one endpoint has a subnet of its own.
+fn sound() -> Network {
+    let s3 = || Peer::PrefixList("pl-s3".into());
+    let ebs_group = || Peer::Group("sg-ebs".into());
+    let staging = NetworkAcl {
+        id: "acl-staging".into(),
+        inbound: vec![
+            entry(100, 1500..=1500, "192.168.0.0/16"),
+            entry(110, 443..=443, "192.168.0.0/16"),
+            entry(120, 1024..=65535, "10.9.0.4"),
+            entry(130, 1024..=65535, "10.20.1.0/24"),
+            entry(140, 1024..=65535, "52.219.0.0/16"),
+        ],
+        outbound: vec![
+            entry(100, 1024..=65535, "192.168.0.0/16"),
+            entry(110, 8443..=8443, "10.9.0.4"),
+            entry(120, 443..=443, "10.20.1.0/24"),
+            entry(130, 443..=443, "52.219.0.0/16"),
+        ],
+    };
+    let endpoints = NetworkAcl {
+        id: "acl-endpoints".into(),
+        inbound: vec![entry(100, 443..=443, "10.20.0.0/24")],
+        outbound: vec![entry(100, 1024..=65535, "10.20.0.0/24")],
+    };
+    let group = |id: &str, inbound, outbound| SecurityGroup {
+        id: id.into(),
+        inbound,
+        outbound,
+    };
+    let subnet = |id: &str, network_acl: &str| Subnet {
+        id: id.into(),
+        free_addresses: 200,
+        route_table: "rtb-staging".into(),
+        network_acl: network_acl.into(),
+    };
+    Network {
+        vpc: "vpc-1".into(),
+        dns_support: true,
+        dns_hostnames: true,
+        subnets: vec![
+            subnet("subnet-staging", "acl-staging"),
+            subnet("subnet-endpoints", "acl-endpoints"),
+        ],
+        route_tables: vec![RouteTable {
+            id: "rtb-staging".into(),
+            routes: vec![
+                route(Peer::Range(cidr("10.20.0.0/16")), "local"),
+                route(Peer::Range(cidr("192.168.0.0/16")), "tgw-1"),
+                route(Peer::Range(cidr("10.9.0.0/24")), "pcx-1"),
+                route(s3(), "vpce-s3"),
+            ],
+        }],
+        security_groups: vec![
+            group(
+                "sg-runner",
+                vec![range(1500, "192.168.0.0/16"), range(443, "192.168.0.0/16")],
+                vec![
+                    range(8443, "10.9.0.4"),
+                    rule(443, ebs_group()),
+                    range(443, "10.20.0.0/25"),
+                    rule(443, s3()),
+                ],
+            ),
+            group(
+                "sg-ebs",
+                vec![rule(443, Peer::Group("sg-runner".into()))],
+                Vec::new(),
+            ),
+            group("sg-sts", vec![range(443, "10.20.0.0/24")], Vec::new()),
+        ],
+        network_acls: vec![staging, endpoints],
+        endpoints: vec![
+            interface("ebs", "sg-ebs", "subnet-endpoints", "10.20.1.9"),
+            interface("sts", "sg-sts", "subnet-staging", "10.20.0.20"),
+            interface("logs", "sg-sts", "subnet-staging", "10.20.0.21"),
+            endpoint(
+                "s3",
+                EndpointKind::Gateway {
+                    route_tables: vec!["rtb-staging".into()],
+                    prefix_list: "pl-s3".into(),
+                },
+            ),
+        ],
+        prefix_lists: BTreeMap::from([("pl-s3".into(), vec![cidr("52.219.0.0/16")])]),
+    }
+}
+
+#[test]
+fn a_sound_network_has_no_finding() {
+    assert_eq!(findings(&sound(), &needs()), []);
+    // Defaults of AWS: all ACLs and outbound rules open.
+    let mut open = sound();
+    for acl in &mut open.network_acls {
+        acl.inbound = vec![entry(100, ALL_PORTS, "0.0.0.0/0")];
+        acl.outbound = acl.inbound.clone();
+    }
+    open.security_groups[0].outbound = vec![SecurityRule {
+        ports: ALL_PORTS,
+        peer: Peer::Range(Cidr::ANY_V4),
+    }];
+    assert_eq!(findings(&open, &needs()), []);
+}
+
+fn without<T>(list: &mut Vec<T>, at: usize) {
+    list.remove(at);
+}
+
+type Break = fn(&mut Network);
+
+fn private_dns(network: &mut Network, on: bool) {
+    let EndpointKind::Interface { private_dns, .. } = &mut network.endpoints[0].kind else {
+        unreachable!("it is the endpoint ebs");
+    };
+    *private_dns = on;
+}
+
+fn deny(number: u16, ports: Ports, with: &str) -> AclEntry {
+    AclEntry {
+        allows: false,
+        ..entry(number, ports, with)
+    }
+}
+
+const BROKEN: [(&str, Break); 38] = [
+    ("no subnet", |n| without(&mut n.subnets, 0)),
+    ("a full subnet", |n| n.subnets[0].free_addresses = 1),
+    ("no name service", |n| n.dns_support = false),
+    ("no names of hosts", |n| n.dns_hostnames = false),
+    ("no endpoint ebs", |n| without(&mut n.endpoints, 0)),
+    ("no endpoint sts", |n| without(&mut n.endpoints, 1)),
+    ("no endpoint logs", |n| without(&mut n.endpoints, 2)),
+    ("no endpoint s3", |n| without(&mut n.endpoints, 3)),
+    ("endpoint s3 of the other type", |n| {
+        n.endpoints[3] = interface("s3", "sg-sts", "subnet-staging", "10.20.0.22");
+    }),
+    ("endpoint of another region", |n| {
+        n.endpoints[0].service = "com.amazonaws.us-east-1.ebs".into();
+    }),
+    ("endpoint not accepted", |n| {
+        n.endpoints[1].state = EndpointState::NotAvailable;
+    }),
+    ("private DNS off", |n| private_dns(n, false)),
+    ("endpoint policy without a write", |n| {
+        n.endpoints[0].policy.allows =
+            vec!["ebs:Get*".into(), "ebs:List*".into(), "ebs:St?rtSnapshot".into()];
+    }),
+    ("endpoint policy that denies", |n| {
+        n.endpoints[0].policy.denies = vec!["ebs:*SnapshotBlock".into()];
+    }),
+    ("endpoint group for others", |n| {
+        n.security_groups[1].inbound = vec![rule(443, Peer::Group("sg-other".into()))];
+    }),
+    ("endpoint group for another port", |n| {
+        n.security_groups[1].inbound[0].ports = 80..=80;
+    }),
+    ("gateway in another route table", |n| {
+        n.endpoints[3].kind = EndpointKind::Gateway {
+            route_tables: vec!["rtb-other".into()],
+            prefix_list: "pl-s3".into(),
+        };
+    }),
+    ("runner group without 1500", |n| {
+        without(&mut n.security_groups[0].inbound, 0);
+    }),
+    ("runner group without 443", |n| {
+        without(&mut n.security_groups[0].inbound, 1);
+    }),
+    ("runner group for half of the sources", |n| {
+        n.security_groups[0].inbound[0] = range(1500, "192.168.0.0/17");
+    }),
+    ("runner group without the hub", |n| {
+        without(&mut n.security_groups[0].outbound, 0);
+    }),
+    ("runner group without ebs", |n| {
+        without(&mut n.security_groups[0].outbound, 1);
+    }),
+    ("runner group without s3", |n| {
+        without(&mut n.security_groups[0].outbound, 3);
+    }),
+    ("ACL without 1500", |n| without(&mut n.network_acls[0].inbound, 0)),
+    ("ACL without 443", |n| without(&mut n.network_acls[0].inbound, 1)),
+    ("ACL without answers of the hub", |n| {
+        without(&mut n.network_acls[0].inbound, 2);
+    }),
+    ("ACL without answers of ebs", |n| {
+        without(&mut n.network_acls[0].inbound, 3);
+    }),
+    ("ACL without answers of s3", |n| {
+        without(&mut n.network_acls[0].inbound, 4);
+    }),
+    ("ACL without answers to sources", |n| {
+        without(&mut n.network_acls[0].outbound, 0);
+    }),
+    ("ACL with answers to too few ports", |n| {
+        n.network_acls[0].outbound[0].ports = 32768..=65535;
+    }),
+    ("ACL without the hub", |n| {
+        without(&mut n.network_acls[0].outbound, 1);
+    }),
+    ("ACL that denies some sources first", |n| {
+        n.network_acls[0]
+            .inbound
+            .push(deny(50, 1024..=2047, "192.168.7.0/24"));
+    }),
+    ("ACL of the endpoint without the runner", |n| {
+        n.network_acls[1].inbound.clear();
+    }),
+    ("ACL of the endpoint without the way back", |n| {
+        n.network_acls[1].outbound.clear();
+    }),
+    ("no route back", |n| without(&mut n.route_tables[0].routes, 1)),
+    ("route back to the internet", |n| {
+        n.route_tables[0].routes[1] = route(Peer::Range(Cidr::ANY_V4), "nat-1");
+    }),
+    ("route back into a blackhole", |n| {
+        n.route_tables[0].routes[1].active = false;
+    }),
+    ("no route to the hub", |n| {
+        without(&mut n.route_tables[0].routes, 2);
+    }),
+];
+
+#[test]
+fn each_break_has_one_finding_that_names_it() {
+    let mut told = String::new();
+    for (what, break_it) in BROKEN {
+        let mut network = sound();
+        break_it(&mut network);
+        let found = findings(&network, &needs());
+        let [finding] = &found[..] else {
+            panic!("{what}: {found:#?}");
+        };
+        let Finding {
+            rule,
+            resource,
+            text,
+            change,
+        } = finding;
+        // Writing to a String cannot fail.
+        let _ = writeln!(told, "{what}\n    {rule:?}: {resource}: {text}\n    {change}");
+    }
+    insta::assert_snapshot!(told);
+}
+
+#[test]
+fn what_was_not_chosen_is_not_asked_for() {
+    let mut network = sound();
+    network.endpoints.remove(2);
+    let needs = Needs {
+        logs: false,
+        ..needs()
+    };
+    assert_eq!(findings(&network, &needs), []);
+}
+
+#[test]
+fn a_second_endpoint_that_works_is_enough() {
+    let mut network = sound();
+    let mut idle = network.endpoints[0].clone();
+    idle.id = "vpce-idle".into();
+    idle.state = EndpointState::NotAvailable;
+    network.endpoints.push(idle);
+    assert_eq!(findings(&network, &needs()), []);
+}
