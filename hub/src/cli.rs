@@ -1,10 +1,11 @@
 //! `orglift-hub`: the command line.
 //!
-//! `organization`, `user`, `key` and `token` work on the hub's folder directly, whether the hub runs or not.
+//! `organization`, `user`, `key` and `token` work on the hub's folder directly, whether the hub runs or not;
+//! `firewall-request` needs nothing but its arguments.
 
 use std::{
     ffi::OsString,
-    io::{IsTerminal, Read},
+    io::{IsTerminal, Read, Write},
     net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
@@ -12,10 +13,12 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use chrono::NaiveDate;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use domain::{
     account::Reach,
     ids::{AccountId, InvalidId},
+    network::cidr::Cidr,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -25,6 +28,7 @@ use crate::{
     auth,
     changes::Changes,
     entities::{token::TokenPurpose, user::UserRole},
+    firewall_request::{self, aws_ranges},
     hub::open_store,
     pki::Pki,
     serve::{CloudChoice, Config, serve},
@@ -55,7 +59,14 @@ enum Command {
     /// One-time tokens with which machines enrol.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Print the firewall request for the network team: every connection that the programs open, and no other.
+    ///
+    /// CSV is UTF-8 with a byte order mark, so that Excel opens it as it is. Needs neither the hub's folder nor a cloud.
+    FirewallRequest(FirewallRequest),
 }
+
+/// Where runners reach the hub, unless it is told otherwise.
+const MACHINES_PORT: u16 = 8443;
 
 #[derive(Debug, Args)]
 struct Dir {
@@ -72,7 +83,7 @@ struct Serve {
     #[arg(long, default_value = "127.0.0.1:8080")]
     ui: SocketAddr,
     /// Where runners reach the hub.
-    #[arg(long, default_value = "0.0.0.0:8443")]
+    #[arg(long, default_value_t = SocketAddr::from(([0; 4], MACHINES_PORT)))]
     machines: SocketAddr,
     /// The cloud to act in: folder:PATH.
     #[arg(long)]
@@ -181,6 +192,75 @@ enum TokenCommand {
         #[arg(long, default_value_t = 3600)]
         ttl: u64,
     },
+}
+
+#[derive(Debug, Args)]
+struct FirewallRequest {
+    /// The member account of the runner.
+    #[arg(long)]
+    account: AccountId,
+    /// Where source servers are; give it once for each range.
+    #[arg(long = "source", value_name = "CIDR", required = true)]
+    sources: Vec<Cidr>,
+    /// The runner's address, or the range of its subnet; give it once for each.
+    #[arg(long = "runner", value_name = "CIDR", required = true)]
+    runners: Vec<Cidr>,
+    /// The hub's address.
+    #[arg(long, value_name = "CIDR")]
+    hub: Cidr,
+    /// Where runners reach the hub: the port of `serve --machines`.
+    #[arg(long, value_name = "PORT", default_value_t = MACHINES_PORT)]
+    hub_port: u16,
+    /// The runner's port for replication.
+    #[arg(long, value_name = "PORT", default_value_t = protocol::DATA_PORT)]
+    data_port: u16,
+    /// The runner's port for enrolment.
+    #[arg(long, value_name = "PORT", default_value_t = protocol::ENROL_PORT)]
+    enrol_port: u16,
+    /// The first day of the period, such as 2026-12-01.
+    #[arg(long, value_name = "DATE")]
+    from: Option<NaiveDate>,
+    /// The last day of the period.
+    #[arg(long, value_name = "DATE")]
+    until: Option<NaiveDate>,
+    /// The file ip-ranges.json of AWS, where the runner reaches AWS over the internet and not by VPC endpoints.
+    #[arg(long, value_name = "FILE", requires = "region")]
+    ip_ranges: Option<PathBuf>,
+    /// The region whose ranges are taken from that file.
+    #[arg(long, value_name = "REGION", requires = "ip_ranges")]
+    region: Option<String>,
+    /// The services whose ranges are taken, as that file calls them.
+    #[arg(long = "service", value_name = "NAME", default_values = ["EBS", "S3"])]
+    services: Vec<String>,
+    #[arg(long, value_enum, default_value = "csv")]
+    format: firewall_request::Format,
+    #[arg(long, value_enum, default_value = "en")]
+    language: firewall_request::Language,
+}
+
+impl FirewallRequest {
+    fn print(self) -> anyhow::Result<()> {
+        let aws = match self.ip_ranges.as_deref().zip(self.region.as_deref()) {
+            Some((file, region)) => aws_ranges::read(file, region, &self.services)?,
+            None => Vec::new(),
+        };
+        let request = firewall_request::Request {
+            account: self.account,
+            sources: self.sources,
+            runners: self.runners,
+            data_port: self.data_port,
+            enrol_port: self.enrol_port,
+            hub: self.hub,
+            hub_port: self.hub_port,
+            from: self.from,
+            until: self.until,
+            aws,
+        };
+        let file = firewall_request::render(&request, self.format, self.language)?;
+        std::io::stdout()
+            .write_all(file.as_bytes())
+            .context("cannot write the request")
+    }
 }
 
 /// What is logged unless `ORGLIFT_LOG` says otherwise. Migrations are told of only when they fail.
@@ -298,6 +378,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
             println!("{}", token.reveal());
             Ok(())
         }
+        Command::FirewallRequest(request) => request.print(),
     }
 }
 

@@ -6,6 +6,7 @@
 //! - [`actions`]: what people order, for the pages and the [`api`] alike.
 //! - [`tasks`]: reconcilers, which keep true what must stay true.
 //! - [`web`]: the pages. [`auth`] says who looks.
+//! - [`firewall_request`]: what network teams are asked to let through.
 //! - [`serve`], [`cli`]: the program around them.
 //!
 //! The hub never carries disk data. It tells runners what it wants; they report what is.
@@ -18,6 +19,7 @@ pub mod cli;
 pub mod clock;
 pub mod documents;
 pub mod entities;
+pub mod firewall_request;
 #[cfg(test)]
 mod fixtures;
 pub mod hub;
