@@ -344,7 +344,7 @@ fn clock(answer: &Answer) -> Check {
             ..Check::new(
                 "clock",
                 Verdict::Ok,
-                "that of the runner, to the second or nearly so",
+                format!("within {:.0} s of the runner's", off.ceil()),
             )
         };
     }

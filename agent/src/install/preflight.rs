@@ -24,7 +24,10 @@ pub async fn check(layout: &Layout, disks: &[LocalDisk], wishes: &Wishes) -> any
         (wishes.data_port, "replication"),
     ] {
         if let Err(error) = connect::connect(&wishes.runner_host, port).await {
-            findings.push(format!("{what}: {}", crate::cli::chain(&error)));
+            findings.push(format!(
+                "{what}: {}; `orglift-agent doctor` with the same --runner says whose rule to change",
+                crate::cli::chain(&error)
+            ));
         }
     }
     if findings.is_empty() {
