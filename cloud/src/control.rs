@@ -1,6 +1,6 @@
 //! The control plane: accounts and what is launched in them.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use async_trait::async_trait;
 use domain::{
@@ -9,6 +9,8 @@ use domain::{
     launch::{BootMode, LaunchDisposition},
 };
 use serde::{Deserialize, Serialize};
+
+use crate::route::{Errand, Route};
 
 /// What a caller can do about a refusal decides which one it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,11 +55,25 @@ impl CloudError {
     }
 }
 
-/// Where a call goes: the account and the region.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+/// Where a call goes, on which way, and what for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Place {
     pub account: AccountId,
     pub region: String,
+    pub route: Arc<Route>,
+    pub errand: Errand,
+}
+
+impl Place {
+    /// A place that is reached by nobody's role, as in a folder.
+    pub fn direct(account: AccountId, region: impl Into<String>) -> Self {
+        Self {
+            account,
+            region: region.into(),
+            route: Arc::default(),
+            errand: Errand::own("direct"),
+        }
+    }
 }
 
 /// Names one wish, made of (job, server, step): asking twice with the same token makes one thing.
@@ -100,6 +116,9 @@ pub struct InstanceSpec {
     /// Asked for, not guessed: `None` lets the subnet choose.
     pub private_ip: Option<IpAddr>,
     pub disposition: LaunchDisposition,
+    /// Those of its image.
+    #[serde(default)]
+    pub disks: Vec<ImageDisk>,
     pub tags: Tags,
 }
 
@@ -173,8 +192,13 @@ pub struct Resource {
 /// What the hub does in accounts. Every method may be repeated.
 #[async_trait]
 pub trait Cloud: Send + Sync + std::fmt::Debug {
-    /// The accounts of the hub's organization, as `reach` lets it see them. Not for rosters.
-    async fn organization_accounts(&self, reach: Reach) -> Result<Vec<ListedAccount>, CloudError>;
+    /// The accounts of an organization, as `reach` lets the hub see them. Not for rosters.
+    async fn organization_accounts(
+        &self,
+        route: &Route,
+        region: &str,
+        reach: Reach,
+    ) -> Result<Vec<ListedAccount>, CloudError>;
 
     /// Assumes the member role and asks who it is: the cheapest proof that the account can be reached.
     async fn check_access(&self, place: &Place) -> Result<(), CloudError>;
@@ -187,8 +211,15 @@ pub trait Cloud: Send + Sync + std::fmt::Debug {
 
     async fn instance(&self, place: &Place, instance: &str) -> Result<Instance, CloudError>;
 
+    /// Stops an instance that is to be kept stopped. One that is stopped already is no error.
+    async fn stop_instance(&self, place: &Place, instance: &str) -> Result<(), CloudError>;
+
     /// Ends the instance and deletes its volumes. One that is gone already is no error.
     async fn terminate_instance(&self, place: &Place, instance: &str) -> Result<(), CloudError>;
+
+    /// Deletes a snapshot that a runner let go, if its tags say that it is of this source server. One that is gone
+    /// already is no error.
+    async fn delete_snapshot(&self, place: &Place, snapshot: &str, server: &str) -> Result<(), CloudError>;
 
     /// What a token made, if it made anything: how a crashed caller finds its resource again.
     async fn find_by_token(&self, place: &Place, token: &ClientToken)

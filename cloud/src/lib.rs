@@ -2,6 +2,7 @@
 //!
 //! - [`Cloud`]: what the hub does in accounts: list them, reach them, launch instances there.
 //! - [`SnapshotStore`]: what a runner does in its own account: keep the blocks of disks.
+//! - [`route`]: on which way accounts are reached.
 //! - [`folder`]: a cloud made of folders, for the lab, for trying Orglift out, and for tests.
 //! - [`layers`]: the snapshot store that belongs to it.
 //! - `aws`: AWS, for programs that are built with it.
@@ -15,6 +16,7 @@ pub mod control;
 mod files;
 pub mod folder;
 pub mod layers;
+pub mod route;
 pub mod snapshots;
 
 pub use control::{Cloud, CloudError};

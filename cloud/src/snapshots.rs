@@ -127,4 +127,14 @@ pub trait SnapshotStore: Send + Sync + std::fmt::Debug {
 
     /// Bytes that can still be written, where the store is bounded.
     async fn free_bytes(&self) -> Result<Option<u64>, StoreError>;
+
+    /// Snapshots that were deleted here, and exist until somebody else deletes them. Most stores delete themselves.
+    async fn released(&self) -> Result<Vec<SnapshotInfo>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// A released snapshot is gone.
+    async fn forget(&self, _deleted: &SnapshotId) -> Result<(), StoreError> {
+        Ok(())
+    }
 }

@@ -31,6 +31,9 @@ impl Reach {
 pub struct ListedAccount {
     pub id: AccountId,
     pub name: String,
+    /// Where it is in its organization, such as `Root/Production`; nothing for a roster's.
+    #[serde(default)]
+    pub unit: String,
     pub suspended: bool,
 }
 

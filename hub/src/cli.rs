@@ -3,6 +3,8 @@
 //! `organization`, `user`, `key` and `token` work on the hub's folder directly, whether the hub runs or not;
 //! `firewall-request` needs nothing but its arguments.
 
+mod organization;
+
 use std::{
     ffi::OsString,
     io::{IsTerminal, Read, Write},
@@ -15,17 +17,12 @@ use std::{
 use anyhow::{Context, bail};
 use chrono::NaiveDate;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use domain::{
-    account::Reach,
-    ids::{AccountId, InvalidId},
-    network::cidr::Cidr,
-};
+use domain::{ids::AccountId, network::cidr::Cidr};
 use tracing_subscriber::EnvFilter;
 
+use self::organization::OrganizationCommand;
 use crate::{
-    Settings,
-    actions::accounts::{self, NewOrganization, RosterAccount},
-    auth,
+    Settings, auth,
     changes::Changes,
     entities::{token::TokenPurpose, user::UserRole},
     firewall_request::{self, aws_ranges},
@@ -85,7 +82,7 @@ struct Serve {
     /// Where runners reach the hub.
     #[arg(long, default_value_t = SocketAddr::from(([0; 4], MACHINES_PORT)))]
     machines: SocketAddr,
-    /// The cloud to act in: folder:PATH.
+    /// The cloud to act in: aws, or folder:PATH.
     #[arg(long)]
     cloud: CloudChoice,
     /// The console's certificate chain, PEM.
@@ -103,52 +100,6 @@ struct Serve {
     /// Seconds that a launch waits for its runner to convert the checkpoint, a rehearsal apart.
     #[arg(long, default_value_t = 3600, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     conversion_deadline: u32,
-}
-
-#[derive(Debug, Subcommand)]
-enum OrganizationCommand {
-    /// Add an organization and print its id. A running hub looks at its accounts within a minute.
-    Add {
-        #[command(flatten)]
-        dir: Dir,
-        #[arg(long)]
-        name: String,
-        /// How its accounts are reached. A roster is listed by hand, with --account.
-        #[arg(long, value_enum)]
-        reach: ReachChoice,
-        /// Where its accounts are worked in, such as eu-central-1.
-        #[arg(long)]
-        region: String,
-        /// An account of a roster; give it once for each.
-        #[arg(long = "account", value_name = "ID=NAME", value_parser = roster_account)]
-        accounts: Vec<RosterAccount>,
-    },
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum ReachChoice {
-    ManagementAccount,
-    DelegatedAdministrator,
-    Roster,
-}
-
-impl From<ReachChoice> for Reach {
-    fn from(choice: ReachChoice) -> Self {
-        match choice {
-            ReachChoice::ManagementAccount => Self::ManagementAccount,
-            ReachChoice::DelegatedAdministrator => Self::DelegatedAdministrator,
-            ReachChoice::Roster => Self::Roster,
-        }
-    }
-}
-
-fn roster_account(text: &str) -> Result<RosterAccount, String> {
-    let (id, name) = text.split_once('=').ok_or("give it as ID=NAME")?;
-    Ok(RosterAccount {
-        id: id.parse().map_err(|invalid: InvalidId| invalid.to_string())?,
-        name: name.to_owned(),
-        region: None,
-    })
 }
 
 #[derive(Debug, Subcommand)]
@@ -321,26 +272,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
             })
             .await
         }
-        Command::Organization(OrganizationCommand::Add {
-            dir,
-            name,
-            reach,
-            region,
-            accounts,
-        }) => {
-            let store = open_store(&dir.dir, Changes::default()).await?;
-            let mut tx = store.begin().await?;
-            let organization = NewOrganization {
-                name,
-                reach: reach.into(),
-                region,
-                roster: accounts,
-            };
-            let id = accounts::insert(&mut tx, organization).await?;
-            tx.commit().await?;
-            println!("{id}");
-            Ok(())
-        }
+        Command::Organization(command) => organization::run(command).await,
         Command::User(UserCommand::Add {
             dir,
             name,
@@ -385,17 +317,6 @@ async fn run(command: Command) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_account_of_a_roster_has_a_number_and_a_name() {
-        let account = roster_account("640000000001=gov tenant").unwrap();
-        assert_eq!(
-            (account.id.as_str(), account.name.as_str()),
-            ("640000000001", "gov tenant")
-        );
-        assert!(roster_account("640000000001").is_err());
-        assert!(roster_account("64=gov tenant").is_err());
-    }
 
     #[test]
     fn the_command_line_is_well_formed() {

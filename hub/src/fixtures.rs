@@ -68,6 +68,7 @@ pub async fn hub() -> TestHub {
     let member = ListedAccount {
         id: MEMBER.parse().unwrap(),
         name: "prod".into(),
+        unit: String::new(),
         suspended: false,
     };
     Organization {
@@ -100,6 +101,7 @@ pub async fn with_runner(hub: &Hub) -> runner::Model {
         name: "one".into(),
         reach: Word(Reach::ManagementAccount),
         region: REGION.into(),
+        route: Doc::default(),
         listing: Doc(Access::NotAttempted),
         listed_at: None,
         created_at: now_ms(),
@@ -108,6 +110,7 @@ pub async fn with_runner(hub: &Hub) -> runner::Model {
     let listed = ListedAccount {
         id: account.clone(),
         name: "prod".into(),
+        unit: String::new(),
         suspended: false,
     };
     tx.account_listed(&org, listed, REGION).await.unwrap();

@@ -49,6 +49,8 @@ pub struct Config {
 /// Which cloud the hub acts in.
 #[derive(Debug, Clone)]
 pub enum CloudChoice {
+    #[cfg(feature = "aws")]
+    Aws,
     Folder(PathBuf),
 }
 
@@ -58,7 +60,9 @@ impl std::str::FromStr for CloudChoice {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             Some(("folder", path)) if !path.is_empty() => Ok(Self::Folder(path.into())),
-            _ => Err("a cloud is given as folder:PATH".into()),
+            #[cfg(feature = "aws")]
+            None if text == "aws" => Ok(Self::Aws),
+            _ => Err("a cloud is given as aws, or as folder:PATH".into()),
         }
     }
 }
@@ -66,6 +70,8 @@ impl std::str::FromStr for CloudChoice {
 impl CloudChoice {
     fn open(&self) -> Arc<dyn Cloud> {
         match self {
+            #[cfg(feature = "aws")]
+            Self::Aws => Arc::new(cloud::aws::AwsCloud::default()),
             Self::Folder(root) => Arc::new(FolderCloud::open(root)),
         }
     }

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context;
 use chrono::{DateTime, SecondsFormat};
 use clap::{Args, Parser, Subcommand};
-use cloud::layers::LayerStore;
+use cloud::snapshots::SnapshotStore;
 use domain::ids::SourceServerId;
 use protocol::exchange::Observed;
 use tracing_subscriber::EnvFilter;
@@ -26,6 +26,7 @@ use crate::{
     run::{self, OBSERVED_FILE, Options, STORE_FILE},
     scrub::{Finding, Pace, Scrub},
     server::server_dir,
+    store,
 };
 
 /// Receives the disks of source servers and keeps them as checkpoints.
@@ -105,7 +106,7 @@ struct RunArgs {
     /// A file with the enrolment token, needed once. `ORGLIFT_TOKEN` in the environment serves as well.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Where snapshots are kept: layers:PATH or layers:PATH?limit=BYTES.
+    /// Where snapshots are kept: layers:PATH, layers:PATH?limit=BYTES, ebs:REGION or ebs:REGION:KEY.
     #[arg(long)]
     store: String,
     /// Where agents replicate to.
@@ -117,9 +118,10 @@ struct RunArgs {
     /// The address that agents are told; by default, the one by which the hub is reached.
     #[arg(long)]
     address: Option<String>,
-    /// How fast all that is kept is read, over and over, to find damage before a cutover does. 0: it is not.
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    scrub_mib_per_second: u32,
+    /// How fast all that is kept is read, over and over, to find damage before a cutover does. 0: it is not. By default
+    /// 20, and 0 on EBS, which keeps checksums itself and where each read costs money.
+    #[arg(long, value_name = "N")]
+    scrub_mib_per_second: Option<u32>,
     /// How often the newest checkpoint of a server is looked at, to say what would keep it from booting as an instance.
     /// 0: never.
     #[arg(long, value_name = "N", default_value_t = 24)]
@@ -196,10 +198,10 @@ async fn execute(command: Command) -> anyhow::Result<()> {
         Command::Run(args) => run::run(args.options()?).await,
         Command::Export(args) => export_disk(args).await,
         Command::Inspect { subject, place } => {
-            command::inspect(*subject, &place.dir.dir, Arc::new(place.open_store()?)).await
+            command::inspect(*subject, &place.dir.dir, place.open_store().await?).await
         }
         Command::Convert { args, place } => {
-            command::convert(*args, &place.dir.dir, Arc::new(place.open_store()?)).await
+            command::convert(*args, &place.dir.dir, place.open_store().await?).await
         }
         Command::Scrub(args) => scrub_server(args).await,
         Command::Checkpoints { server, dir } => list_checkpoints(&server, &dir),
@@ -217,6 +219,13 @@ impl RunArgs {
             ),
             None => std::env::var("ORGLIFT_TOKEN").ok(),
         };
+        let scrub = self
+            .scrub_mib_per_second
+            .unwrap_or(if store::is_paid_by_read(&self.store) {
+                0
+            } else {
+                20
+            });
         Ok(Options {
             dir: self.dir.dir,
             hub: self.hub,
@@ -227,29 +236,29 @@ impl RunArgs {
             address: self.address,
             inspect_every: (self.inspect_every_hours > 0)
                 .then(|| Duration::from_hours(u64::from(self.inspect_every_hours))),
-            scrub_bytes_per_second: NonZeroU64::new(u64::from(self.scrub_mib_per_second) << 20),
+            scrub_bytes_per_second: NonZeroU64::new(u64::from(scrub) << 20),
         })
     }
 }
 
 impl Place {
-    fn open_store(&self) -> anyhow::Result<LayerStore> {
+    async fn open_store(&self) -> anyhow::Result<Arc<dyn SnapshotStore>> {
         if let Some(name) = &self.store {
-            return run::open_store(name);
+            return store::open(name, &self.dir.dir).await;
         }
         let kept = files::read(&self.dir.dir.join(STORE_FILE))?;
         let kept = kept.context("no runner has run here: say where its snapshots are by --store")?;
         let name = String::from_utf8(kept).context("the name of the store is damaged: give it by --store")?;
-        run::open_store(&name)
+        store::open(&name, &self.dir.dir).await
     }
 }
 
 async fn export_disk(args: ExportArgs) -> anyhow::Result<()> {
-    let store = args.place.open_store()?;
+    let store = args.place.open_store().await?;
     let held = export::hold(&args.place.dir.dir, &args.server, args.checkpoint)?;
     let disk = export::disk(&held.checkpoint, &args.disk)?;
     let mut meter = Meter::new(disk.bytes);
-    export::export(&store, disk, &args.to, |done| meter.show(done)).await?;
+    export::export(&*store, disk, &args.to, |done| meter.show(done)).await?;
     println!(
         "{}: {} bytes of {} ({}), checkpoint {} of {}",
         args.to.display(),
@@ -263,12 +272,12 @@ async fn export_disk(args: ExportArgs) -> anyhow::Result<()> {
 }
 
 async fn scrub_server(args: ScrubArgs) -> anyhow::Result<()> {
-    let store = args.place.open_store()?;
+    let store = args.place.open_store().await?;
     let folder = server_dir(&args.place.dir.dir, &args.server);
     if !folder.join("checkpoints").exists() {
         anyhow::bail!("nothing is kept here of source server {}", args.server);
     }
-    let mut scrub = Scrub::begin(Arc::new(store), &folder, Pace::Unlimited).await?;
+    let mut scrub = Scrub::begin(store, &folder, Pace::Unlimited).await?;
     let mut found = Blocks::new();
     while let Some(finding) = scrub.next().await? {
         let Finding {

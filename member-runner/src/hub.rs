@@ -19,7 +19,7 @@ use identity::Role;
 use protocol::{
     artifacts::Artifact,
     enrol::{EnrolledRunner, Problem, RunnerEnrolment},
-    exchange::{Desired, LONG_POLL, OBSERVED_EVERY, Observed},
+    exchange::{Deleted, Desired, LONG_POLL, OBSERVED_EVERY, Observed, Released},
 };
 use reqwest::{StatusCode, dns};
 use rustls::ClientConfig;
@@ -94,6 +94,8 @@ pub(crate) struct HubClient {
 
 /// The longest answer that is read: what is wanted of some thousand servers.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// Some tens of snapshots are deleted one after the other.
+const DELETE_MAX: Duration = Duration::from_mins(1);
 const ANSWER_MAX: Duration = Duration::from_secs(20);
 /// A change list of many MiB over a slow link.
 const BRING_MAX: Duration = Duration::from_mins(2);
@@ -147,6 +149,16 @@ impl HubClient {
         let sent = self.http.post(self.url("/v1/observed")).json(observed);
         let answer = self.send("report to", sent.timeout(ANSWER_MAX)).await?;
         self.success("take a report", answer).await.map(|_| ())
+    }
+
+    /// Has snapshots deleted; the answer says which are gone.
+    pub async fn delete_released(&self, released: &Released) -> Result<Deleted, HubError> {
+        let sent = self.http.post(self.url("/v1/released")).json(released);
+        let answer = self
+            .send("have snapshots deleted by", sent.timeout(DELETE_MAX))
+            .await?;
+        let answer = self.success("delete snapshots", answer).await?;
+        answer.json().await.map_err(self.wrap("understand"))
     }
 
     /// Brings what a conversion has left. May be repeated.

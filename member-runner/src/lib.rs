@@ -35,6 +35,7 @@ mod ledger;
 pub mod machine;
 mod quarantine;
 pub mod rehearse;
+mod released;
 mod run;
 pub mod runner;
 mod scrub;
@@ -42,5 +43,6 @@ mod server;
 mod session;
 mod staging;
 mod standing;
+mod store;
 
 pub use runner::{Converting, Runner, RunnerConfig, RunnerError};

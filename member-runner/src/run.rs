@@ -9,7 +9,6 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use cloud::layers::LayerStore;
 use identity::{Credentials, NewKey, tls};
 use protocol::{
     enrol::{RunnerEnrolment, Token},
@@ -25,7 +24,9 @@ use tokio::{
 use crate::{
     Converting, Runner, RunnerConfig, enrolment, files,
     hub::{self, Backoff, HubAddress, HubClient, HubError},
+    released,
     staging::chain,
+    store,
 };
 
 #[derive(Debug)]
@@ -59,7 +60,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let Options { dir, .. } = &options;
     std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let hub: HubAddress = options.hub.parse()?;
-    let store = open_store(&options.store)?;
+    let store = store::open(&options.store, dir).await?;
     files::replace(&dir.join(STORE_FILE), options.store.as_bytes())?;
     // Bound before enrolment, which tells the hub the ports.
     let before = earlier_ports(dir);
@@ -78,7 +79,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let runner = Runner::start(RunnerConfig {
         dir: dir.clone(),
         credentials: credentials.clone(),
-        store: Arc::new(store),
+        store: Arc::clone(&store),
         data: tokio::net::TcpListener::from_std(data)?,
         desired,
         scrub_bytes_per_second: options.scrub_bytes_per_second,
@@ -103,6 +104,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         dir.join(DESIRED_FILE),
         desired_out,
     ));
+    tasks.spawn(released::hand_over_for_ever(client.clone(), store));
     tasks.spawn(write_observed(Arc::clone(&runner), dir.join(OBSERVED_FILE)));
     let https = tls::server_for_enrolment(&credentials)?;
     let serving = enrolment::serve(enrol, https, client, handle.clone());
@@ -123,10 +125,6 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         runner.stop().await;
     }
     Ok(())
-}
-
-pub(crate) fn open_store(name: &str) -> anyhow::Result<LayerStore> {
-    Ok(LayerStore::open_named(name)??)
 }
 
 fn listen(wanted: SocketAddr, before: Option<SocketAddr>) -> anyhow::Result<TcpListener> {

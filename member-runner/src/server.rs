@@ -13,7 +13,7 @@ use std::{
 
 use cloud::{
     control::{SERVER_TAG, Tags},
-    snapshots::{SnapshotId, SnapshotStore, StoreError},
+    snapshots::{SnapshotId, SnapshotInfo, SnapshotStore, StoreError},
 };
 use domain::{
     checkpoint::{CheckpointKind, CheckpointNumber},
@@ -26,7 +26,10 @@ use protocol::{
     handshake::SessionMemory,
     session::HEARTBEAT,
 };
-use tokio::sync::{OwnedMutexGuard, watch};
+use tokio::{
+    sync::{OwnedMutexGuard, watch},
+    time::sleep,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -42,6 +45,9 @@ use crate::{
 /// Beside [`SERVER_TAG`], what tells snapshots of the replication from others of the same server.
 pub const PURPOSE_TAG: &str = "orglift:purpose";
 pub const PURPOSE: &str = "replication";
+
+/// How often it is looked whether the last snapshots of a server are gone.
+const DELETED_POLL: Duration = Duration::from_secs(1);
 
 /// How long a session has to end once another takes its place.
 const TAKE_OVER_MAX: Duration = Duration::from_secs(30);
@@ -340,6 +346,9 @@ impl Server {
         swept.map_err(|source| self.store_error(source))?;
         let removed = conversions::remove_snapshots(self, None).await;
         removed.map_err(|source| self.store_error(source))?;
+        while self.is_being_deleted().await? {
+            sleep(DELETED_POLL).await;
+        }
         *self.shown() = Shown::default();
         let dir = self.dir.clone();
         blocking(move || fs::remove_dir_all(&dir).map_err(context("remove", &dir))).await?;
@@ -347,6 +356,15 @@ impl Server {
         standing.disks.clear();
         standing.forgotten = true;
         Ok(())
+    }
+
+    /// Whether snapshots of the server wait for somebody else to delete them.
+    async fn is_being_deleted(&self) -> Result<bool, ServerError> {
+        let released = self.store.released().await;
+        let released = released.map_err(|source| self.store_error(source))?;
+        let is_own =
+            |info: &SnapshotInfo| info.tags.get(SERVER_TAG).map(String::as_str) == Some(self.id.as_str());
+        Ok(released.iter().any(is_own))
     }
 
     pub fn store_error(&self, source: StoreError) -> ServerError {

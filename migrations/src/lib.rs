@@ -10,6 +10,7 @@ use sea_orm_migration::prelude::*;
 mod m0001_first_light;
 mod m0002_flow;
 mod m0003_conversion;
+mod m0004_routes;
 
 #[derive(Debug)]
 pub struct Migrator;
@@ -21,6 +22,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0001_first_light::Migration),
             Box::new(m0002_flow::Migration),
             Box::new(m0003_conversion::Migration),
+            Box::new(m0004_routes::Migration),
         ]
     }
 }

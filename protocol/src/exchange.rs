@@ -126,6 +126,28 @@ pub struct ObservedSnapshot {
     pub root: Digest,
 }
 
+/// At most so many are named in one [`Released`].
+pub const RELEASED_MAX: usize = 50;
+
+/// `POST /v1/released`: snapshots that the runner needs no more, and cannot delete itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {
+    pub snapshots: Vec<ReleasedSnapshot>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleasedSnapshot {
+    pub snapshot: String,
+    /// The source server that its tags name.
+    pub server: SourceServerId,
+}
+
+/// Those of a [`Released`] that are gone now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deleted {
+    pub snapshots: Vec<String>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TurnedAway {
     pub address: String,

@@ -3,6 +3,8 @@
 use aws_sdk_ebs::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
+use crate::control::CloudError;
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Failure {
     /// Slower, and again.
@@ -39,6 +41,38 @@ impl Failure {
         Self::named(status, code, message)
     }
 
+    pub fn is_rejected_as(&self, wanted: &str) -> bool {
+        matches!(self, Self::Rejected { code, .. } if code == wanted)
+    }
+
+    /// What it is to whoever asked an account; `remedy` says what to do about a denial, given why.
+    pub fn at(&self, call: &'static str, account: &str, remedy: impl FnOnce(&str) -> String) -> CloudError {
+        let account = account.to_owned();
+        match self {
+            Self::Throttled => CloudError::Throttled { call, account },
+            Self::Unknown(detail) => CloudError::Unknown {
+                call,
+                account,
+                detail: detail.clone(),
+            },
+            Self::NotFound(what) => CloudError::NotFound {
+                call,
+                account,
+                what: what.clone(),
+            },
+            Self::Denied(why) => CloudError::Denied {
+                call,
+                account,
+                remedy: remedy(plain(why)),
+            },
+            Self::Quota(_) | Self::Rejected { .. } => CloudError::Rejected {
+                call,
+                account,
+                reason: self.to_string(),
+            },
+        }
+    }
+
     fn named(status: u16, code: String, message: String) -> Self {
         let has = |part: &str| code.contains(part);
         if has("Throttl") || has("RequestLimitExceeded") || code == "SlowDown" || status == 429 {
@@ -50,7 +84,8 @@ impl Failure {
         if has("AccessDenied") || has("UnauthorizedOperation") || has("AuthFailure") || status == 403 {
             return Self::Denied(message);
         }
-        if has("QuotaExceeded") || has("LimitExceeded") {
+        let is_quota = has("QuotaExceeded") || has("LimitExceeded") || code.starts_with("Insufficient");
+        if is_quota {
             return Self::Quota(message);
         }
         // The body came too slowly, though it is called a mistake of ours.
@@ -59,6 +94,14 @@ impl Failure {
         }
         Self::Rejected { code, message }
     }
+}
+
+/// Without the part that only AWS can read.
+fn plain(message: &str) -> &str {
+    let end = message
+        .find("Encoded authorization failure message")
+        .unwrap_or(message.len());
+    message[..end].trim_end_matches([' ', '.'])
 }
 
 /// An error with its causes, in one line.

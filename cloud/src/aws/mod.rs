@@ -1,20 +1,136 @@
 //! AWS. No other code names a type of its SDK.
 //!
+//! - [`AwsCloud`]: the control plane, by roles in accounts ([`sessions`]).
 //! - [`ebs`]: the snapshot store on EBS direct APIs.
 //! - [`failure`]: what a caller can do about a call that failed.
 
+mod calls;
 pub mod ebs;
 mod failure;
+mod images;
+mod instances;
+mod inventory;
+mod organization;
+mod sessions;
+mod tags;
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
+use async_trait::async_trait;
 use aws_config::{BehaviorVersion, ConfigLoader, Region, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
+use aws_sdk_ec2::Client;
+use domain::account::{ListedAccount, Reach};
+
+use self::{calls::Asked, failure::Failure, sessions::Sessions};
+use crate::{
+    control::{ClientToken, Cloud, CloudError, ImageSpec, Instance, InstanceSpec, Place, Resource},
+    route::{Endpoints, Errand, Profile, Route},
+};
 
 /// Without limits of its own the SDK waits for ever for an answer on a connection that stands.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const READ_WITHIN: Duration = Duration::from_secs(12);
 const ATTEMPT_WITHIN: Duration = Duration::from_secs(20);
+
+/// The control plane of AWS. Calls are made once: who asks decides whether to ask again.
+#[derive(Debug, Default)]
+pub struct AwsCloud {
+    sessions: Sessions,
+}
+
+impl AwsCloud {
+    async fn ec2(&self, place: &Place) -> Result<Client, CloudError> {
+        Ok(Client::new(&self.sessions.enter(place).await?))
+    }
+}
+
+#[async_trait]
+impl Cloud for AwsCloud {
+    async fn organization_accounts(
+        &self,
+        route: &Route,
+        region: &str,
+        reach: Reach,
+    ) -> Result<Vec<ListedAccount>, CloudError> {
+        if reach == Reach::Roster {
+            return Err(CloudError::Rejected {
+                call: "organizations:ListRoots",
+                account: sessions::ORGANIZATION.into(),
+                reason: "the accounts of a roster are listed by hand; there is nobody to ask".into(),
+            });
+        }
+        let errand = Errand::own("list the accounts");
+        organization::accounts(&self.sessions.set_out(route, region, &errand).await?).await
+    }
+
+    async fn check_access(&self, place: &Place) -> Result<(), CloudError> {
+        let call = "sts:GetCallerIdentity";
+        let sts = aws_sdk_sts::Client::new(&self.sessions.enter(place).await?);
+        let answer = sts.get_caller_identity().send().await;
+        answer
+            .map(drop)
+            .map_err(|error| Asked { call, place }.refused(&Failure::of(&error)))
+    }
+
+    async fn register_image(&self, place: &Place, spec: &ImageSpec) -> Result<String, CloudError> {
+        let call = "ec2:RegisterImage";
+        images::register(Asked { call, place }, &self.ec2(place).await?, spec).await
+    }
+
+    async fn deregister_image(&self, place: &Place, image: &str) -> Result<(), CloudError> {
+        let call = "ec2:DeregisterImage";
+        let removed = self
+            .ec2(place)
+            .await?
+            .deregister_image()
+            .image_id(image)
+            .send()
+            .await;
+        removed
+            .map(drop)
+            .map_err(|error| Asked { call, place }.refused(&Failure::of(&error)))
+    }
+
+    async fn launch_instance(&self, place: &Place, spec: &InstanceSpec) -> Result<String, CloudError> {
+        let call = "ec2:RunInstances";
+        instances::launch(Asked { call, place }, &self.ec2(place).await?, spec).await
+    }
+
+    async fn instance(&self, place: &Place, instance: &str) -> Result<Instance, CloudError> {
+        let call = "ec2:DescribeInstances";
+        instances::describe(Asked { call, place }, &self.ec2(place).await?, instance).await
+    }
+
+    async fn stop_instance(&self, place: &Place, instance: &str) -> Result<(), CloudError> {
+        let call = "ec2:StopInstances";
+        instances::stop(Asked { call, place }, &self.ec2(place).await?, instance).await
+    }
+
+    async fn terminate_instance(&self, place: &Place, instance: &str) -> Result<(), CloudError> {
+        let call = "ec2:TerminateInstances";
+        instances::terminate(Asked { call, place }, &self.ec2(place).await?, instance).await
+    }
+
+    async fn delete_snapshot(&self, place: &Place, snapshot: &str, server: &str) -> Result<(), CloudError> {
+        let call = "ec2:DeleteSnapshot";
+        inventory::delete_snapshot(Asked { call, place }, &self.ec2(place).await?, snapshot, server).await
+    }
+
+    async fn find_by_token(
+        &self,
+        place: &Place,
+        token: &ClientToken,
+    ) -> Result<Option<Resource>, CloudError> {
+        let call = "ec2:DescribeInstances";
+        inventory::made_by(Asked { call, place }, &self.ec2(place).await?, &token.0).await
+    }
+
+    async fn inventory(&self, place: &Place) -> Result<Vec<Resource>, CloudError> {
+        let call = "ec2:DescribeSnapshots";
+        inventory::everything(Asked { call, place }, &self.ec2(place).await?).await
+    }
+}
 
 /// With whose credentials a program calls, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -23,22 +139,6 @@ pub struct Access {
     /// `None` for what its environment or its instance gives it.
     pub profile: Option<Profile>,
     pub endpoints: Endpoints,
-}
-
-/// Of AWS's files of credentials.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Profile {
-    pub name: String,
-    /// `None` for those in the usual places.
-    pub file: Option<PathBuf>,
-}
-
-/// What is called, if not the public endpoints of the region.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Endpoints {
-    pub url: Option<String>,
-    pub fips: bool,
-    pub dual_stack: bool,
 }
 
 impl Access {

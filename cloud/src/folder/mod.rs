@@ -33,7 +33,10 @@ use self::{
     faults::{Call, Faults},
     place::PlaceFolder,
 };
-use crate::control::{ClientToken, Cloud, CloudError, ImageSpec, Instance, InstanceSpec, Place, Resource};
+use crate::{
+    control::{ClientToken, Cloud, CloudError, ImageSpec, Instance, InstanceSpec, Place, Resource},
+    route::Route,
+};
 
 /// Cheap to open: everything is in the folder, and several processes may use it at once.
 #[derive(Debug, Clone)]
@@ -97,7 +100,12 @@ async fn aside<T: Send + 'static>(
 
 #[async_trait]
 impl Cloud for FolderCloud {
-    async fn organization_accounts(&self, reach: Reach) -> Result<Vec<ListedAccount>, CloudError> {
+    async fn organization_accounts(
+        &self,
+        _: &Route,
+        _: &str,
+        reach: Reach,
+    ) -> Result<Vec<ListedAccount>, CloudError> {
         let (call, root) = (Call::ListAccounts, self.root.clone());
         let faults = self.faults();
         faults.before(call, organization::NAME).await?;
@@ -142,12 +150,29 @@ impl Cloud for FolderCloud {
         .await
     }
 
+    async fn stop_instance(&self, place: &Place, instance: &str) -> Result<(), CloudError> {
+        let instance = instance.to_owned();
+        // What is to be kept stopped never runs here.
+        self.call(Call::StopInstances, place, move |folder| {
+            folder.instance(&instance).map(drop)
+        })
+        .await
+    }
+
     async fn terminate_instance(&self, place: &Place, instance: &str) -> Result<(), CloudError> {
         let instance = instance.to_owned();
         self.call(Call::TerminateInstances, place, move |folder| {
             folder.terminate_instance(&instance)
         })
         .await
+    }
+
+    async fn delete_snapshot(&self, place: &Place, snapshot: &str, _: &str) -> Result<(), CloudError> {
+        Err(CloudError::Rejected {
+            call: "ec2:DeleteSnapshot",
+            account: place.account.to_string(),
+            reason: format!("{snapshot} is the runner's, which deletes it itself"),
+        })
     }
 
     async fn find_by_token(

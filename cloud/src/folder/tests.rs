@@ -32,10 +32,7 @@ const MEMBER: &str = "111111111111";
 const ROSTER: &str = "444444444444";
 
 fn place(account: &str) -> Place {
-    Place {
-        account: account.parse().unwrap(),
-        region: "eu-central-1".into(),
-    }
+    Place::direct(account.parse().unwrap(), "eu-central-1")
 }
 
 fn tags() -> Tags {
@@ -49,6 +46,7 @@ async fn account() -> Account {
     let listed = |id: &str, suspended| ListedAccount {
         id: id.parse().unwrap(),
         name: format!("account {id}"),
+        unit: String::new(),
         suspended,
     };
     Organization {
@@ -106,6 +104,7 @@ impl Account {
             subnet: "target".into(),
             private_ip: None,
             disposition: LaunchDisposition::Started,
+            disks: Vec::new(),
             tags: tags(),
         }
     }
@@ -358,12 +357,14 @@ async fn only_accounts_that_let_us_in_are_reached() {
         assert!(matches!(refused, CloudError::Denied { .. }), "{refused}");
     }
     let listed = cloud
-        .organization_accounts(Reach::ManagementAccount)
+        .organization_accounts(&Route::default(), "eu-central-1", Reach::ManagementAccount)
         .await
         .unwrap();
     let ids: Vec<_> = listed.iter().map(|account| account.id.as_str()).collect();
     assert_eq!(ids, [MEMBER, "222222222222"]);
-    assert!(cloud.organization_accounts(Reach::Roster).await.is_err());
+    let route = Route::default();
+    let of_a_roster = cloud.organization_accounts(&route, "eu-central-1", Reach::Roster);
+    assert!(of_a_roster.await.is_err());
 }
 
 #[tokio::test]

@@ -1,9 +1,11 @@
 //! Organizations and rosters.
 
+use cloud::route::Route;
 use domain::{
     account::{Access, ListedAccount, Reach},
     ids::{AccountId, OrganizationId},
 };
+use serde::Deserialize;
 
 use super::{ActionError, Order};
 use crate::{
@@ -15,7 +17,8 @@ use crate::{
 };
 
 /// An account of a roster.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RosterAccount {
     pub id: AccountId,
     pub name: String,
@@ -30,6 +33,8 @@ pub struct NewOrganization {
     pub region: String,
     /// The accounts of a roster; of the other kinds the cloud tells.
     pub roster: Vec<RosterAccount>,
+    /// Its regions are completed by those of the accounts, and an external id is made up where there is none.
+    pub route: Route,
 }
 
 /// Adds an organization. Its accounts are listed, and tried, by the reconciler at once.
@@ -49,11 +54,18 @@ pub async fn add_organization(
 /// Writes an organization, and the accounts of a roster, into the store.
 pub(crate) async fn insert(tx: &mut Write, new: NewOrganization) -> Result<OrganizationId, ActionError> {
     check(&new)?;
+    let mut route = new.route;
+    let of_accounts = new.roster.iter().filter_map(|account| account.region.clone());
+    route.regions.extend(of_accounts.chain([new.region.clone()]));
+    route
+        .external_id
+        .get_or_insert_with(|| format!("orglift-{:032x}", rand::random::<u128>()));
     let row = organization::Model {
         id: Word(OrganizationId::from_entropy(rand::random())),
         name: new.name,
         reach: Word(new.reach),
         region: new.region,
+        route: Doc(route),
         listing: Doc(Access::NotAttempted),
         listed_at: None,
         created_at: now_ms(),
@@ -71,6 +83,7 @@ pub(crate) async fn insert(tx: &mut Write, new: NewOrganization) -> Result<Organ
         let listed = ListedAccount {
             id: account.id,
             name: account.name,
+            unit: String::new(),
             suspended: false,
         };
         tx.account_listed(&row, listed, &region).await?;
@@ -97,7 +110,8 @@ fn check(new: &NewOrganization) -> Result<(), ActionError> {
         let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         (1..=32).contains(&region.len()) && region.bytes().all(allowed)
     };
-    if !regions.chain([&new.region]).all(is_region) {
+    let regions = regions.chain(&new.route.regions).chain([&new.region]);
+    if !regions.into_iter().all(is_region) {
         return invalid("a region reads like eu-central-1");
     }
     match (new.reach, new.roster.is_empty()) {

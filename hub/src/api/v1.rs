@@ -8,6 +8,7 @@ use axum::{
     http::StatusCode,
     routing::{get, post},
 };
+use cloud::route::Route;
 use domain::{
     account::Reach,
     ids::{AccountId, RunnerId, SourceServerId},
@@ -81,14 +82,9 @@ struct AddOrganization {
     reach: Reach,
     region: Option<String>,
     #[serde(default)]
-    accounts: Vec<AddAccount>,
-}
-
-#[derive(Debug, Deserialize)]
-struct AddAccount {
-    id: AccountId,
-    name: String,
-    region: Option<String>,
+    accounts: Vec<RosterAccount>,
+    #[serde(default)]
+    route: Route,
 }
 
 async fn add_organization(
@@ -100,16 +96,12 @@ async fn add_organization(
     let region = request.region.clone().or_else(of_an_account).ok_or_else(|| {
         ApiError::validation("a region is needed, for the organization or for each account")
     })?;
-    let roster = request.accounts.into_iter().map(|account| RosterAccount {
-        id: account.id,
-        name: account.name,
-        region: account.region,
-    });
     let new = NewOrganization {
         name: request.name,
         reach: request.reach,
         region,
-        roster: roster.collect(),
+        roster: request.accounts,
+        route: request.route,
     };
     let id = accounts::add_organization(&hub, &actor, new).await?;
     Ok((StatusCode::CREATED, Json(json!({ "id": id }))))

@@ -1,5 +1,11 @@
 //! An account that servers are moved into.
 
+use std::sync::Arc;
+
+use cloud::{
+    control::Place,
+    route::{Errand, Route},
+};
 use domain::{
     account::Access,
     ids::{AccountId, OrganizationId},
@@ -15,6 +21,8 @@ pub struct Model {
     pub id: Word<AccountId>,
     pub organization: Word<OrganizationId>,
     pub name: String,
+    /// Where it is in its organization, such as `Root/Production`; nothing for a roster's.
+    pub unit: String,
     pub region: String,
     pub access: Doc<Access>,
     pub checked_at: Option<i64>,
@@ -23,10 +31,12 @@ pub struct Model {
 }
 
 impl Model {
-    pub fn place(&self) -> cloud::control::Place {
-        cloud::control::Place {
+    pub fn place(&self, route: Arc<Route>, errand: Errand) -> Place {
+        Place {
             account: self.id.0.clone(),
             region: self.region.clone(),
+            route,
+            errand,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The ledger: every resource that was ever asked for in an account. A row is written before the
 //! request, so that a crash between the two leaves a name to look the resource up by.
 
-use cloud::control::{ClientToken, Place, ResourceKind};
+use cloud::control::{ClientToken, ResourceKind};
 use domain::ids::{AccountId, JobId, SourceServerId};
 use sea_orm::entity::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -47,15 +47,6 @@ pub struct Model {
     pub wanted_at: i64,
     pub present_at: Option<i64>,
     pub ended_at: Option<i64>,
-}
-
-impl Model {
-    pub fn place(&self) -> Place {
-        Place {
-            account: self.account.0.clone(),
-            region: self.region.clone(),
-        }
-    }
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

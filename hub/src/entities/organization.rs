@@ -1,5 +1,6 @@
 //! A set of accounts with one way to reach them.
 
+use cloud::route::Route;
 use domain::{
     account::{Access, Reach},
     ids::OrganizationId,
@@ -17,6 +18,7 @@ pub struct Model {
     pub reach: Word<Reach>,
     /// Where accounts that are found by listing are worked in.
     pub region: String,
+    pub route: Doc<Route>,
     /// What came of listing the accounts; a roster is never listed.
     pub listing: Doc<Access>,
     pub listed_at: Option<i64>,

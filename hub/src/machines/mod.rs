@@ -6,6 +6,7 @@
 //! | `POST /v1/runners` | anybody with a token | [`enrol`] |
 //! | `POST /v1/enrol` | a runner, for an agent with a token | [`enrol`] |
 //! | `POST /v1/observed` | a runner | [`observed`] |
+//! | `POST /v1/released` | a runner | [`released`] |
 //! | `GET /v1/desired?after=N` | a runner | [`desired`], a long poll |
 //! | `PUT /v1/conversions/{job}/{server}/{artifact}` | the server's runner | [`artifacts`] |
 
@@ -22,7 +23,7 @@ use domain::ids::RunnerId;
 use identity::Role;
 use protocol::{
     enrol::{AgentEnrolment, EnrolledAgent, EnrolledRunner, Problem, RunnerEnrolment},
-    exchange::{Desired, Observed},
+    exchange::{Deleted, Desired, Observed, Released},
 };
 use serde::Deserialize;
 
@@ -33,6 +34,7 @@ pub mod desired;
 pub mod enrol;
 pub mod listener;
 pub mod observed;
+pub mod released;
 #[cfg(test)]
 mod tests;
 
@@ -50,6 +52,7 @@ pub fn router(hub: Arc<Hub>) -> Router {
     Router::new()
         .route("/v1/observed", post(observed))
         .layer(DefaultBodyLimit::max(OBSERVED_MAX))
+        .route("/v1/released", post(released))
         .route("/v1/desired", get(desired))
         // Each artifact has a limit of its own.
         .route("/v1/conversions/{job}/{server}/{artifact}", put(artifacts::put))
@@ -146,6 +149,14 @@ async fn observed(
 ) -> Result<StatusCode, Refusal> {
     observed::take(&hub, &runner, report).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn released(
+    Runner(runner): Runner,
+    State(hub): State<Arc<Hub>>,
+    Json(released): Json<Released>,
+) -> Result<Json<Deleted>, Refusal> {
+    Ok(Json(released::delete(&hub, &runner, released).await?))
 }
 
 #[derive(Debug, Deserialize)]

@@ -61,6 +61,18 @@ pub struct Chosen {
     pub disks: Vec<ObservedSnapshot>,
 }
 
+impl Chosen {
+    fn image_disks(&self) -> Vec<ImageDisk> {
+        let disk = |disk: &ObservedSnapshot| ImageDisk {
+            source_device: disk.device_name.clone(),
+            snapshot: disk.snapshot.clone(),
+            bytes: disk.bytes,
+            is_boot: disk.is_boot,
+        };
+        self.disks.iter().map(disk).collect()
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     RemovePreviousInstance,
@@ -296,16 +308,7 @@ impl Launch {
         let spec = ImageSpec {
             name: format!("{} {} {}", server.hostname, self.purpose.name(), cx.job),
             boot_mode: self.boot_mode(&server)?,
-            disks: chosen
-                .disks
-                .iter()
-                .map(|disk| ImageDisk {
-                    source_device: disk.device_name.clone(),
-                    snapshot: disk.snapshot.clone(),
-                    bytes: disk.bytes,
-                    is_boot: disk.is_boot,
-                })
-                .collect(),
+            disks: chosen.image_disks(),
             tags: own_tags(cx, &token.0),
             token,
         };
@@ -336,6 +339,7 @@ impl Launch {
             subnet: self.configuration.subnet(self.purpose).to_owned(),
             private_ip: self.private_ip(&server)?,
             disposition: self.configuration.disposition,
+            disks: self.chosen()?.image_disks(),
             tags,
             token,
         };
@@ -374,6 +378,10 @@ impl Launch {
             Err(error) => return Err(error.into()),
         };
         match (instance.state, self.configuration.disposition) {
+            (InstanceState::Running, LaunchDisposition::Stopped) if instance.checks == Checks::Passed => {
+                cx.hub.cloud.stop_instance(&place, id).await?;
+                Ok(Progress::Wait(format!("waiting until instance {id} is stopped")))
+            }
             (InstanceState::Running, _) if instance.checks == Checks::Passed => Ok(Progress::Done),
             (InstanceState::Stopped, LaunchDisposition::Stopped) => Ok(Progress::Done),
             (InstanceState::ShuttingDown | InstanceState::Terminated, _) => {

@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use cloud::{
     CloudError,
     control::{ClientToken, Place},
+    route::Errand,
 };
 use domain::{
     ids::{JobId, SourceServerId},
@@ -120,7 +121,20 @@ impl Context {
     /// The account and region that the server is moved into.
     pub async fn place(&self) -> Result<Place, StepError> {
         let server = self.server().await?;
-        Ok(self.hub.store.account(&server.account).await?.place())
+        Ok(self
+            .hub
+            .store
+            .place(&server.account, self.errand().await?)
+            .await?)
+    }
+
+    /// Whose job it is.
+    pub async fn errand(&self) -> Result<Errand, StepError> {
+        let job = self.hub.store.job(&self.job).await?;
+        Ok(Errand {
+            who: job.created_by,
+            why: self.job.to_string(),
+        })
     }
 
     /// Names what `step` asks for, once and for all.

@@ -64,7 +64,10 @@ pub async fn remove(cx: &Context, entry: &ledger::Model) -> Result<Progress, Ste
     if !matches!(entry.state.0, LedgerState::Wanted | LedgerState::Present) {
         return Ok(Progress::Done);
     }
-    let place = entry.place();
+    let place = Place {
+        region: entry.region.clone(),
+        ..cx.hub.store.place(&entry.account, cx.errand().await?).await?
+    };
     let resource = match &entry.resource {
         Some(resource) => Some(resource.clone()),
         None => cx

@@ -1,7 +1,8 @@
 //! Organizations, their accounts and the runners there.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
+use cloud::{control::Place, route::Errand};
 use domain::{
     account::{Access, ListedAccount},
     ids::{AccountId, OrganizationId, RunnerId},
@@ -82,6 +83,13 @@ impl<C: ConnectionTrait> Reader<C> {
             .ok_or_else(|| not_found(format_args!("account {id}")))
     }
 
+    /// The way into an account, for an errand.
+    pub async fn place(&self, account: &AccountId, errand: Errand) -> Result<Place, StoreError> {
+        let account = self.account(account).await?;
+        let organization = self.organization(&account.organization).await?;
+        Ok(account.place(Arc::new(organization.route.0), errand))
+    }
+
     pub async fn runner_list(&self) -> Result<Vec<runner::Model>, StoreError> {
         Ok(runner::Entity::find()
             .order_by_asc(runner::Column::CreatedAt)
@@ -156,6 +164,10 @@ impl<C: ConnectionTrait> Reader<C> {
     }
 }
 
+fn is_same(known: &account::Model, listed: &ListedAccount) -> bool {
+    (&known.name, &known.unit, known.suspended) == (&listed.name, &listed.unit, listed.suspended)
+}
+
 /// In how many rows a truth value is true.
 fn counted(column: source_server::Column) -> SimpleExpr {
     Func::count(Expr::case(Expr::col(column), 1)).into()
@@ -188,7 +200,7 @@ impl Write {
         Ok(())
     }
 
-    /// Adds the account, or brings its name and whether it is suspended up to date.
+    /// Adds the account, or brings what its organization says of it up to date.
     pub async fn account_listed(
         &mut self,
         organization: &organization::Model,
@@ -199,10 +211,11 @@ impl Write {
             .one(&self.tx.0)
             .await?;
         match known {
-            Some(known) if known.name == listed.name && known.suspended == listed.suspended => return Ok(()),
+            Some(known) if is_same(&known, &listed) => return Ok(()),
             Some(known) => {
                 let mut row = known.into_active_model();
                 row.name = Set(listed.name);
+                row.unit = Set(listed.unit);
                 row.suspended = Set(listed.suspended);
                 row.update_without_returning(&self.tx.0).await?;
             }
@@ -211,6 +224,7 @@ impl Write {
                     id: Word(listed.id.clone()),
                     organization: organization.id.clone(),
                     name: listed.name,
+                    unit: listed.unit,
                     region: region.to_owned(),
                     access: Doc(Access::NotAttempted),
                     checked_at: None,

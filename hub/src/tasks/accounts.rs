@@ -3,9 +3,12 @@
 //! Whatever a call answers is written down: a refusal with its remedy, never an empty list in its place.
 //! An account that its organization does not list any more stays, since servers may be in it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use cloud::CloudError;
+use cloud::{
+    CloudError,
+    route::{Errand, Route},
+};
 use domain::account::{Access, Reach};
 use futures_util::{StreamExt, stream};
 use tokio::time::timeout;
@@ -24,6 +27,9 @@ const FAN_OUT: usize = 16;
 
 /// One call's time; an account that is silent must not hold up the others for long.
 const CALL_TIME: Duration = Duration::from_secs(20);
+
+/// A tree of a thousand accounts is read page by page, and slowly where it is throttled.
+const LISTING_TIME: Duration = Duration::from_mins(2);
 
 /// Runs until the hub stops.
 pub async fn run(hub: Arc<Hub>) {
@@ -49,11 +55,19 @@ pub async fn refresh(hub: &Hub) -> Result<(), StoreError> {
             list(hub, &organization).await?;
         }
     }
+    let organizations = hub.store.organization_list().await?;
+    let routes: HashMap<_, _> = organizations
+        .into_iter()
+        .map(|organization| (organization.id.0, Arc::new(organization.route.0)))
+        .collect();
     let accounts = hub.store.account_list().await?;
     let mut checks = stream::iter(accounts)
-        .map(|account| async move {
-            let access = check(hub, &account).await;
-            (account, access)
+        .map(|account| {
+            let route = routes.get(&account.organization.0).cloned().unwrap_or_default();
+            async move {
+                let access = check(hub, &account, route).await;
+                (account, access)
+            }
         })
         .buffer_unordered(FAN_OUT);
     while let Some((account, access)) = checks.next().await {
@@ -65,7 +79,10 @@ pub async fn refresh(hub: &Hub) -> Result<(), StoreError> {
 }
 
 async fn list(hub: &Hub, organization: &organization::Model) -> Result<(), StoreError> {
-    let answer = timeout(CALL_TIME, hub.cloud.organization_accounts(organization.reach.0)).await;
+    let listing =
+        hub.cloud
+            .organization_accounts(&organization.route, &organization.region, organization.reach.0);
+    let answer = timeout(LISTING_TIME, listing).await;
     let mut tx = hub.store.begin().await?;
     match answer {
         Ok(Ok(accounts)) => {
@@ -79,19 +96,23 @@ async fn list(hub: &Hub, organization: &organization::Model) -> Result<(), Store
             let listing = refused("organizations:ListAccounts", &error);
             tx.organization_listed(&organization.id, listing).await?;
         }
-        Err(_) => tx.organization_listed(&organization.id, silent()).await?,
+        Err(_) => {
+            let listing = silent(LISTING_TIME);
+            tx.organization_listed(&organization.id, listing).await?;
+        }
     }
     tx.commit().await
 }
 
-async fn check(hub: &Hub, account: &account::Model) -> Access {
+async fn check(hub: &Hub, account: &account::Model, route: Arc<Route>) -> Access {
     if account.suspended {
         return Access::Suspended;
     }
-    match timeout(CALL_TIME, hub.cloud.check_access(&account.place())).await {
+    let place = account.place(route, Errand::own("check access"));
+    match timeout(CALL_TIME, hub.cloud.check_access(&place)).await {
         Ok(Ok(())) => Access::Ok,
         Ok(Err(error)) => refused("sts:AssumeRole", &error),
-        Err(_) => silent(),
+        Err(_) => silent(CALL_TIME),
     }
 }
 
@@ -112,8 +133,8 @@ fn refused(otherwise: &str, error: &CloudError) -> Access {
     }
 }
 
-fn silent() -> Access {
+fn silent(within: Duration) -> Access {
     Access::Unknown {
-        detail: format!("no answer within {} s", CALL_TIME.as_secs()),
+        detail: format!("no answer within {} s", within.as_secs()),
     }
 }

@@ -12,7 +12,10 @@ use reqwest::Method;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::{AccountPlan, REGION};
+use super::{
+    AccountPlan, REGION,
+    on_aws::{Accounts, Member, TENANT_REGION},
+};
 use crate::wait::{Look, eventually};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -259,6 +262,36 @@ impl Api {
             self.call::<Value>(Method::POST, "/api/v1/organizations", Some(body))
                 .await?;
         }
+        self.until_accounts_are_known(accounts).await
+    }
+
+    /// The organization, and the tenant behind a delegate's role, of a world on AWS-shaped endpoints.
+    pub(super) async fn know_accounts_on_aws(&self, accounts: &Accounts) -> anyhow::Result<()> {
+        let plans: Vec<_> = accounts.members.iter().map(Member::plan).collect();
+        let tenant = plans
+            .last()
+            .map(|plan| json!({ "id": plan.id, "name": plan.name }));
+        let own = json!({
+            "name": "Example Corp",
+            "reach": "DELEGATED_ADMINISTRATOR",
+            "region": REGION,
+            "route": accounts.to_organization,
+        });
+        let tenant = json!({
+            "name": "Tenant Ltd",
+            "reach": "ROSTER",
+            "region": TENANT_REGION,
+            "accounts": [tenant],
+            "route": accounts.to_tenant,
+        });
+        for organization in [own, tenant] {
+            self.call::<Value>(Method::POST, "/api/v1/organizations", Some(organization))
+                .await?;
+        }
+        self.until_accounts_are_known(&plans).await
+    }
+
+    async fn until_accounts_are_known(&self, accounts: &[AccountPlan]) -> anyhow::Result<()> {
         eventually("the hub knows every account", Duration::from_secs(20), || async {
             let known = self.accounts().await?;
             let all = accounts.iter().all(|account| known.contains(account.id.as_str()));

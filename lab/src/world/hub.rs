@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-use super::{AccountPlan, api::Api, forget_listening, listening, read_json, write_json};
+use super::{AccountPlan, Told, api::Api, forget_listening, listening, read_json, write_json};
 use crate::{
     process::{Process, run, run_with_input},
     programs::{Program, Programs},
@@ -58,6 +58,7 @@ pub struct Hub {
     programs: Programs,
     dir: PathBuf,
     args: Vec<OsString>,
+    env: Vec<(&'static str, OsString)>,
     kept: Kept,
     process: Option<Process>,
     pub api: Api,
@@ -67,7 +68,7 @@ impl Hub {
     pub(super) async fn start(
         programs: &Programs,
         dir: &Path,
-        cloud: &Path,
+        cloud: Told,
         ui: SocketAddr,
         settings: &HubSettings,
     ) -> anyhow::Result<Self> {
@@ -76,11 +77,9 @@ impl Hub {
             Some(kept) => Kept { ui, ..kept },
             None => first_user(programs, dir, ui).await?,
         };
-        let mut cloud_name = OsString::from("folder:");
-        cloud_name.push(cloud);
         let args = vec![
             "--cloud".into(),
-            cloud_name,
+            cloud.name,
             "--checkpoint-interval".into(),
             settings.checkpoint_interval_s.to_string().into(),
             "--checkpoint-deadline".into(),
@@ -90,6 +89,7 @@ impl Hub {
             programs: programs.clone(),
             dir: dir.to_owned(),
             args,
+            env: cloud.env,
             api: Api::new(kept.ui, &kept.api_key)?,
             kept,
             process: None,
@@ -107,7 +107,12 @@ impl Hub {
         args.extend(["--machines".into(), self.kept.machines.to_string().into()]);
         args.extend(self.args.iter().cloned());
         let log = self.dir.join("log.txt");
-        let mut process = Process::start(&self.programs, Program::Hub, "the hub", &log, args, &[])?;
+        let env: Vec<_> = self
+            .env
+            .iter()
+            .map(|(name, value)| (*name, value.as_os_str()))
+            .collect();
+        let mut process = Process::start(&self.programs, Program::Hub, "the hub", &log, args, &env)?;
         let addresses: Listening = listening(&mut process, &self.dir).await?;
         self.process = Some(process);
         self.kept.ui = addresses.ui;

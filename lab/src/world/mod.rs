@@ -13,11 +13,13 @@ pub mod api;
 pub mod hub;
 mod instance_type;
 pub mod machines;
+pub mod on_aws;
 pub mod runner;
 pub mod server;
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -54,9 +56,24 @@ pub struct AccountPlan {
 
 impl AccountPlan {
     pub fn place(&self) -> Place {
-        Place {
-            account: self.id.clone(),
-            region: REGION.into(),
+        Place::direct(self.id.clone(), REGION)
+    }
+}
+
+/// What a program is told of its cloud, or of its snapshot store: a name, and an environment.
+#[derive(Debug, Clone)]
+pub(crate) struct Told {
+    pub name: OsString,
+    pub env: Vec<(&'static str, OsString)>,
+}
+
+impl Told {
+    fn folder(kind: &str, folder: &Path) -> Self {
+        let mut name = OsString::from(kind);
+        name.push(folder);
+        Self {
+            name,
+            env: Vec::new(),
         }
     }
 }
@@ -95,7 +112,7 @@ impl World {
         let hub = Hub::start(
             &plan.programs,
             &plan.dir.join("hub"),
-            cloud.root(),
+            Told::folder("folder:", cloud.root()),
             plan.ui,
             &plan.hub,
         )
@@ -104,8 +121,8 @@ impl World {
         let mut runners = BTreeMap::new();
         for account in &plan.accounts {
             let dir = plan.dir.join("runners").join(account.id.as_str());
-            let store = cloud.place(&account.place()).snapshots();
-            let runner = Runner::start(&plan.programs, &dir, &store, account, &hub, &plan.runner).await?;
+            let store = Told::folder("layers:", &cloud.place(&account.place()).snapshots());
+            let runner = Runner::start(&plan.programs, &dir, store, account, &hub, &plan.runner).await?;
             runners.insert(account.id.clone(), runner);
         }
         Ok(Self {
@@ -151,6 +168,7 @@ fn make_accounts(cloud: &FolderCloud, accounts: &[AccountPlan]) -> anyhow::Resul
     let listed = |account: &AccountPlan| ListedAccount {
         id: account.id.clone(),
         name: account.name.clone(),
+        unit: String::new(),
         suspended: false,
     };
     let (inside, outside): (Vec<_>, Vec<_>) = accounts.iter().partition(|account| account.in_organization);

@@ -10,7 +10,7 @@ use anyhow::Context;
 use cloud::layers::LIMIT_FILE;
 use serde::{Deserialize, Serialize};
 
-use super::{AccountPlan, forget_listening, hub::Hub, listening, read_json, write_json};
+use super::{AccountPlan, Told, forget_listening, hub::Hub, listening, read_json, write_json};
 use crate::{
     network::Network,
     process::Process,
@@ -49,7 +49,7 @@ pub struct Listening {
 pub struct Runner {
     programs: Programs,
     dir: PathBuf,
-    store: PathBuf,
+    store: Told,
     hub: SocketAddr,
     token: String,
     account: AccountPlan,
@@ -64,7 +64,7 @@ impl Runner {
     pub(super) async fn start(
         programs: &Programs,
         dir: &Path,
-        store: &Path,
+        store: Told,
         account: &AccountPlan,
         hub: &Hub,
         settings: &RunnerSettings,
@@ -79,7 +79,7 @@ impl Runner {
         let mut runner = Self {
             programs: programs.clone(),
             dir: dir.to_owned(),
-            store: store.to_owned(),
+            store,
             hub: hub.machines(),
             token,
             account: account.clone(),
@@ -103,14 +103,12 @@ impl Runner {
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         self.process = None;
         forget_listening(&self.dir)?;
-        let mut store = OsString::from("layers:");
-        store.push(&self.store);
         let mut args: Vec<OsString> = vec!["run".into(), "--dir".into(), self.dir.clone().into()];
         args.extend([
             "--hub".into(),
             self.hub.to_string().into(),
             "--store".into(),
-            store,
+            self.store.name.clone(),
         ]);
         args.extend(["--data-listen".into(), self.listening.data.to_string().into()]);
         args.extend(["--enrol-listen".into(), self.listening.enrol.to_string().into()]);
@@ -119,17 +117,20 @@ impl Runner {
             args.extend(["--inspect-every-hours".into(), "0".into()]);
         }
         let token = OsString::from(&self.token);
-        let env = [("ORGLIFT_TOKEN", token.as_os_str())];
-        let env = if self.token.is_empty() {
-            &[]
-        } else {
-            env.as_slice()
-        };
+        let of_store = self
+            .store
+            .env
+            .iter()
+            .map(|(name, value)| (*name, value.as_os_str()));
+        let mut env: Vec<_> = of_store.collect();
+        if !self.token.is_empty() {
+            env.push(("ORGLIFT_TOKEN", token.as_os_str()));
+        }
         let (name, log) = (
             format!("the runner of {}", self.account.name),
             self.dir.join("log.txt"),
         );
-        let mut process = Process::start(&self.programs, Program::Runner, &name, &log, args, env)?;
+        let mut process = Process::start(&self.programs, Program::Runner, &name, &log, args, &env)?;
         let kept = self.listening;
         self.listening = listening(&mut process, &self.dir).await?;
         self.process = Some(process);
@@ -179,7 +180,12 @@ impl Runner {
 
     /// Bounds the staging area, as a full disk would; `None` makes room.
     pub fn limit_store(&self, bytes: Option<u64>) -> anyhow::Result<()> {
-        let file = self.store.join(LIMIT_FILE);
+        let store = self
+            .store
+            .name
+            .to_str()
+            .and_then(|name| name.strip_prefix("layers:"));
+        let file = Path::new(store.context("only a folder can be bounded")?).join(LIMIT_FILE);
         match bytes {
             Some(bytes) => std::fs::write(&file, bytes.to_string()),
             None => std::fs::remove_file(&file),

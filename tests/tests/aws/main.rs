@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod journey;
+
 use std::{
     fs,
     net::{Ipv4Addr, TcpStream},

@@ -57,10 +57,7 @@ struct Account {
 
 impl Account {
     fn new(root: &Path) -> Self {
-        let place = Place {
-            account: "111111111111".parse().unwrap(),
-            region: "eu-central-1".into(),
-        };
+        let place = Place::direct("111111111111".parse().unwrap(), "eu-central-1");
         let trust = Trust {
             accounts: vec![place.account.clone()],
         };
@@ -103,6 +100,7 @@ impl Account {
             subnet: "test".into(),
             private_ip: None,
             disposition: LaunchDisposition::Started,
+            disks: Vec::new(),
             tags: Tags::new(),
         };
         self.cloud.launch_instance(&self.place, &instance).await.unwrap()

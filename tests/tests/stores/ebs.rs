@@ -3,7 +3,8 @@
 use std::{fs, path::Path, time::Duration};
 
 use cloud::{
-    aws::{Access, Endpoints, Profile, ebs::EbsStore},
+    aws::{Access, ebs::EbsStore},
+    route::{Endpoints, Profile},
     snapshots::{SnapshotStore, StoreError},
 };
 use lab::aws::{
@@ -179,12 +180,12 @@ async fn what_a_killed_program_began_is_let_go_and_what_it_made_is_there() {
     assert_eq!(listed.len(), 2);
     let released = store.released().await.unwrap();
     assert_eq!(released.len(), 1);
-    store.forget(&released[0]).await.unwrap();
+    store.forget(&released[0].id).await.unwrap();
     assert_eq!(store.released().await.unwrap(), []);
     let refused = put(&store, &begun, 1, filled(2, 1, BYTES)).await.unwrap_err();
     assert!(matches!(refused, StoreError::State { .. }), "{refused}");
     store.delete(&begun).await.unwrap();
-    assert_eq!(store.released().await.unwrap(), [begun]);
+    assert_eq!(store.released().await.unwrap()[0].id, begun);
     assert_eq!(shown(&store, &made, BYTES).await, [1, 0, 0, 0]);
 }
 

@@ -91,18 +91,6 @@ impl EbsStore {
         })
     }
 
-    /// Snapshots that nobody wants any more, until [`EbsStore::forget`] is told that they are deleted.
-    pub async fn released(&self) -> Result<Vec<SnapshotId>, StoreError> {
-        self.claim().await?;
-        Ok(self.shared.records.released())
-    }
-
-    pub async fn forget(&self, deleted: &SnapshotId) -> Result<(), StoreError> {
-        self.claim().await?;
-        let forgotten = self.shared.records.forget(deleted);
-        forgotten.map_err(store_error("write", &self.shared.dir))
-    }
-
     /// Becomes the writer, unless we are. What the last one did not finish is let go.
     async fn claim(&self) -> Result<(), StoreError> {
         let claimed = self.shared.writer.get_or_try_init(|| async {
@@ -307,6 +295,17 @@ impl SnapshotStore for EbsStore {
 
     async fn free_bytes(&self) -> Result<Option<u64>, StoreError> {
         Ok(None)
+    }
+
+    async fn released(&self) -> Result<Vec<SnapshotInfo>, StoreError> {
+        self.claim().await?;
+        Ok(self.shared.records.released())
+    }
+
+    async fn forget(&self, deleted: &SnapshotId) -> Result<(), StoreError> {
+        self.claim().await?;
+        let forgotten = self.shared.records.forget(deleted);
+        forgotten.map_err(store_error("write", &self.shared.dir))
     }
 }
 

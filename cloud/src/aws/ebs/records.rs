@@ -136,19 +136,17 @@ impl Records {
         Ok(())
     }
 
-    pub fn released(&self) -> Vec<SnapshotId> {
-        let known = self.known();
-        let released = known
-            .iter()
-            .filter(|(_, record)| record.standing == Standing::Released);
-        released.map(|(id, _)| id.clone()).collect()
+    pub fn released(&self) -> Vec<SnapshotInfo> {
+        self.infos(|standing| standing == Standing::Released)
     }
 
     pub fn list(&self) -> Vec<SnapshotInfo> {
+        self.infos(|standing| standing != Standing::Released)
+    }
+
+    fn infos(&self, is_wanted: impl Fn(Standing) -> bool) -> Vec<SnapshotInfo> {
         let known = self.known();
-        let wanted = known
-            .iter()
-            .filter(|(_, record)| record.standing != Standing::Released);
+        let wanted = known.iter().filter(|(_, record)| is_wanted(record.standing));
         let info = wanted.map(|(id, record)| SnapshotInfo {
             id: id.clone(),
             parent: record.parent.clone(),

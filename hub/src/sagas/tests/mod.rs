@@ -513,8 +513,7 @@ async fn an_instance_that_does_not_come_up_fails_its_launch_at_once() {
     let world = World::before(InitiatedBy::StartTest).await;
     let before = world.standing().await;
     world.hub.cloud.set_instances(Instances::Booted).unwrap();
-    let account = world.server().await.account.0;
-    let place = world.hub.store.account(&account).await.unwrap().place();
+    let place = cloud::control::Place::direct(world.server().await.account.0, crate::fixtures::REGION);
     let folder = world.hub.cloud.place(&place);
     let failed = MachineRecord {
         state: MachineState::Failed,

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use cloud::{
-    control::{Cloud, ResourceKind},
+    control::{Cloud, Place, ResourceKind},
     layers::LayerStore,
     snapshots::{SnapshotId, SnapshotSpec, SnapshotStore},
 };
@@ -253,7 +253,7 @@ impl World {
 
     pub async fn standing(&self) -> Standing {
         let server = self.server().await;
-        let place = self.hub.store.account(&server.account).await.unwrap().place();
+        let place = Place::direct(server.account.0.clone(), fixtures::REGION);
         let inventory = self.hub.cloud.inventory(&place).await.unwrap();
         let count = |kind| inventory.iter().filter(|resource| resource.kind == kind).count();
         let ledger = self.hub.store.ledger_of_server(&self.server).await.unwrap();
@@ -285,13 +285,7 @@ impl World {
     }
 
     pub async fn has_snapshot(&self, id: &str) -> bool {
-        let place = self
-            .hub
-            .store
-            .account(&self.server().await.account)
-            .await
-            .unwrap()
-            .place();
+        let place = Place::direct(self.server().await.account.0, fixtures::REGION);
         let store = LayerStore::open(self.hub.cloud.place(&place).snapshots()).unwrap();
         let all = store.list().await.unwrap();
         all.iter().any(|snapshot| snapshot.id.0 == id)
@@ -325,10 +319,7 @@ struct FakeRunner {
 
 impl FakeRunner {
     fn new(hub: &TestHub, id: RunnerId) -> Self {
-        let place = cloud::control::Place {
-            account: fixtures::MEMBER.parse().unwrap(),
-            region: fixtures::REGION.into(),
-        };
+        let place = Place::direct(fixtures::MEMBER.parse().unwrap(), fixtures::REGION);
         Self {
             id,
             store: LayerStore::open(hub.cloud.place(&place).snapshots()).unwrap(),

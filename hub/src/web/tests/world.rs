@@ -96,6 +96,7 @@ async fn accounts(tx: &mut Write) -> Vec<runner::Model> {
         name: name.into(),
         reach: Word(reach),
         region: fixtures::REGION.into(),
+        route: Doc::default(),
         listing: Doc(Access::Ok),
         listed_at: Some(now_ms()),
         created_at: now_ms(),
@@ -110,6 +111,7 @@ async fn accounts(tx: &mut Write) -> Vec<runner::Model> {
         let listed = ListedAccount {
             id: account.clone(),
             name: name.into(),
+            unit: String::new(),
             suspended: false,
         };
         let of = if index == 3 { &roster } else { &own };

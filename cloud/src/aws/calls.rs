@@ -1,0 +1,49 @@
+//! A call into an account, and what becomes of its failure.
+
+use super::failure::Failure;
+use crate::control::{CloudError, Place};
+
+/// A call that is being made: it knows how to say what went wrong.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub call: &'static str,
+    pub place: &'a Place,
+}
+
+impl Asked<'_> {
+    pub fn refused(self, failure: &Failure) -> CloudError {
+        let role = &self.place.route.member_role;
+        failure.at(self.call, self.place.account.as_str(), |why| {
+            format!(
+                "role {role} may not ({why}); deploy what `orglift-hub onboarding --account {}` writes, and see whether \
+                 a policy of the organization forbids it",
+                self.place.account
+            )
+        })
+    }
+
+    pub fn rejected(self, reason: &str) -> CloudError {
+        CloudError::Rejected {
+            call: self.call,
+            account: self.place.account.to_string(),
+            reason: reason.to_owned(),
+        }
+    }
+
+    pub fn not_found(self, what: &str) -> CloudError {
+        CloudError::NotFound {
+            call: self.call,
+            account: self.place.account.to_string(),
+            what: what.to_owned(),
+        }
+    }
+
+    /// The id that an answer must have; without it the same is asked again.
+    pub fn found(self, id: Option<String>) -> Result<String, CloudError> {
+        id.ok_or_else(|| CloudError::Unknown {
+            call: self.call,
+            account: self.place.account.to_string(),
+            detail: "the answer names nothing".into(),
+        })
+    }
+}

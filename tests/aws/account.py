@@ -1,0 +1,70 @@
+"""What there is in an account: one JSON object for the account and region that are named.
+
+    account.py ACCOUNT REGION            instances, images, volumes and snapshots
+    account.py ACCOUNT REGION INSTANCE FOLDER   an instance, and what its volumes show, each as a file in FOLDER
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from clients import BLOCK, client
+
+account, region = sys.argv[1:3]
+ec2, ebs = client("ec2", account, region), client("ebs", account, region)
+GIB = 1 << 30
+
+
+def tags(resource):
+    return {tag["Key"]: tag["Value"] for tag in resource.get("Tags", [])}
+
+
+def instances(**which):
+    found = ec2.describe_instances(**which)["Reservations"]
+    return [instance for reservation in found for instance in reservation["Instances"]]
+
+
+def everything():
+    return {
+        "instances": {i["InstanceId"]: i["State"]["Name"] for i in instances()},
+        "images": [image["ImageId"] for image in ec2.describe_images(Owners=["self"])["Images"]],
+        "volumes": [volume["VolumeId"] for volume in ec2.describe_volumes()["Volumes"]],
+        "snapshots": [s["SnapshotId"] for s in ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]],
+    }
+
+
+def read(snapshot, file, size):
+    """Writes what the snapshot shows, as large as the volume that is made of it."""
+    with open(file, "wb") as out:
+        out.truncate(size)
+        more = {}
+        while True:
+            page = ebs.list_snapshot_blocks(SnapshotId=snapshot, **more)
+            for block in page["Blocks"]:
+                index, token = block["BlockIndex"], block["BlockToken"]
+                data = ebs.get_snapshot_block(SnapshotId=snapshot, BlockIndex=index, BlockToken=token)
+                out.seek(index * BLOCK)
+                out.write(data["BlockData"].read())
+            if "NextToken" not in page:
+                return
+            more = {"NextToken": page["NextToken"]}
+
+
+def launched(instance, folder):
+    [instance] = instances(InstanceIds=[instance])
+    volumes = []
+    for mapping in instance["BlockDeviceMappings"]:
+        [volume] = ec2.describe_volumes(VolumeIds=[mapping["Ebs"]["VolumeId"]])["Volumes"]
+        file = Path(folder) / volume["VolumeId"]
+        read(volume["SnapshotId"], file, volume["Size"] * GIB)
+        volumes.append({"device": mapping["DeviceName"], "type": volume["VolumeType"], "file": str(file)})
+    return {
+        "state": instance["State"]["Name"],
+        "type": instance["InstanceType"],
+        "subnet": instance["SubnetId"],
+        "tags": tags(instance),
+        "volumes": volumes,
+    }
+
+
+json.dump(launched(*sys.argv[3:]) if sys.argv[3:] else everything(), sys.stdout)

@@ -1,0 +1,201 @@
+//! Servers move into four accounts of two partitions, on AWS-shaped endpoints, from their first copy to the last
+//! snapshot that is deleted.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{Read, Seek, SeekFrom},
+    path::Path,
+    process::Stdio,
+    time::Duration,
+};
+
+use domain::ids::SourceServerId;
+use futures_util::future::join_all;
+use lab::{
+    programs::Programs,
+    source::compare::first_difference,
+    wait::{Look, eventually},
+    world::{
+        hub::HubSettings,
+        on_aws::{Member, WorldOnAws},
+        server::{Server, ServerPlan},
+    },
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::python;
+
+const MIB: u64 = 1 << 20;
+const SOON: Duration = Duration::from_mins(2);
+
+#[derive(Debug, Deserialize)]
+struct Launched {
+    state: String,
+    #[serde(rename = "type")]
+    instance_type: String,
+    subnet: String,
+    tags: BTreeMap<String, String>,
+    volumes: Vec<LaunchedVolume>,
+}
+
+#[derive(Debug, Deserialize)]
+struct LaunchedVolume {
+    device: String,
+    #[serde(rename = "type")]
+    volume_type: String,
+    file: String,
+}
+
+/// What a public client sees in an account.
+async fn ask(world: &WorldOnAws, member: &Member, more: &[&str]) -> Value {
+    let output = Command::new(python().unwrap())
+        .arg("account.py")
+        .args([member.id.as_str(), member.region])
+        .args(more)
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("aws"))
+        .env("ORGLIFT_AWS", world.aws.endpoint())
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+async fn until_state(world: &WorldOnAws, member: &Member, id: &SourceServerId, state: &str) {
+    let what = format!("{} is {state}", member.name);
+    eventually(&what, SOON, || async {
+        let seen = world.hub.api.server(&member.id, id).await?;
+        Ok(Look::when(seen.life_cycle.state == state, seen))
+    })
+    .await
+    .unwrap();
+}
+
+async fn launches(world: &WorldOnAws, member: &Member, id: &SourceServerId, operation: &str) -> String {
+    let api = &world.hub.api;
+    let job = api.launch(operation, &member.id, id).await.unwrap();
+    api.launched(&member.id, &job.id, id, SOON).await.unwrap()
+}
+
+/// Each volume shows its disk, and zeros behind it.
+fn equal(server: &Server, launched: &Launched) {
+    let disks = server.disks();
+    assert_eq!(launched.volumes.len(), disks.len());
+    let named = &launched.tags["orglift:disks"];
+    for (disk, volume) in disks.iter().zip(&launched.volumes) {
+        assert!(
+            named.contains(&format!("{}={}", volume.device, disk.display())),
+            "{named}"
+        );
+        assert_eq!(volume.volume_type, "gp3");
+        let bytes = disk.metadata().unwrap().len();
+        let mut file = File::options().read(true).write(true).open(&volume.file).unwrap();
+        file.seek(SeekFrom::Start(bytes)).unwrap();
+        let mut behind = Vec::new();
+        (&mut file).take(64 * MIB).read_to_end(&mut behind).unwrap();
+        assert!(
+            behind.iter().all(|byte| *byte == 0),
+            "something is behind the disk"
+        );
+        file.set_len(bytes).unwrap();
+        assert_eq!(first_difference(disk, Path::new(&volume.file)).unwrap(), None);
+    }
+}
+
+async fn moves(world: &WorldOnAws, member: &Member, folder: &Path) {
+    let api = &world.hub.api;
+    let plan = ServerPlan {
+        name: format!("server-of-{}", member.name),
+        account: member.id.clone(),
+        disks: vec![16 * MIB, 24 * MIB],
+        seed: 7,
+    };
+    let mut server = world.server(plan).unwrap();
+    let token = api.token(&member.id, "agent").await.unwrap();
+    let runner = world.runner(&member.id).unwrap();
+    let id = server.install(runner, &token).await.unwrap();
+    api.launch_disks_as_they_are(&id).await.unwrap();
+    let subnets = json!({ "testSubnet": member.test_subnet, "targetSubnet": member.target_subnet });
+    api.update_launch_settings(&member.id, &id, subnets)
+        .await
+        .unwrap();
+    server.start_workload().unwrap();
+    server.start_agent().unwrap();
+
+    until_state(world, member, &id, "READY_FOR_TEST").await;
+    let test = launches(world, member, &id, "StartTest").await;
+    let folder = folder.join(member.id.as_str());
+    std::fs::create_dir_all(&folder).unwrap();
+    let folder = folder.to_str().unwrap();
+    let seen: Launched = serde_json::from_value(ask(world, member, &[&test, folder]).await).unwrap();
+    assert_eq!(
+        (seen.state.as_str(), &seen.subnet),
+        ("running", &member.test_subnet)
+    );
+    assert_eq!(seen.instance_type, "m5.large");
+
+    api.mark_ready_for_cutover(&member.id, &id).await.unwrap();
+    server.hold().unwrap();
+    let cutover = launches(world, member, &id, "StartCutover").await;
+    let seen: Launched = serde_json::from_value(ask(world, member, &[&cutover, folder]).await).unwrap();
+    assert_eq!(
+        (seen.state.as_str(), &seen.subnet),
+        ("running", &member.target_subnet)
+    );
+    equal(&server, &seen);
+
+    api.server_operation("FinalizeCutover", &member.id, &id)
+        .await
+        .unwrap();
+    until_state(world, member, &id, "CUTOVER").await;
+    let left = ask(world, member, &[]).await;
+    assert_eq!(left["instances"][&test], "terminated");
+    assert_eq!(left["instances"][&cutover], "running");
+    assert_eq!(
+        (&left["images"], &left["snapshots"]),
+        (&json!([]), &json!([])),
+        "{left}"
+    );
+    assert_eq!(left["volumes"].as_array().unwrap().len(), 2, "{left}");
+    let ledger: Value = api
+        .call(
+            reqwest::Method::GET,
+            &format!("/api/v1/accounts/{}/ledger", member.id),
+            None,
+        )
+        .await
+        .unwrap();
+    assert_eq!(ledger["items"], json!([]), "{ledger}");
+}
+
+#[tokio::test]
+async fn servers_move_into_four_accounts_of_two_partitions() {
+    if python().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let programs = Programs::beside_this_test().unwrap();
+    let members = ["production", "analytics", "shared-services"];
+    let world = WorldOnAws::start(folder.path(), &programs, &HubSettings::default(), &members)
+        .await
+        .unwrap();
+    assert_eq!(world.members.len(), 4);
+    let journeys = world
+        .members
+        .iter()
+        .map(|member| moves(&world, member, folder.path()));
+    join_all(journeys).await;
+    for log in ["hub/log.txt"] {
+        let said = std::fs::read_to_string(folder.path().join(log)).unwrap();
+        for secret in ["aws_secret_access_key", "SecretAccessKey", "SessionToken"] {
+            assert!(!said.contains(secret), "{log} has {secret}");
+        }
+    }
+}

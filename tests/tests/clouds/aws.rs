@@ -1,0 +1,334 @@
+//! AWS: roles on the way, what is refused and why, and answers that get lost.
+
+use std::{fs, path::Path, sync::Arc};
+
+use cloud::{
+    Cloud, CloudError,
+    aws::{Access, AwsCloud, ebs::EbsStore},
+    control::Place,
+    route::{Errand, Profile, Route},
+};
+use domain::account::{ListedAccount, Reach};
+use lab::{
+    aws::{
+        Aws,
+        caller::key_of,
+        faults::{Effect, Fault},
+        moto,
+    },
+    world::on_aws::{Accounts, Member},
+};
+use tempfile::TempDir;
+
+use crate::contract::{self, Ground};
+
+struct Scene {
+    aws: Aws,
+    accounts: Accounts,
+    folder: TempDir,
+    cloud: AwsCloud,
+}
+
+impl Scene {
+    /// `None`, and why, where the endpoints cannot be had.
+    async fn new() -> Option<Self> {
+        if let Err(why) = moto::python() {
+            eprintln!("cannot run here: the control plane of AWS: {why:#}");
+            assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{why:#}");
+            return None;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let aws = Aws::start(&folder.path().join("aws"), 0).await.unwrap();
+        let members = ["production", "analytics"];
+        let accounts = Accounts::make(&aws, folder.path(), &members).await.unwrap();
+        Some(Self {
+            aws,
+            accounts,
+            folder,
+            cloud: AwsCloud::default(),
+        })
+    }
+
+    fn member(&self, at: usize) -> &Member {
+        &self.accounts.members[at]
+    }
+
+    fn tenant(&self) -> &Member {
+        self.accounts.members.last().unwrap()
+    }
+
+    fn place(&self, member: &Member) -> Place {
+        let route = if member.id == self.tenant().id {
+            &self.accounts.to_tenant
+        } else {
+            &self.accounts.to_organization
+        };
+        place(member, route)
+    }
+
+    async fn store(&self, member: &Member) -> EbsStore {
+        let file = self.folder.path().join("member");
+        let key = key_of(member.id.as_str()).unwrap();
+        let text = format!("[member]\naws_access_key_id = {key}\naws_secret_access_key = any\n");
+        fs::write(&file, text).unwrap();
+        let access = Access {
+            region: member.region.into(),
+            profile: Some(Profile {
+                name: "member".into(),
+                file: Some(file),
+            }),
+            endpoints: self.accounts.to_organization.endpoints.clone(),
+        };
+        let records = self.folder.path().join(member.id.as_str());
+        EbsStore::open(Path::new(&records), &access, None).await.unwrap()
+    }
+
+    async fn holds(&self, member: &Member) {
+        let store = self.store(member).await;
+        let ground = Ground {
+            cloud: &self.cloud,
+            place: self.place(member),
+            store: &store,
+            subnet: member.target_subnet.clone(),
+            address: [10, 0, 2, 77].into(),
+        };
+        contract::holds(&ground).await;
+    }
+
+    /// What stands in the way into an account.
+    async fn remedy(&self, place: &Place) -> String {
+        match self.cloud.check_access(place).await {
+            Err(CloudError::Denied { remedy, account, .. }) => {
+                assert_eq!(account, place.account.as_str());
+                remedy
+            }
+            other => panic!("it was not denied: {other:?}"),
+        }
+    }
+
+    async fn listed(&self, route: &Route) -> Result<Vec<ListedAccount>, CloudError> {
+        let reach = Reach::DelegatedAdministrator;
+        self.cloud
+            .organization_accounts(route, "eu-central-1", reach)
+            .await
+    }
+}
+
+fn place(member: &Member, route: &Route) -> Place {
+    Place {
+        account: member.id.clone(),
+        region: member.region.into(),
+        route: Arc::new(route.clone()),
+        errand: Errand {
+            who: "ana@example.com".into(),
+            why: "mgnjob-1".into(),
+        },
+    }
+}
+
+#[tokio::test]
+async fn it_holds_the_contract() {
+    let Some(scene) = Scene::new().await else { return };
+    scene.holds(scene.member(0)).await;
+}
+
+#[tokio::test]
+async fn it_holds_the_contract_behind_a_delegate_in_another_partition() {
+    let Some(scene) = Scene::new().await else { return };
+    scene.holds(scene.tenant()).await;
+    assert_eq!(
+        scene.aws.calls().count("sts", "AssumeRole"),
+        2,
+        "each session is kept"
+    );
+}
+
+#[tokio::test]
+async fn lost_answers_make_nothing_twice() {
+    let Some(scene) = Scene::new().await else { return };
+    let member = scene.member(0);
+    let place = scene.place(member);
+    let store = scene.store(member).await;
+    let ground = Ground {
+        cloud: &scene.cloud,
+        place: place.clone(),
+        store: &store,
+        subnet: member.test_subnet.clone(),
+        address: [10, 0, 1, 9].into(),
+    };
+    let forget = |action| Fault::new(Effect::Forget).on("ec2", action).times(1);
+    scene
+        .aws
+        .faults()
+        .set(vec![forget("RegisterImage"), forget("RunInstances")]);
+    let spec = ground.image_spec("image").await;
+    let lost = scene.cloud.register_image(&place, &spec).await.unwrap_err();
+    assert!(lost.is_transient(), "{lost}");
+    let image = scene.cloud.register_image(&place, &spec).await.unwrap();
+    let wish = ground.instance_spec("instance", &image, &spec.disks);
+    let lost = scene.cloud.launch_instance(&place, &wish).await.unwrap_err();
+    assert!(lost.is_transient(), "{lost}");
+    scene.cloud.launch_instance(&place, &wish).await.unwrap();
+    let inventory = scene.cloud.inventory(&place).await.unwrap();
+    let count = |kind: &str| {
+        inventory
+            .iter()
+            .filter(|resource| resource.kind.name() == kind)
+            .count()
+    };
+    assert_eq!((count("image"), count("instance"), count("volume")), (1, 1, 2));
+}
+
+#[tokio::test]
+async fn the_tree_of_an_organization_is_walked_once() {
+    let Some(scene) = Scene::new().await else { return };
+    let listed = scene.listed(&scene.accounts.to_organization).await.unwrap();
+    let mut seen: Vec<_> = listed
+        .iter()
+        .map(|account| (account.unit.as_str(), account.name.as_str()))
+        .collect();
+    seen.sort_unstable();
+    assert_eq!(
+        seen,
+        [
+            ("Root", "master"),
+            ("Root", "migration"),
+            ("Root/Analytics", "analytics"),
+            ("Root/Production", "production"),
+        ]
+    );
+    assert!(listed.iter().all(|account| !account.suspended));
+    let calls = scene.aws.calls();
+    assert_eq!(
+        calls.count("organizations", "ListAccountsForParent"),
+        3,
+        "one for each unit"
+    );
+    assert_eq!(calls.count("organizations", "ListParents"), 0);
+
+    let refused = scene.listed(&scene.accounts.to_tenant).await.unwrap_err();
+    assert!(
+        matches!(refused, CloudError::Denied { .. } | CloudError::Rejected { .. }),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn each_refusal_says_what_to_do() {
+    let Some(scene) = Scene::new().await else { return };
+    let member = scene.member(0);
+    let route = &scene.accounts.to_organization;
+    scene.cloud.check_access(&place(member, route)).await.unwrap();
+
+    let wrong_id = Route {
+        external_id: Some("another".into()),
+        ..route.clone()
+    };
+    let said = scene.remedy(&place(member, &wrong_id)).await;
+    assert!(
+        said.contains(":role/OrgliftMember refused") && said.contains("expects another ExternalId"),
+        "{said}"
+    );
+    assert!(
+        said.contains(&format!("orglift-hub onboarding --account {}", member.id)),
+        "{said}"
+    );
+
+    let no_role = Route {
+        member_role: "Elsewhere".into(),
+        ..route.clone()
+    };
+    let said = scene.remedy(&place(member, &no_role)).await;
+    assert!(said.contains(":role/Elsewhere refused"), "{said}");
+
+    let delegate = scene.place(scene.tenant());
+    let mut unknown = scene.accounts.to_tenant.clone();
+    unknown.through[0].external_id = None;
+    let said = scene
+        .remedy(&Place {
+            route: Arc::new(unknown),
+            ..delegate
+        })
+        .await;
+    assert!(
+        said.contains(":role/OrgliftDelegate refused"),
+        "it names the role on the way: {said}"
+    );
+}
+
+#[tokio::test]
+async fn nothing_is_called_where_the_hub_may_not_act() {
+    let Some(scene) = Scene::new().await else { return };
+    let member = scene.member(0);
+    let route = &scene.accounts.to_organization;
+    let before = scene.aws.calls().list().len();
+    let elsewhere = Place {
+        region: "eu-west-1".into(),
+        ..place(member, route)
+    };
+    let said = scene.remedy(&elsewhere).await;
+    assert!(said.contains("region eu-west-1 is not among"), "{said}");
+    let denied = Route {
+        denied: [member.id.clone()].into(),
+        ..route.clone()
+    };
+    let said = scene.remedy(&place(member, &denied)).await;
+    assert!(said.contains("deny-list"), "{said}");
+    assert_eq!(scene.aws.calls().list().len(), before);
+
+    let own = Member {
+        id: scene.accounts.hub.clone(),
+        ..member.clone()
+    };
+    let said = scene.remedy(&place(&own, route)).await;
+    assert!(said.contains("the hub's own account"), "{said}");
+    assert_eq!(scene.aws.calls().count("sts", "AssumeRole"), 0);
+    let allowed = Route {
+        own_account: true,
+        ..route.clone()
+    };
+    let said = scene.remedy(&place(&own, &allowed)).await;
+    assert!(
+        said.contains(":role/OrgliftMember refused"),
+        "there is no such role: {said}"
+    );
+}
+
+#[tokio::test]
+async fn throttled_and_broken_calls_may_be_made_again() {
+    let Some(scene) = Scene::new().await else { return };
+    let place = scene.place(scene.member(0));
+    let strike = |effect| vec![Fault::new(effect).on("sts", "AssumeRole").times(1)];
+    scene.aws.faults().set(strike(Effect::Throttle));
+    let throttled = scene.cloud.check_access(&place).await.unwrap_err();
+    assert!(matches!(throttled, CloudError::Throttled { .. }), "{throttled}");
+    for effect in [Effect::Fail, Effect::Reset, Effect::Forget] {
+        scene.aws.faults().set(strike(effect));
+        let unknown = scene.cloud.check_access(&place).await.unwrap_err();
+        assert!(matches!(unknown, CloudError::Unknown { .. }), "{unknown}");
+    }
+    scene.cloud.check_access(&place).await.unwrap();
+}
+
+#[tokio::test]
+async fn another_servers_snapshot_is_not_deleted() {
+    let Some(scene) = Scene::new().await else { return };
+    let member = scene.member(0);
+    let place = scene.place(member);
+    let store = scene.store(member).await;
+    let ground = Ground {
+        cloud: &scene.cloud,
+        place: place.clone(),
+        store: &store,
+        subnet: member.test_subnet.clone(),
+        address: [10, 0, 1, 9].into(),
+    };
+    let disks = ground.image_spec("image").await.disks;
+    let delete = |server| scene.cloud.delete_snapshot(&place, &disks[0].snapshot, server);
+    let refused = delete("s-4444444444444444b").await.unwrap_err();
+    assert!(matches!(refused, CloudError::Rejected { .. }), "{refused}");
+    assert_eq!(scene.cloud.inventory(&place).await.unwrap().len(), 2);
+    delete("s-3333333333333333a").await.unwrap();
+    delete("s-3333333333333333a").await.unwrap();
+    assert_eq!(scene.cloud.inventory(&place).await.unwrap().len(), 1);
+}
