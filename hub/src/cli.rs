@@ -3,6 +3,7 @@
 //! `organization`, `user`, `key` and `token` work on the hub's folder directly, whether the hub runs or not;
 //! `firewall-request` needs nothing but its arguments.
 
+mod accounts;
 mod organization;
 
 use std::{
@@ -20,7 +21,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use domain::{ids::AccountId, network::cidr::Cidr};
 use tracing_subscriber::EnvFilter;
 
-use self::organization::OrganizationCommand;
+use self::{accounts::AccountsCommand, organization::OrganizationCommand};
 use crate::{
     Settings, auth,
     changes::Changes,
@@ -47,6 +48,9 @@ enum Command {
     /// Organizations and rosters: the accounts that servers are moved into.
     #[command(subcommand)]
     Organization(OrganizationCommand),
+    /// The accounts of all organizations: whether they can be entered.
+    #[command(subcommand)]
+    Accounts(AccountsCommand),
     /// Users who sign in to the console.
     #[command(subcommand)]
     User(UserCommand),
@@ -245,7 +249,7 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     match runtime.block_on(run(cli.command)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("orglift-hub: {error:#}");
             ExitCode::FAILURE
@@ -253,7 +257,7 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-async fn run(command: Command) -> anyhow::Result<()> {
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve(options) => {
             let seconds = |seconds| Duration::from_secs(u64::from(seconds));
@@ -270,9 +274,10 @@ async fn run(command: Command) -> anyhow::Result<()> {
                     ..Settings::default()
                 },
             })
-            .await
+            .await?;
         }
-        Command::Organization(command) => organization::run(command).await,
+        Command::Organization(command) => organization::run(command).await?,
+        Command::Accounts(command) => return accounts::run(command).await,
         Command::User(UserCommand::Add {
             dir,
             name,
@@ -288,12 +293,11 @@ async fn run(command: Command) -> anyhow::Result<()> {
                 bail!("there is no password on standard input");
             }
             let store = open_store(&dir.dir, Changes::default()).await?;
-            Ok(auth::user_put(&store, &name, role, password).await?)
+            auth::user_put(&store, &name, role, password).await?;
         }
         Command::Key(KeyCommand::Add { dir, user }) => {
             let store = open_store(&dir.dir, Changes::default()).await?;
             println!("{}", auth::key_add(&store, &user).await?);
-            Ok(())
         }
         Command::Token(TokenCommand::Create {
             dir,
@@ -308,10 +312,10 @@ async fn run(command: Command) -> anyhow::Result<()> {
             let token = tokens::create(&mut tx, &pki, &account, purpose, ttl, "console").await?;
             tx.commit().await?;
             println!("{}", token.reveal());
-            Ok(())
         }
-        Command::FirewallRequest(request) => request.print(),
+        Command::FirewallRequest(request) => request.print()?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! - [`machines`]: what runners ask and report. [`pki`] and [`tokens`] say who may.
 //! - [`sagas`]: work of several steps that survives a crash at any of them.
 //! - [`actions`]: what people order, for the pages and the [`api`] alike.
+//! - [`fan_out`]: the same done in many accounts.
 //! - [`tasks`]: reconcilers, which keep true what must stay true.
 //! - [`web`]: the pages. [`auth`] says who looks.
 //! - [`firewall_request`]: what network teams are asked to let through.
@@ -19,10 +20,11 @@ pub mod cli;
 pub mod clock;
 pub mod documents;
 pub mod entities;
+pub mod fan_out;
 pub mod firewall_request;
 #[cfg(test)]
 mod fixtures;
-pub mod hub;
+mod hub;
 pub mod machines;
 pub mod pki;
 pub mod sagas;

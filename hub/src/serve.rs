@@ -68,7 +68,7 @@ impl std::str::FromStr for CloudChoice {
 }
 
 impl CloudChoice {
-    fn open(&self) -> Arc<dyn Cloud> {
+    pub(crate) fn open(&self) -> Arc<dyn Cloud> {
         match self {
             #[cfg(feature = "aws")]
             Self::Aws => Arc::new(cloud::aws::AwsCloud::default()),

@@ -5,28 +5,23 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use cloud::{
-    CloudError,
-    route::{Errand, Route},
+use cloud::{Cloud, route::Errand};
+use domain::{
+    account::{Access, Reach},
+    ids::AccountId,
 };
-use domain::account::{Access, Reach};
-use futures_util::{StreamExt, stream};
+use futures_util::StreamExt;
 use tokio::time::timeout;
 
 use crate::{
     Hub,
-    entities::{account, organization},
-    store::StoreError,
+    entities::organization,
+    fan_out::{access, fan_out},
+    store::{Store, StoreError},
 };
 
 /// Accounts change seldom; people who add one ask for a refresh at once.
 const EVERY: Duration = Duration::from_mins(1);
-
-/// Calls into different accounts at one time.
-const FAN_OUT: usize = 16;
-
-/// One call's time; an account that is silent must not hold up the others for long.
-const CALL_TIME: Duration = Duration::from_secs(20);
 
 /// A tree of a thousand accounts is read page by page, and slowly where it is throttled.
 const LISTING_TIME: Duration = Duration::from_mins(2);
@@ -50,91 +45,66 @@ pub async fn run(hub: Arc<Hub>) {
 
 /// Lists the accounts of every organization, and then tries to reach each one.
 pub async fn refresh(hub: &Hub) -> Result<(), StoreError> {
-    for organization in hub.store.organization_list().await? {
+    let organizations = hub.store.organization_list().await?;
+    for organization in &organizations {
         if organization.reach.0 != Reach::Roster {
-            list(hub, &organization).await?;
+            list(&hub.store, &*hub.cloud, organization).await?;
         }
     }
-    let organizations = hub.store.organization_list().await?;
     let routes: HashMap<_, _> = organizations
         .into_iter()
         .map(|organization| (organization.id.0, Arc::new(organization.route.0)))
         .collect();
-    let accounts = hub.store.account_list().await?;
-    let mut checks = stream::iter(accounts)
-        .map(|account| {
-            let route = routes.get(&account.organization.0).cloned().unwrap_or_default();
-            async move {
-                let access = check(hub, &account, route).await;
-                (account, access)
-            }
-        })
-        .buffer_unordered(FAN_OUT);
-    while let Some((account, access)) = checks.next().await {
-        let mut tx = hub.store.begin().await?;
-        tx.account_checked(&account.id, access).await?;
-        tx.commit().await?;
+    let mut places = Vec::new();
+    for account in hub.store.account_list().await? {
+        if account.suspended {
+            note(hub, &account.id, Access::Suspended).await?;
+            continue;
+        }
+        let route = routes.get(&account.organization.0).cloned().unwrap_or_default();
+        places.push(account.place(route, Errand::own("check access")));
+    }
+    let outcomes = fan_out(
+        places,
+        |place| async move { hub.cloud.check_access(&place).await },
+    );
+    let mut outcomes = std::pin::pin!(outcomes);
+    while let Some(done) = outcomes.next().await {
+        let access = done.outcome.err().unwrap_or(Access::Ok);
+        note(hub, &done.place.account, access).await?;
     }
     Ok(())
 }
 
-async fn list(hub: &Hub, organization: &organization::Model) -> Result<(), StoreError> {
+/// Lists the accounts of an organization. What came of it is written down with them.
+pub async fn list(
+    store: &Store,
+    cloud: &dyn Cloud,
+    organization: &organization::Model,
+) -> Result<(), StoreError> {
     let listing =
-        hub.cloud
-            .organization_accounts(&organization.route, &organization.region, organization.reach.0);
+        cloud.organization_accounts(&organization.route, &organization.region, organization.reach.0);
     let answer = timeout(LISTING_TIME, listing).await;
-    let mut tx = hub.store.begin().await?;
-    match answer {
+    let mut tx = store.begin().await?;
+    let listing = match answer {
         Ok(Ok(accounts)) => {
             for listed in accounts {
                 tx.account_listed(organization, listed, &organization.region)
                     .await?;
             }
-            tx.organization_listed(&organization.id, Access::Ok).await?;
+            Access::Ok
         }
-        Ok(Err(error)) => {
-            let listing = refused("organizations:ListAccounts", &error);
-            tx.organization_listed(&organization.id, listing).await?;
-        }
-        Err(_) => {
-            let listing = silent(LISTING_TIME);
-            tx.organization_listed(&organization.id, listing).await?;
-        }
-    }
+        Ok(Err(error)) => access(&error),
+        Err(_) => Access::Unknown {
+            detail: format!("no answer within {} s", LISTING_TIME.as_secs()),
+        },
+    };
+    tx.organization_listed(&organization.id, listing).await?;
     tx.commit().await
 }
 
-async fn check(hub: &Hub, account: &account::Model, route: Arc<Route>) -> Access {
-    if account.suspended {
-        return Access::Suspended;
-    }
-    let place = account.place(route, Errand::own("check access"));
-    match timeout(CALL_TIME, hub.cloud.check_access(&place)).await {
-        Ok(Ok(())) => Access::Ok,
-        Ok(Err(error)) => refused("sts:AssumeRole", &error),
-        Err(_) => silent(CALL_TIME),
-    }
-}
-
-fn refused(otherwise: &str, error: &CloudError) -> Access {
-    match error {
-        CloudError::Denied { call, remedy, .. } => Access::Denied {
-            call: (*call).to_owned(),
-            remedy: remedy.clone(),
-        },
-        CloudError::Rejected { reason, .. } => Access::Denied {
-            call: otherwise.to_owned(),
-            remedy: reason.clone(),
-        },
-        CloudError::Throttled { .. } => Access::Throttled,
-        CloudError::NotFound { .. } | CloudError::Unknown { .. } => Access::Unknown {
-            detail: error.to_string(),
-        },
-    }
-}
-
-fn silent(within: Duration) -> Access {
-    Access::Unknown {
-        detail: format!("no answer within {} s", within.as_secs()),
-    }
+async fn note(hub: &Hub, account: &AccountId, access: Access) -> Result<(), StoreError> {
+    let mut tx = hub.store.begin().await?;
+    tx.account_checked(account, access).await?;
+    tx.commit().await
 }

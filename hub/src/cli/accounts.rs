@@ -1,0 +1,235 @@
+//! `orglift-hub accounts`: every account, entered once, and what came of it.
+
+use std::{collections::BTreeMap, io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use cloud::{
+    control::Place,
+    route::{Errand, Route},
+};
+use domain::account::{Access, Reach};
+use futures_util::{StreamExt, pin_mut};
+use serde_json::json;
+
+use super::Dir;
+use crate::{
+    changes::Changes, clock::now_ms, entities::account, fan_out::fan_out, hub::open_store,
+    serve::CloudChoice, store::Store, tasks::accounts,
+};
+
+/// Some accounts were not reached.
+const SOME: u8 = 3;
+/// None was.
+const NONE: u8 = 4;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AccountsCommand {
+    /// Enter every account of every organization, and say what stands in the way. Exits with 0 if all were reached, 3
+    /// if some were not, 4 if none was.
+    Check(Check),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    #[command(flatten)]
+    dir: Dir,
+    /// The cloud to act in: aws, or folder:PATH.
+    #[arg(long)]
+    cloud: CloudChoice,
+    /// Only accounts of this organization or roster, by its name.
+    #[arg(long)]
+    organization: Option<String>,
+    /// Only accounts in this unit and those below it, such as Root/Production.
+    #[arg(long)]
+    unit: Option<String>,
+    /// Every region that the hub may act in, rather than the one that an account is worked in.
+    #[arg(long)]
+    all_regions: bool,
+    /// Leave out accounts that were reached within so many seconds: goes on after a check that was cut off.
+    #[arg(long, value_name = "SECONDS")]
+    unless_within: Option<u32>,
+    /// Count what of ours is in each account, too.
+    #[arg(long)]
+    inventory: bool,
+    /// Write each outcome as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+pub(super) async fn run(AccountsCommand::Check(check): AccountsCommand) -> anyhow::Result<ExitCode> {
+    let store = open_store(&check.dir.dir, Changes::default()).await?;
+    let cloud = check.cloud.open();
+    for organization in store.organization_list().await? {
+        if check.is_wanted(&organization.name) && organization.reach.0 != Reach::Roster {
+            accounts::list(&store, &*cloud, &organization).await?;
+        }
+    }
+    let (places, suspended) = check.places(&store).await?;
+    let total = places.len() + suspended.len();
+    let mut tally = Tally::default();
+    for account in suspended {
+        tally.add(
+            account.id.as_str(),
+            &account.name,
+            &account.region,
+            &Err(Access::Suspended),
+            total,
+        );
+    }
+    let names: BTreeMap<_, _> = store
+        .account_list()
+        .await?
+        .into_iter()
+        .map(|account| (account.id.0.clone(), (account.name, account.region)))
+        .collect();
+    let outcomes = fan_out(places, |place: Place| {
+        let (cloud, inventory) = (&cloud, check.inventory);
+        async move {
+            cloud.check_access(&place).await?;
+            Ok(if inventory {
+                Some(cloud.inventory(&place).await?.len())
+            } else {
+                None
+            })
+        }
+    });
+    pin_mut!(outcomes);
+    while let Some(done) = outcomes.next().await {
+        let (account, region) = (&done.place.account, &done.place.region);
+        let (name, own_region) = names.get(account).cloned().unwrap_or_default();
+        if *region == own_region {
+            let access = done.outcome.as_ref().map_or_else(Access::clone, |_| Access::Ok);
+            let mut tx = store.begin().await?;
+            tx.account_checked(account, access).await?;
+            tx.commit().await?;
+        }
+        tally.add(account.as_str(), &name, region, &done.outcome, total);
+    }
+    if let Some(file) = &check.json {
+        let text = serde_json::to_vec_pretty(&tally.rows)?;
+        std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    println!("{}", tally.in_words());
+    Ok(tally.exit_code())
+}
+
+impl Check {
+    fn is_wanted(&self, organization: &str) -> bool {
+        self.organization
+            .as_deref()
+            .is_none_or(|wanted| wanted == organization)
+    }
+
+    /// Where to go, and the accounts that nobody can enter.
+    async fn places(&self, store: &Store) -> anyhow::Result<(Vec<Place>, Vec<account::Model>)> {
+        let mut organizations = store.organization_list().await?;
+        organizations.retain(|organization| self.is_wanted(&organization.name));
+        if organizations.is_empty() {
+            anyhow::bail!("there is no such organization; `orglift-hub organization list` names all");
+        }
+        let routes: BTreeMap<_, _> = organizations
+            .into_iter()
+            .map(|organization| {
+                (
+                    organization.id.0.clone(),
+                    std::sync::Arc::new(organization.route.0),
+                )
+            })
+            .collect();
+        let (mut places, mut suspended) = (Vec::new(), Vec::new());
+        for account in store.account_list().await? {
+            let Some(route) = routes.get(&account.organization.0) else {
+                continue;
+            };
+            if !self.is_in_unit(&account.unit) || self.was_reached(&account) {
+                continue;
+            }
+            if account.suspended {
+                suspended.push(account);
+                continue;
+            }
+            let place = account.place(std::sync::Arc::clone(route), Errand::own("check access"));
+            if !self.all_regions {
+                places.push(place);
+                continue;
+            }
+            let Route { regions, .. } = &**route;
+            places.extend(regions.iter().map(|region| Place {
+                region: region.clone(),
+                ..place.clone()
+            }));
+        }
+        Ok((places, suspended))
+    }
+
+    fn is_in_unit(&self, unit: &str) -> bool {
+        let below = |wanted: &str| {
+            unit.strip_prefix(wanted)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        self.unit.as_deref().is_none_or(below)
+    }
+
+    fn was_reached(&self, account: &account::Model) -> bool {
+        let Some(within) = self.unless_within else {
+            return false;
+        };
+        let within = i64::try_from(Duration::from_secs(within.into()).as_millis()).unwrap_or(i64::MAX);
+        account.access.0 == Access::Ok && account.checked_at.is_some_and(|at| now_ms() - at < within)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    counts: BTreeMap<&'static str, usize>,
+    rows: Vec<serde_json::Value>,
+}
+
+impl Tally {
+    fn add(
+        &mut self,
+        account: &str,
+        name: &str,
+        region: &str,
+        outcome: &Result<Option<usize>, Access>,
+        total: usize,
+    ) {
+        let (access, found) = match outcome {
+            Ok(found) => (&Access::Ok, *found),
+            Err(access) => (access, None),
+        };
+        *self.counts.entry(access.name()).or_default() += 1;
+        self.rows.push(json!({ "account": account, "name": name, "region": region, "outcome": access, "resources": found }));
+        if *access != Access::Ok {
+            let why = match access {
+                Access::Denied { call, remedy } => format!("{call}: {remedy}"),
+                Access::Unknown { detail } => detail.clone(),
+                Access::Throttled => "AWS refuses more calls for the moment; check again later".into(),
+                Access::Suspended => "its organization has suspended it".into(),
+                Access::NotAttempted | Access::Ok => String::new(),
+            };
+            println!("{account}  {region}  {}  {name}: {why}", access.name());
+        }
+        if std::io::stderr().is_terminal() {
+            eprint!("\r{} of {total}", self.rows.len());
+        }
+    }
+
+    fn in_words(&self) -> String {
+        let counts: Vec<_> = self
+            .counts
+            .iter()
+            .map(|(name, count)| format!("{count} {name}"))
+            .collect();
+        format!("{} accounts and regions: {}", self.rows.len(), counts.join(", "))
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        match self.counts.get(Access::Ok.name()).copied().unwrap_or_default() {
+            all if all == self.rows.len() => ExitCode::SUCCESS,
+            0 => ExitCode::from(NONE),
+            _ => ExitCode::from(SOME),
+        }
+    }
+}
