@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use chrono::NaiveDate;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use domain::{ids::AccountId, network::cidr::Cidr};
 use tracing_subscriber::EnvFilter;
 

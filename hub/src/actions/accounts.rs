@@ -105,6 +105,16 @@ fn check(new: &NewOrganization) -> Result<(), ActionError> {
     if new.name.trim().is_empty() || new.name.len() > 128 {
         return invalid("an organization's name has 1 to 128 characters");
     }
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_+=,.@:/-".contains(&b);
+    let is_external_id = |id: &String| (2..=1224).contains(&id.len()) && id.bytes().all(allowed);
+    let of_hops = new
+        .route
+        .through
+        .iter()
+        .filter_map(|hop| hop.external_id.as_ref());
+    if !of_hops.chain(&new.route.external_id).all(is_external_id) {
+        return invalid("an external id has 2 to 1224 letters, digits or characters of _+=,.@:/-");
+    }
     let regions = new.roster.iter().filter_map(|account| account.region.as_ref());
     let is_region = |region: &String| {
         let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';

@@ -20,6 +20,7 @@ use clap::{Parser, ValueEnum};
 mod checkpoints;
 mod conversion;
 mod disk;
+mod fan_out;
 mod first_copy;
 mod freeze;
 mod limits;
@@ -53,6 +54,7 @@ enum Name {
     Replication,
     Tracker,
     Conversion,
+    Fanout,
 }
 
 fn main() -> ExitCode {

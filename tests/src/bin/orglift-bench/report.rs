@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context;
 use serde_json::{Map, Value, json};
 
-use crate::{Bench, Name, checkpoints, conversion, first_copy, freeze, memory, tracker};
+use crate::{Bench, Name, checkpoints, conversion, fan_out, first_copy, freeze, memory, tracker};
 
 /// What the parts of a benchmark share.
 #[derive(Debug)]
@@ -44,6 +44,7 @@ impl Bench {
                 freeze::measure(&setup, &mut report)?;
             }
             Name::Conversion => conversion::measure(&setup, &mut report)?,
+            Name::Fanout => fan_out::measure(&setup, &mut report)?,
         }
         self.json.map_or(Ok(()), |file| report.write(&file))
     }
