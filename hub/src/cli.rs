@@ -28,6 +28,7 @@ use crate::{
     entities::{token::TokenPurpose, user::UserRole},
     firewall_request::{self, aws_ranges},
     hub::open_store,
+    onboarding::cli::{self as onboarding, OnboardingArgs},
     pki::Pki,
     serve::{CloudChoice, Config, serve},
     tokens,
@@ -64,6 +65,8 @@ enum Command {
     ///
     /// CSV is UTF-8 with a byte order mark, so that Excel opens it as it is. Needs neither the hub's folder nor a cloud.
     FirewallRequest(FirewallRequest),
+    /// What the administrator of an account deploys so that servers can be moved into it.
+    Onboarding(Box<OnboardingArgs>),
 }
 
 /// Where runners reach the hub, unless it is told otherwise.
@@ -299,6 +302,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let store = open_store(&dir.dir, Changes::default()).await?;
             println!("{}", auth::key_add(&store, &user).await?);
         }
+        Command::Onboarding(args) => onboarding::run(*args)?,
         Command::Token(TokenCommand::Create {
             dir,
             account,

@@ -6,6 +6,7 @@
 //! - [`actions`]: what people order, for the pages and the [`api`] alike.
 //! - [`fan_out`]: the same done in many accounts.
 //! - [`tasks`]: reconcilers, which keep true what must stay true.
+//! - [`onboarding`]: what an account deploys before any server is moved into it.
 //! - [`web`]: the pages. [`auth`] says who looks.
 //! - [`firewall_request`]: what network teams are asked to let through.
 //! - [`serve`], [`cli`]: the program around them.
@@ -26,6 +27,7 @@ pub mod firewall_request;
 mod fixtures;
 mod hub;
 pub mod machines;
+mod onboarding;
 pub mod pki;
 pub mod sagas;
 pub mod secrets;
