@@ -145,14 +145,19 @@ pub fn python() -> anyhow::Result<PathBuf> {
         .lines()
         .find_map(|line| line.strip_prefix("moto[server]=="))
         .context("requirements.txt does not name moto")?;
+    installed(&format!("moto-{version}"))
+}
+
+/// The interpreter in one of the folders of the cache that `tests/run` fills.
+pub fn installed(folder: &str) -> anyhow::Result<PathBuf> {
     let base = match std::env::var_os("XDG_CACHE_HOME") {
         Some(base) => PathBuf::from(base),
         None => Path::new(&std::env::var_os("HOME").context("no HOME is set")?).join(".cache"),
     };
-    let folder = base.join("orglift/tools").join(format!("moto-{version}"));
+    let path = base.join("orglift/tools").join(folder);
     // Written last, once everything is there.
-    if !folder.join("complete").exists() {
-        bail!("moto {version} is not installed; tests/run installs it");
+    if !path.join("complete").exists() {
+        bail!("{folder} is not installed; tests/run installs it");
     }
-    Ok(folder.join("bin/python"))
+    Ok(path.join("bin/python"))
 }

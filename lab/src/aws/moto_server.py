@@ -475,6 +475,7 @@ def assume_role(original, self):
         "sts:ExternalId": self._get_param("ExternalId"),
         "sts:RoleSessionName": self._get_param("RoleSessionName"),
         "aws:PrincipalArn": role_behind(caller),
+        "aws:TagKeys": [tag["Key"] for tag in self._get_param("Tags") or []],
     }
     role = role_by_arn(role_arn, self.partition)
     for action in sorted(actions):
@@ -544,13 +545,17 @@ def is_principal(principal, caller):
 def holds(condition, context):
     like = {"StringEquals": False, "StringLike": True, "ArnEquals": True, "ArnLike": True}
     for operator, wanted in condition.items():
+        of_all = operator.startswith("ForAllValues:")
+        operator = operator.removeprefix("ForAllValues:")
         for key, patterns in wanted.items():
             value = context.get(key)
-            if value is None or operator not in like:
+            # AWS, too, does not compare a list with an operator for one value.
+            if value is None or operator not in like or of_all != isinstance(value, list):
                 return False
             patterns = [str(pattern) for pattern in listed(patterns)]
-            if not (any(fnmatch.fnmatchcase(value, p) for p in patterns) if like[operator] else value in patterns):
-                return False
+            for one in listed(value):
+                if not (any(fnmatch.fnmatchcase(one, p) for p in patterns) if like[operator] else one in patterns):
+                    return False
     return True
 
 

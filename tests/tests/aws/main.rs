@@ -23,12 +23,26 @@ use tokio::process::Command;
 
 const SOON: Duration = Duration::from_secs(90);
 
-/// The interpreter with the clients; `None`, and why on one line, where they are not installed.
+/// The interpreter with the clients.
 fn python() -> Option<PathBuf> {
-    match moto::python() {
-        Ok(python) => Some(python),
+    if_there("AWS-shaped endpoints", moto::python())
+}
+
+/// The interpreter with cfn-lint and parliament.
+fn linters() -> Option<PathBuf> {
+    let version = include_str!("../../aws/linters.txt")
+        .lines()
+        .find_map(|line| line.strip_prefix("cfn-lint==")?.split(' ').next())
+        .expect("linters.txt names cfn-lint");
+    if_there("linters", moto::installed(&format!("linters-{version}")))
+}
+
+/// `None`, and why on one line, where a tool is not installed.
+fn if_there(what: &str, tool: anyhow::Result<PathBuf>) -> Option<PathBuf> {
+    match tool {
+        Ok(tool) => Some(tool),
         Err(why) => {
-            eprintln!("cannot run here: AWS-shaped endpoints: {why:#}");
+            eprintln!("cannot run here: {what}: {why:#}");
             assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{why:#}");
             None
         }
@@ -39,11 +53,17 @@ async fn clients_are_content(script: &str) {
     let Some(python) = python() else { return };
     let folder = tempfile::tempdir().unwrap();
     let aws = Aws::start(folder.path(), 0).await.unwrap();
+    passes(&python, script, &aws.endpoint()).await;
+}
+
+/// Runs the tests of a script in `tests/aws`.
+async fn passes(python: &Path, script: &str, endpoint: &str) {
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("aws");
     let output = Command::new(python)
         .args([script, "--verbose"])
         .current_dir(scripts)
-        .env("ORGLIFT_AWS", aws.endpoint())
+        .env("ORGLIFT_AWS", endpoint)
+        .env("ORGLIFT_HUB", folder_under_test().unwrap().join("orglift-hub"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .stdin(Stdio::null())
         .kill_on_drop(true)
@@ -67,6 +87,18 @@ async fn ebs_direct() {
 #[tokio::test]
 async fn faults_and_the_log_of_calls() {
     clients_are_content("faults.py").await;
+}
+
+#[tokio::test]
+async fn onboarding_of_accounts() {
+    clients_are_content("onboarding.py").await;
+}
+
+/// Nothing of it is called, so there are no endpoints.
+#[tokio::test]
+async fn templates_and_policies_pass_linters() {
+    let Some(python) = linters() else { return };
+    passes(&python, "lint.py", "").await;
 }
 
 #[tokio::test]
