@@ -5,10 +5,7 @@
 //! accounts are entered at once, and slowly more again.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -17,7 +14,7 @@ use domain::account::Access;
 use futures_util::{Stream, StreamExt, stream};
 use tokio::{
     sync::Semaphore,
-    time::{sleep, timeout},
+    time::{error::Elapsed, sleep, timeout},
 };
 
 /// Accounts that are entered at once, if nothing is throttled.
@@ -30,6 +27,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 pub const CALL_TIME: Duration = Duration::from_secs(20);
 
 const SHARED_CALL: &str = "sts:AssumeRole";
+
+type Attempt<T> = Result<Result<T, CloudError>, Elapsed>;
 
 /// What came of one account in one region.
 #[derive(Debug)]
@@ -106,54 +105,75 @@ pub fn access(error: &CloudError) -> Access {
 #[derive(Debug)]
 struct Gate {
     permits: Semaphore,
-    width: AtomicUsize,
-    well: AtomicUsize,
+    width: Mutex<Width>,
+}
+
+#[derive(Debug)]
+struct Width {
+    now: usize,
+    /// Permits that are in use cannot be taken back; they are as their holders leave.
+    wanted: usize,
+    /// Accounts since the last refusal.
+    well: usize,
 }
 
 impl Default for Gate {
     fn default() -> Self {
         Self {
             permits: Semaphore::new(AT_ONCE),
-            width: AtomicUsize::new(AT_ONCE),
-            well: AtomicUsize::new(0),
+            width: Mutex::new(Width {
+                now: AT_ONCE,
+                wanted: AT_ONCE,
+                well: 0,
+            }),
         }
     }
 }
 
 impl Gate {
-    async fn enter<T>(
-        &self,
-        task: impl Future<Output = Result<Result<T, CloudError>, tokio::time::error::Elapsed>>,
-    ) -> Result<Result<T, CloudError>, tokio::time::error::Elapsed> {
-        let _permit = self.permits.acquire().await.expect("the gate is never closed");
+    async fn enter<T>(&self, task: impl Future<Output = Attempt<T>>) -> Attempt<T> {
+        let permit = self.permits.acquire().await.expect("the gate is never closed");
         let answer = task.await;
+        let mut width = self.width.lock().expect("no panic while it was held");
         match &answer {
-            Ok(Err(CloudError::Throttled { call, .. })) if *call == SHARED_CALL => self.narrow(),
-            Ok(Ok(_)) => self.widen(),
+            Ok(Err(CloudError::Throttled { call, .. })) if *call == SHARED_CALL => width.refused(),
+            Ok(Ok(_)) => width.went_well(),
             _ => {}
+        }
+        if width.now > width.wanted {
+            permit.forget();
+            width.now -= 1;
+        } else if width.now < width.wanted {
+            self.permits.add_permits(width.wanted - width.now);
+            width.now = width.wanted;
         }
         answer
     }
+}
 
-    fn narrow(&self) {
-        let width = self.width.load(Relaxed);
-        let less = self.permits.forget_permits(width / 2);
-        self.width.fetch_sub(less, Relaxed);
-        self.well.store(0, Relaxed);
+impl Width {
+    fn refused(&mut self) {
+        // Refusals of what was under way together are one refusal.
+        if self.now <= self.wanted {
+            self.wanted = (self.wanted / 2).max(1);
+        }
+        self.well = 0;
     }
 
-    fn widen(&self) {
-        let well = self.well.fetch_add(1, Relaxed) + 1;
-        if well.is_multiple_of(EACH_MORE_AFTER) && self.width.load(Relaxed) < AT_ONCE {
-            self.width.fetch_add(1, Relaxed);
-            self.permits.add_permits(1);
+    fn went_well(&mut self) {
+        self.well += 1;
+        if self.well.is_multiple_of(EACH_MORE_AFTER) && self.wanted < AT_ONCE {
+            self.wanted += 1;
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, sync::Mutex};
+    use std::{
+        collections::BTreeMap,
+        sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    };
 
     use super::*;
 
@@ -224,17 +244,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn fewer_are_entered_at_once_while_roles_are_throttled() {
-        let (inside, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let (inside, most, refused) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
         // No more than four at once are borne.
         let borne = 4;
         let done: Vec<_> = fan_out(places(400), |place| {
-            let (inside, most) = (&inside, &most);
+            let (inside, most, refused) = (&inside, &most, &refused);
             async move {
                 let now = inside.fetch_add(1, Relaxed) + 1;
                 most.fetch_max(now, Relaxed);
                 sleep(Duration::from_millis(10)).await;
                 inside.fetch_sub(1, Relaxed);
                 if now > borne {
+                    refused.fetch_add(1, Relaxed);
                     return Err(throttled(SHARED_CALL, &place));
                 }
                 Ok(())
@@ -245,5 +266,7 @@ mod tests {
         assert_eq!(most.load(Relaxed), AT_ONCE, "it begins with all");
         let reached = done.iter().filter(|done| done.outcome.is_ok()).count();
         assert!(reached > 390, "{reached} of 400 were reached in spite of it");
+        let refused = refused.load(Relaxed);
+        assert!(refused < 100, "{refused} were refused");
     }
 }

@@ -62,6 +62,10 @@ impl std::str::FromStr for CloudChoice {
             Some(("folder", path)) if !path.is_empty() => Ok(Self::Folder(path.into())),
             #[cfg(feature = "aws")]
             None if text == "aws" => Ok(Self::Aws),
+            #[cfg(not(feature = "aws"))]
+            None if text == "aws" => {
+                Err("this program was built without AWS: build it with the feature `aws`".into())
+            }
             _ => Err("a cloud is given as aws, or as folder:PATH".into()),
         }
     }

@@ -9,36 +9,41 @@ use std::{path::Path, sync::Arc};
 
 use cloud::{layers::LayerStore, snapshots::SnapshotStore};
 
-/// Where in the runner's folder the records of EBS snapshots are.
-#[cfg(feature = "aws")]
-const EBS_FOLDER: &str = "ebs";
+const EBS: &str = "ebs:";
 
 /// Opens a store. `dir` is the runner's folder.
 pub(crate) async fn open(name: &str, dir: &Path) -> anyhow::Result<Arc<dyn SnapshotStore>> {
-    #[cfg(feature = "aws")]
-    if let Some(place) = name.strip_prefix("ebs:") {
-        use cloud::aws::{Access, ebs::EbsStore};
-        let (region, key) = match place.split_once(':') {
-            Some((region, key)) => (region, Some(key.to_owned())),
-            None => (place, None),
-        };
-        anyhow::ensure!(
-            !region.is_empty() && key.as_deref() != Some(""),
-            "{name} is not a store: give it as ebs:REGION or ebs:REGION:KEY"
-        );
-        let access = Access {
-            region: region.to_owned(),
-            ..Access::default()
-        };
-        return Ok(Arc::new(
-            EbsStore::open(&dir.join(EBS_FOLDER), &access, key).await?,
-        ));
+    match name.strip_prefix(EBS) {
+        Some(place) => open_ebs(place, dir).await,
+        None => Ok(Arc::new(LayerStore::open_named(name)??)),
     }
-    let _ = dir;
-    Ok(Arc::new(LayerStore::open_named(name)??))
 }
 
 /// Whether each read costs money.
 pub(crate) fn is_paid_by_read(name: &str) -> bool {
-    name.starts_with("ebs:")
+    name.starts_with(EBS)
+}
+
+#[cfg(feature = "aws")]
+async fn open_ebs(place: &str, dir: &Path) -> anyhow::Result<Arc<dyn SnapshotStore>> {
+    use cloud::aws::{Access, ebs::EbsStore};
+    let (region, key) = match place.split_once(':') {
+        Some((region, key)) => (region, Some(key.to_owned())),
+        None => (place, None),
+    };
+    anyhow::ensure!(
+        !region.is_empty() && key.as_deref() != Some(""),
+        "{EBS}{place} is not a store: give it as ebs:REGION or ebs:REGION:KEY"
+    );
+    let access = Access {
+        region: region.to_owned(),
+        ..Access::default()
+    };
+    Ok(Arc::new(EbsStore::open(&dir.join("ebs"), &access, key).await?))
+}
+
+#[cfg(not(feature = "aws"))]
+#[expect(clippy::unused_async, reason = "with AWS there is something to wait for")]
+async fn open_ebs(_: &str, _: &Path) -> anyhow::Result<Arc<dyn SnapshotStore>> {
+    anyhow::bail!("this program was built without AWS: build it with the feature `aws`")
 }

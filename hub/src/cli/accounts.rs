@@ -1,6 +1,13 @@
 //! `orglift-hub accounts`: every account, entered once, and what came of it.
 
-use std::{collections::BTreeMap, io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io::{self, IsTerminal},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -130,12 +137,7 @@ impl Check {
         }
         let routes: BTreeMap<_, _> = organizations
             .into_iter()
-            .map(|organization| {
-                (
-                    organization.id.0.clone(),
-                    std::sync::Arc::new(organization.route.0),
-                )
-            })
+            .map(|organization| (organization.id.0.clone(), Arc::new(organization.route.0)))
             .collect();
         let (mut places, mut suspended) = (Vec::new(), Vec::new());
         for account in store.account_list().await? {
@@ -149,7 +151,7 @@ impl Check {
                 suspended.push(account);
                 continue;
             }
-            let place = account.place(std::sync::Arc::clone(route), Errand::own("check access"));
+            let place = account.place(Arc::clone(route), Errand::own("check access"));
             if !self.all_regions {
                 places.push(place);
                 continue;
@@ -211,7 +213,7 @@ impl Tally {
             };
             println!("{account}  {region}  {}  {name}: {why}", access.name());
         }
-        if std::io::stderr().is_terminal() {
+        if io::stderr().is_terminal() {
             eprint!("\r{} of {total}", self.rows.len());
         }
     }
