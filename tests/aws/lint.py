@@ -176,7 +176,7 @@ class Lint(unittest.TestCase):
         self.assertTrue(any("CONDITION" in found for found in findings(resolved(policy["PolicyDocument"]))))
 
         del look["Condition"]["StringEquals"]["ec2:CreateAction"]
-        [terminate] = [s for s in policy["PolicyDocument"]["Statement"] if s["Sid"] == "TerminateOwnInstances"]
+        [terminate] = [s for s in policy["PolicyDocument"]["Statement"] if s["Sid"] == "EndOwnInstances"]
         terminate["Condition"]["Null"] = {"aws:RequestTag/orglift:source-server": "false"}
         self.assertEqual(len(idle_tag_conditions(resolved(policy["PolicyDocument"]))), 1)
 

@@ -200,13 +200,13 @@ pub const PERMISSIONS: &[Permission] = &[
         why: "A launch goes into the subnet and the security groups that its settings name.",
     },
     Permission {
-        sid: "TerminateOwnInstances",
+        sid: "EndOwnInstances",
         holder: Holder::Hub,
         feature: None,
-        actions: &["ec2:TerminateInstances"],
+        actions: &["ec2:StopInstances", "ec2:TerminateInstances"],
         resources: Resources::These(&[INSTANCE]),
         conditions: OWN,
-        why: "Instances of a test are terminated after it.",
+        why: "Instances of a test are terminated after it, and one that is to be kept stopped is stopped.",
     },
     Permission {
         sid: "DeleteOwnImages",
