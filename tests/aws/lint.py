@@ -178,7 +178,8 @@ class Lint(unittest.TestCase):
         del look["Condition"]["StringEquals"]["ec2:CreateAction"]
         [terminate] = [s for s in policy["PolicyDocument"]["Statement"] if s["Sid"] == "EndOwnInstances"]
         terminate["Condition"]["Null"] = {"aws:RequestTag/orglift:source-server": "false"}
-        self.assertEqual(len(idle_tag_conditions(resolved(policy["PolicyDocument"]))), 1)
+        idle = idle_tag_conditions(resolved(policy["PolicyDocument"]))
+        self.assertEqual(len(idle), len(terminate["Action"]), idle)
 
         statements = [s for s in policy["PolicyDocument"]["Statement"] if s["Sid"] != "LaunchIntoNetwork"]
         policy["PolicyDocument"]["Statement"] = statements
