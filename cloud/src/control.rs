@@ -7,6 +7,7 @@ use domain::{
     account::{ListedAccount, Reach},
     ids::AccountId,
     launch::{BootMode, LaunchDisposition},
+    network::Network,
 };
 use serde::{Deserialize, Serialize};
 
@@ -87,6 +88,11 @@ pub type Tags = BTreeMap<String, String>;
 pub const TOKEN_TAG: &str = "orglift:token";
 /// The tag that says for which source server a resource was made.
 pub const SERVER_TAG: &str = "orglift:source-server";
+
+/// The tag of what an account's administrator deployed to be onboarded, with the version of the template.
+pub const TEMPLATE_TAG: &str = "orglift:template";
+/// The tag of a runner's network interface whose log goes to the cloud's own service.
+pub const LOGS_TAG: &str = "orglift:logs";
 
 /// A machine image made of snapshots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -189,6 +195,16 @@ pub struct Resource {
     pub tags: Tags,
 }
 
+/// What a runner has around it.
+#[derive(Debug, Clone)]
+pub enum Surroundings {
+    /// The accounts of this cloud have no networks of their own: there is nothing to check.
+    NoNetworks,
+    /// No network interface has the tag of the onboarding template.
+    NotDeployed,
+    Network(Box<Network>),
+}
+
 /// What the hub does in accounts. Every method may be repeated.
 #[async_trait]
 pub trait Cloud: Send + Sync + std::fmt::Debug {
@@ -224,6 +240,14 @@ pub trait Cloud: Send + Sync + std::fmt::Debug {
     /// What a token made, if it made anything: how a crashed caller finds its resource again.
     async fn find_by_token(&self, place: &Place, token: &ClientToken)
     -> Result<Option<Resource>, CloudError>;
+
+    /// The network around the runner of a place, found by the tag of the onboarding template; and how much room there is
+    /// in the subnets that instances are launched into.
+    async fn surroundings(
+        &self,
+        place: &Place,
+        launch_subnets: &[String],
+    ) -> Result<Surroundings, CloudError>;
 
     /// Everything of ours that exists in the account. Terminated instances do not count.
     async fn inventory(&self, place: &Place) -> Result<Vec<Resource>, CloudError>;

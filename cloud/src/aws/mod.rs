@@ -10,6 +10,7 @@ mod failure;
 mod images;
 mod instances;
 mod inventory;
+mod network;
 mod organization;
 mod sessions;
 mod tags;
@@ -24,7 +25,9 @@ use domain::account::{ListedAccount, Reach};
 
 use self::{calls::Asked, failure::Failure, sessions::Sessions};
 use crate::{
-    control::{ClientToken, Cloud, CloudError, ImageSpec, Instance, InstanceSpec, Place, Resource},
+    control::{
+        ClientToken, Cloud, CloudError, ImageSpec, Instance, InstanceSpec, Place, Resource, Surroundings,
+    },
     route::{Endpoints, Errand, Profile, Route},
 };
 
@@ -124,6 +127,14 @@ impl Cloud for AwsCloud {
     ) -> Result<Option<Resource>, CloudError> {
         let call = "ec2:DescribeInstances";
         inventory::made_by(Asked { call, place }, &self.ec2(place).await?, &token.0).await
+    }
+
+    async fn surroundings(
+        &self,
+        place: &Place,
+        launch_subnets: &[String],
+    ) -> Result<Surroundings, CloudError> {
+        network::read(place, &self.ec2(place).await?, launch_subnets).await
     }
 
     async fn inventory(&self, place: &Place) -> Result<Vec<Resource>, CloudError> {

@@ -34,7 +34,9 @@ use self::{
     place::PlaceFolder,
 };
 use crate::{
-    control::{ClientToken, Cloud, CloudError, ImageSpec, Instance, InstanceSpec, Place, Resource},
+    control::{
+        ClientToken, Cloud, CloudError, ImageSpec, Instance, InstanceSpec, Place, Resource, Surroundings,
+    },
     route::Route,
 };
 
@@ -185,6 +187,11 @@ impl Cloud for FolderCloud {
             folder.find_by_token(&token)
         })
         .await
+    }
+
+    /// Its accounts are folders, which no network leads to.
+    async fn surroundings(&self, _: &Place, _: &[String]) -> Result<Surroundings, CloudError> {
+        Ok(Surroundings::NoNetworks)
     }
 
     async fn inventory(&self, place: &Place) -> Result<Vec<Resource>, CloudError> {

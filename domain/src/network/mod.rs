@@ -6,9 +6,13 @@
 //! ```
 //!
 //! Nobody else connects to anybody: [`findings`] asks for this and nothing more, and for the way back of each, since a
-//! network ACL and a route table know no connections. What is there beyond it is none of its business.
+//! network ACL and a route table know no connections. What is there beyond it is none of its business, but for free
+//! addresses where instances are launched.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,34 +24,37 @@ mod tests;
 
 use cidr::Cidr;
 use permits::Ports;
-pub use rules::findings;
+pub use rules::{findings, not_deployed};
 
 /// What a runner needs of the network. Identifiers of resources are the cloud's own.
 #[derive(Debug, Clone)]
 pub struct Needs {
     pub region: String,
-    pub runner: Runner,
-    /// Where source servers are.
+    pub data_port: u16,
+    pub enrol_port: u16,
+    /// Where source servers are; where nobody said, nothing is asked for them.
     pub sources: Vec<Cidr>,
-    pub hub: IpAddr,
-    pub hub_port: u16,
+    /// Where runners reach the hub; if that is not known, nothing is asked for it.
+    pub hub: Option<SocketAddr>,
+    /// Where instances are launched, in this VPC or in another.
+    pub launch_subnets: Vec<String>,
+}
+
+/// The runner's network interface, which outlives its instance.
+#[derive(Debug, Clone)]
+pub struct Interface {
+    pub address: IpAddr,
+    pub subnet: String,
+    pub security_groups: Vec<String>,
     /// Whether the runner's log goes to `CloudWatch`.
     pub logs: bool,
 }
 
-#[derive(Debug, Clone)]
-pub struct Runner {
-    pub address: IpAddr,
-    pub subnet: String,
-    pub security_groups: Vec<String>,
-    pub data_port: u16,
-    pub enrol_port: u16,
-}
-
-/// One VPC, as its account describes it.
+/// The runner's VPC, as its account describes it.
 #[derive(Debug, Clone)]
 pub struct Network {
     pub vpc: String,
+    pub runner: Interface,
     pub dns_support: bool,
     pub dns_hostnames: bool,
     pub subnets: Vec<Subnet>,
@@ -57,6 +64,8 @@ pub struct Network {
     pub endpoints: Vec<Endpoint>,
     /// The ranges of each prefix list that rules and routes name.
     pub prefix_lists: BTreeMap<String, Vec<Cidr>>,
+    /// Free addresses of those subnets that instances are launched into and that there are.
+    pub launch_subnets: BTreeMap<String, u32>,
 }
 
 #[derive(Debug, Clone)]
@@ -165,6 +174,7 @@ pub struct Policy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rule {
+    RunnerDeployed,
     SubnetKnown,
     SubnetHasAddresses,
     VpcResolvesNames,

@@ -20,10 +20,10 @@ const HTTPS: u16 = 443;
 
 /// All that has to be changed; none for a sound network. In the order in which one would look.
 pub fn findings(network: &Network, needs: &Needs) -> Vec<Finding> {
-    let Some(subnet) = network.subnet(&needs.runner.subnet) else {
+    let Some(subnet) = network.subnet(&network.runner.subnet) else {
         return vec![finding(
             Rule::SubnetKnown,
-            &needs.runner.subnet,
+            &network.runner.subnet,
             "the runner's subnet is not in this VPC".into(),
             format!("Choose a subnet of {} for the runner.", network.vpc),
         )];
@@ -39,10 +39,11 @@ pub fn findings(network: &Network, needs: &Needs) -> Vec<Finding> {
     all.extend(look.sources());
     all.extend(look.hub());
     for service in SERVICES {
-        if service.name != "logs" || needs.logs {
+        if service.name != "logs" || network.runner.logs {
             all.extend(look.service(service));
         }
     }
+    all.extend(look.launch_subnets());
     let mut told = Vec::new();
     for finding in all {
         // Several connections may fail for one reason.
@@ -51,6 +52,17 @@ pub fn findings(network: &Network, needs: &Needs) -> Vec<Finding> {
         }
     }
     told
+}
+
+/// Where nobody deployed a runner, there is no network to look at.
+pub fn not_deployed(region: &str) -> Finding {
+    finding(
+        Rule::RunnerDeployed,
+        region,
+        "the runner's network interface is not there: no interface has the tag of the onboarding template"
+            .into(),
+        "Deploy what `orglift-hub onboarding` writes for the account, in this region.".into(),
+    )
 }
 
 /// What the runner calls in its own account.
@@ -141,8 +153,7 @@ impl Look<'_> {
     fn sources(&self) -> Vec<Finding> {
         let mut found = Vec::new();
         for &with in &self.needs.sources {
-            let runner = &self.needs.runner;
-            for port in [runner.data_port, runner.enrol_port] {
+            for port in [self.needs.data_port, self.needs.enrol_port] {
                 let connection = Connection {
                     with,
                     port,
@@ -158,10 +169,13 @@ impl Look<'_> {
     }
 
     fn hub(&self) -> Vec<Finding> {
-        let with = Cidr::of(self.needs.hub);
+        let Some(hub) = self.needs.hub else {
+            return Vec::new();
+        };
+        let with = Cidr::of(hub.ip());
         let connection = Connection {
             with,
-            port: self.needs.hub_port,
+            port: hub.port(),
             is_inward: false,
             far: "the hub",
         };
@@ -170,6 +184,28 @@ impl Look<'_> {
         found.extend(self.acl(self.subnet, &connection));
         found.extend(self.route(Rule::RouteToHub, with, "the hub"));
         found
+    }
+
+    fn launch_subnets(&self) -> Vec<Finding> {
+        let look = |subnet: &String| {
+            match self.network.launch_subnets.get(subnet) {
+            None => Some(finding(
+                Rule::SubnetKnown,
+                subnet,
+                format!("the subnet is not in {}, and servers are to be launched into it", self.needs.region),
+                "Choose another subnet in the launch configurations that name it.".into(),
+            )),
+            Some(0) => Some(finding(
+                Rule::SubnetHasAddresses,
+                subnet,
+                "the subnet has no free addresses, and servers are to be launched into it".into(),
+                "Free addresses in the subnet, or choose another one in the launch configurations that name it."
+                    .into(),
+            )),
+            Some(_) => None,
+        }
+        };
+        self.needs.launch_subnets.iter().filter_map(look).collect()
     }
 
     fn service(&self, service: &Service) -> Vec<Finding> {
@@ -258,11 +294,16 @@ impl Look<'_> {
                         format!("Associate the endpoint with {}.", self.subnet.route_table),
                     ));
                 }
-                for &with in self.network.prefix_lists.get(prefix_list).into_iter().flatten() {
-                    let connection = outward(with, &endpoint.service);
-                    found.extend(self.runner_groups(&connection, &[]));
-                    found.extend(self.acl(self.subnet, &connection));
-                }
+                let ranges = self.network.prefix_lists.get(prefix_list);
+                let ranges = ranges.into_iter().flatten();
+                let connections: Vec<_> = ranges.map(|&with| outward(with, &endpoint.service)).collect();
+                // One rule of a security group lets all of the list through; a network ACL knows no lists.
+                let stopped = connections.iter().find_map(|one| self.runner_groups(one, &[]));
+                found.extend(stopped.map(|finding| Finding {
+                    change: format!("Add an outbound rule: TCP {HTTPS} to the prefix list {prefix_list}."),
+                    ..finding
+                }));
+                found.extend(connections.iter().filter_map(|one| self.acl(self.subnet, one)));
             }
         }
         found
@@ -277,7 +318,7 @@ impl Look<'_> {
         if subnet != self.subnet.id {
             found.extend(self.acl(self.subnet, &there));
             let back = Connection {
-                with: Cidr::of(self.needs.runner.address),
+                with: Cidr::of(self.network.runner.address),
                 port: HTTPS,
                 is_inward: true,
                 far: "the runner",
@@ -289,7 +330,7 @@ impl Look<'_> {
     }
 
     fn admits_runner(&self, endpoint: &Endpoint, groups: &[String]) -> Option<Finding> {
-        let runner = &self.needs.runner;
+        let runner = &self.network.runner;
         let traffic = Traffic {
             with: Cidr::of(runner.address),
             ports: HTTPS..=HTTPS,
@@ -314,7 +355,7 @@ impl Look<'_> {
 
     /// `far_groups`: the security groups of the far side.
     fn runner_groups(&self, connection: &Connection<'_>, far_groups: &[String]) -> Option<Finding> {
-        let groups = self.network.groups(&self.needs.runner.security_groups);
+        let groups = self.network.groups(&self.network.runner.security_groups);
         let (rule, direction) = if connection.is_inward {
             (Rule::RunnerAdmitsSources, "inbound")
         } else {
@@ -518,18 +559,27 @@ fn leads_to_internet(route: &Route) -> bool {
 
 /// Whether an action is one that a policy's pattern means; `*` stands for any text, `?` for a character.
 fn is_like(action: &str, pattern: &str) -> bool {
-    let Some(wanted) = pattern.chars().next() else {
-        return action.is_empty();
-    };
-    let rest = &pattern[wanted.len_utf8()..];
-    if wanted == '*' {
-        let mut starts = action.char_indices().map(|(at, _)| at).chain([action.len()]);
-        return starts.any(|at| is_like(&action[at..], rest));
+    let (action, pattern) = (action.as_bytes(), pattern.as_bytes());
+    let (mut at, mut next) = (0, 0);
+    // What follows the last star, and where that star ends so far: going back to it alone keeps a hostile pattern cheap.
+    let mut star = None;
+    while let Some(given) = action.get(at) {
+        match pattern.get(next) {
+            Some(b'*') => {
+                next += 1;
+                star = Some((next, at));
+            }
+            Some(wanted) if *wanted == b'?' || wanted.eq_ignore_ascii_case(given) => {
+                (at, next) = (at + 1, next + 1);
+            }
+            _ => {
+                let Some((after, end)) = star else { return false };
+                (at, next) = (end + 1, after);
+                star = Some((after, end + 1));
+            }
+        }
     }
-    let Some(given) = action.chars().next() else {
-        return false;
-    };
-    (wanted == '?' || wanted.eq_ignore_ascii_case(&given)) && is_like(&action[given.len_utf8()..], rest)
+    pattern[next..].iter().all(|left| *left == b'*')
 }
 
 fn finding(rule: Rule, resource: &str, text: String, change: String) -> Finding {
@@ -538,5 +588,36 @@ fn finding(rule: Rule, resource: &str, text: String, change: String) -> Finding 
         resource: resource.to_owned(),
         text,
         change,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_of_policies_mean_what_they_do_at_aws() {
+        let put = "ebs:PutSnapshotBlock";
+        for pattern in [
+            "*",
+            "ebs:*",
+            "EBS:put*block",
+            "ebs:P?tSnapshotBlock",
+            "*Put*Snapshot**Block*",
+            put,
+        ] {
+            assert!(is_like(put, pattern), "{pattern}");
+        }
+        for pattern in [
+            "",
+            "ebs:",
+            "ebs:Get*",
+            "ebs:PutSnapshotBlock?",
+            "*Block*s",
+            "ec2:*",
+            &"*a".repeat(10_000),
+        ] {
+            assert!(!is_like(put, pattern), "{pattern}");
+        }
     }
 }

@@ -13,17 +13,11 @@ fn cidr(text: &str) -> Cidr {
 fn needs() -> Needs {
     Needs {
         region: REGION.into(),
-        runner: Runner {
-            address: "10.20.0.7".parse().unwrap(),
-            subnet: "subnet-staging".into(),
-            security_groups: vec!["sg-runner".into()],
-            data_port: 1500,
-            enrol_port: 443,
-        },
+        data_port: 1500,
+        enrol_port: 443,
         sources: vec![cidr("192.168.0.0/16")],
-        hub: "10.9.0.4".parse().unwrap(),
-        hub_port: 8443,
-        logs: true,
+        hub: Some("10.9.0.4:8443".parse().unwrap()),
+        launch_subnets: vec!["subnet-test".into(), "subnet-target".into()],
     }
 }
 
@@ -116,6 +110,12 @@ fn sound() -> Network {
     };
     Network {
         vpc: "vpc-1".into(),
+        runner: Interface {
+            address: "10.20.0.7".parse().unwrap(),
+            subnet: "subnet-staging".into(),
+            security_groups: vec!["sg-runner".into()],
+            logs: true,
+        },
         dns_support: true,
         dns_hostnames: true,
         subnets: vec![
@@ -163,6 +163,7 @@ fn sound() -> Network {
             ),
         ],
         prefix_lists: BTreeMap::from([("pl-s3".into(), vec![cidr("52.219.0.0/16")])]),
+        launch_subnets: BTreeMap::from([("subnet-test".into(), 90), ("subnet-target".into(), 1)]),
     }
 }
 
@@ -202,7 +203,7 @@ fn deny(number: u16, ports: Ports, with: &str) -> AclEntry {
     }
 }
 
-const BROKEN: [(&str, Break); 38] = [
+const BROKEN: [(&str, Break); 40] = [
     ("no subnet", |n| without(&mut n.subnets, 0)),
     ("a full subnet", |n| n.subnets[0].free_addresses = 1),
     ("no name service", |n| n.dns_support = false),
@@ -299,6 +300,12 @@ const BROKEN: [(&str, Break); 38] = [
     ("no route to the hub", |n| {
         without(&mut n.route_tables[0].routes, 2);
     }),
+    ("no subnet for tests", |n| {
+        n.launch_subnets.remove("subnet-test");
+    }),
+    ("a full subnet for cutovers", |n| {
+        n.launch_subnets.insert("subnet-target".into(), 0);
+    }),
 ];
 
 #[test]
@@ -327,8 +334,20 @@ fn each_break_has_one_finding_that_names_it() {
 fn what_was_not_chosen_is_not_asked_for() {
     let mut network = sound();
     network.endpoints.remove(2);
+    network.runner.logs = false;
+    assert_eq!(findings(&network, &needs()), []);
+}
+
+#[test]
+fn what_nobody_knows_is_not_asked_for() {
+    let mut network = sound();
+    // No way in from sources, none out to the hub.
+    network.security_groups[0].inbound.clear();
+    network.security_groups[0].outbound.remove(0);
+    network.route_tables[0].routes.truncate(1);
     let needs = Needs {
-        logs: false,
+        sources: Vec::new(),
+        hub: None,
         ..needs()
     };
     assert_eq!(findings(&network, &needs), []);

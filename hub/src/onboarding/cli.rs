@@ -8,11 +8,12 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
+use cloud::control::TEMPLATE_TAG;
 use domain::ids::AccountId;
 use serde_json::Value;
 
 use super::{
-    Feature, Onboarding, TEMPLATE_MAX, TEMPLATE_TAG, TEMPLATE_VERSION, parameters, template,
+    Feature, Onboarding, TEMPLATE_MAX, TEMPLATE_VERSION, parameters, template,
     values::{
         ExternalId, HubAddress, InstanceRole, Key, Principal, Region, RoleName, RunnerVersion, Sha256,
         SourceRange,

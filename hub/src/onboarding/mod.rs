@@ -22,6 +22,7 @@ mod tests;
 mod values;
 
 use clap::ValueEnum;
+use cloud::control::TEMPLATE_TAG;
 use domain::ids::AccountId;
 use serde_json::{Value, json};
 
@@ -35,9 +36,6 @@ pub const TEMPLATE_VERSION: u32 = 1;
 
 /// CloudFormation takes no longer one, in bytes, that is not in a bucket.
 const TEMPLATE_MAX: usize = 51_200;
-
-/// The tag of resources of the stack, with the version of the template.
-pub const TEMPLATE_TAG: &str = "orglift:template";
 
 /// What an account may be onboarded with besides what every migration needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -1,5 +1,6 @@
 //! The runner's address, who reaches it, and what it reaches.
 
+use cloud::control::LOGS_TAG;
 use serde_json::{Value, json};
 
 use super::{
@@ -17,7 +18,7 @@ const LOGS: (&str, &str, &str) = ("logs", "LogsEndpointResource", "CreateLogsEnd
 pub fn resources(of: &Onboarding) -> Vec<(&'static str, Value)> {
     let mut resources = vec![
         ("RunnerSecurityGroup", runner_security_group(of)),
-        ("RunnerInterface", interface()),
+        ("RunnerInterface", interface(of)),
         ("EndpointSecurityGroup", endpoint_security_group()),
         ("S3EndpointResource", gateway()),
     ];
@@ -76,8 +77,12 @@ fn runner_security_group(of: &Onboarding) -> Value {
     })
 }
 
-/// It is not the instance's, and stays when that is replaced: firewalls know its address.
-fn interface() -> Value {
+/// It is not the instance's, and stays when that is replaced: firewalls know its address. By its tags the hub finds it.
+fn interface(of: &Onboarding) -> Value {
+    let mut tags = tags("Orglift runner");
+    if let (true, Some(list)) = (of.has(Feature::Logs), tags.as_array_mut()) {
+        list.push(json!({"Key": LOGS_TAG, "Value": "on"}));
+    }
     json!({
         "Type": "AWS::EC2::NetworkInterface",
         "Properties": {
@@ -87,7 +92,7 @@ fn interface() -> Value {
             "PrivateIpAddress": {
                 "Fn::If": ["ChooseAddress", reference("RunnerAddress"), reference("AWS::NoValue")],
             },
-            "Tags": tags("Orglift runner"),
+            "Tags": tags,
         },
     })
 }

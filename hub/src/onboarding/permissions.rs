@@ -93,6 +93,10 @@ const VOLUME: &str = "arn:${AWS::Partition}:ec2:*:${AWS::AccountId}:volume/*";
 const INTERFACE: &str = "arn:${AWS::Partition}:ec2:*:${AWS::AccountId}:network-interface/*";
 const SUBNET: &str = "arn:${AWS::Partition}:ec2:*:${AWS::AccountId}:subnet/*";
 const SECURITY_GROUP: &str = "arn:${AWS::Partition}:ec2:*:${AWS::AccountId}:security-group/*";
+/// It may be shared by the account that owns it.
+const VPC: &str = "arn:${AWS::Partition}:ec2:*:*:vpc/*";
+/// Those of services are AWS's own.
+const PREFIX_LIST: &str = "arn:${AWS::Partition}:ec2:*:*:prefix-list/*";
 const LAUNCH_TEMPLATE: &str = "arn:${AWS::Partition}:ec2:*:${AWS::AccountId}:launch-template/*";
 const KEY: &str = "${KmsKeyArn}";
 const STACK: &str = "arn:${AWS::Partition}:cloudformation:*:${AWS::AccountId}:stack/${AWS::StackName}/*";
@@ -134,6 +138,25 @@ pub const PERMISSIONS: &[Permission] = &[
         resources: Resources::All,
         conditions: IN_REGIONS,
         why: "Settings are checked before a launch, its state is followed, and in the end it is shown that nothing is left.",
+    },
+    Permission {
+        sid: "SeeRunnersNetwork",
+        holder: Holder::Hub,
+        feature: None,
+        actions: &["ec2:DescribeManagedPrefixLists", "ec2:DescribeNetworkInterfaces"],
+        // EC2 knows no narrower scope for either.
+        resources: Resources::All,
+        conditions: IN_REGIONS,
+        why: "Readiness names the rule or the route that keeps servers from being replicated.",
+    },
+    Permission {
+        sid: "SeeRunnersNames",
+        holder: Holder::Hub,
+        feature: None,
+        actions: &["ec2:DescribeVpcAttribute", "ec2:GetManagedPrefixListEntries"],
+        resources: Resources::These(&[VPC, PREFIX_LIST]),
+        conditions: IN_REGIONS,
+        why: "Names of endpoints lead nowhere unless the VPC resolves them; rules and routes name lists of ranges.",
     },
     Permission {
         sid: "SeeConsoles",

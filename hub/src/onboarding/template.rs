@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::bail;
+use cloud::control::TEMPLATE_TAG;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Feature, Onboarding, TEMPLATE_TAG, TEMPLATE_VERSION, attribute, network,
+    Feature, Onboarding, TEMPLATE_VERSION, attribute, network,
     parameters::{self, of_central_team},
     permissions::{Holder, Permission},
     policy::{granted, member_trust, resolved},
