@@ -5,6 +5,8 @@
 
 mod accounts;
 mod organization;
+mod readiness;
+mod selection;
 
 use std::{
     ffi::OsString,
@@ -21,7 +23,7 @@ use clap::{Args, Parser, Subcommand};
 use domain::{ids::AccountId, network::cidr::Cidr};
 use tracing_subscriber::EnvFilter;
 
-use self::{accounts::AccountsCommand, organization::OrganizationCommand};
+use self::{accounts::AccountsCommand, organization::OrganizationCommand, readiness::ReadinessArgs};
 use crate::{
     Settings, auth,
     changes::Changes,
@@ -52,6 +54,10 @@ enum Command {
     /// The accounts of all organizations: whether they can be entered.
     #[command(subcommand)]
     Accounts(AccountsCommand),
+    /// Read the network around the runner of every account, and name what keeps servers from being replicated: the
+    /// resource, what is the matter, and the change. Exits with 0 if all are ready, 5 if some are not, 3 if some could
+    /// not be read, 4 if none could.
+    Readiness(Box<ReadinessArgs>),
     /// Users who sign in to the console.
     #[command(subcommand)]
     User(UserCommand),
@@ -281,6 +287,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Organization(command) => organization::run(command).await?,
         Command::Accounts(command) => return accounts::run(command).await,
+        Command::Readiness(args) => return readiness::run(*args).await,
         Command::User(UserCommand::Add {
             dir,
             name,

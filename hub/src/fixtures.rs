@@ -126,6 +126,7 @@ pub fn runner(id: RunnerId, account: &AccountId) -> runner::Model {
         account: Word(account.clone()),
         region: "eu-central-1".into(),
         address: "192.0.2.1".into(),
+        hub_address: Some("198.51.100.4:8443".into()),
         data_port: 1500,
         enrol_port: 443,
         version: "0.1.0".into(),

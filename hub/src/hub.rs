@@ -23,6 +23,8 @@ pub struct Hub {
     pub sagas_added: Notify,
     /// An account was added, or somebody wants to know now: the reconciler looks at once.
     pub accounts_changed: Notify,
+    /// Somebody wants to know now whether a network is ready: the reconciler looks at once.
+    pub readiness_wanted: Notify,
     /// Cancelled when the hub is to stop: long polls and event streams end.
     pub stopping: CancellationToken,
 }
@@ -76,6 +78,7 @@ impl Hub {
             settings,
             sagas_added: Notify::new(),
             accounts_changed: Notify::new(),
+            readiness_wanted: Notify::new(),
             stopping: CancellationToken::new(),
         })
     }

@@ -4,7 +4,7 @@
 //! - [`machines`]: what runners ask and report. [`pki`] and [`tokens`] say who may.
 //! - [`sagas`]: work of several steps that survives a crash at any of them.
 //! - [`actions`]: what people order, for the pages and the [`api`] alike.
-//! - [`fan_out`]: the same done in many accounts.
+//! - [`fan_out`]: the same done in many accounts. [`readiness`]: whether their networks are ready.
 //! - [`tasks`]: reconcilers, which keep true what must stay true.
 //! - [`onboarding`]: what an account deploys before any server is moved into it.
 //! - [`web`]: the pages. [`auth`] says who looks.
@@ -29,6 +29,7 @@ mod hub;
 pub mod machines;
 mod onboarding;
 pub mod pki;
+pub mod readiness;
 pub mod sagas;
 pub mod secrets;
 pub mod serve;

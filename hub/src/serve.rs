@@ -115,6 +115,13 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     running.spawn({
         let hub = hub.clone();
         async move {
+            tasks::readiness::run(hub).await;
+            Ok(())
+        }
+    });
+    running.spawn({
+        let hub = hub.clone();
+        async move {
             engine::run(hub).await;
             Ok(())
         }

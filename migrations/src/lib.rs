@@ -11,6 +11,7 @@ mod m0001_first_light;
 mod m0002_flow;
 mod m0003_conversion;
 mod m0004_routes;
+mod m0005_readiness;
 
 #[derive(Debug)]
 pub struct Migrator;
@@ -23,6 +24,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0002_flow::Migration),
             Box::new(m0003_conversion::Migration),
             Box::new(m0004_routes::Migration),
+            Box::new(m0005_readiness::Migration),
         ]
     }
 }

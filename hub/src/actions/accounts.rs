@@ -100,6 +100,17 @@ pub async fn refresh_accounts(hub: &Hub, actor: &Actor) -> Result<(), ActionErro
     Ok(())
 }
 
+/// Looks at once whether the account's network is ready, rather than within the hour.
+pub async fn check_network(hub: &Hub, actor: &Actor, id: &AccountId) -> Result<(), ActionError> {
+    let order = Order::new(actor, "check the network of an account", id);
+    let mut tx = order.begin(hub, UserRole::Operator).await?;
+    let account = tx.account(id).await?;
+    tx.readiness_wanted(id, &account.region).await?;
+    order.done(tx).await?;
+    hub.readiness_wanted.notify_one();
+    Ok(())
+}
+
 fn check(new: &NewOrganization) -> Result<(), ActionError> {
     let invalid = |why: &str| Err(ActionError::Invalid(why.to_owned()));
     if new.name.trim().is_empty() || new.name.len() > 128 {

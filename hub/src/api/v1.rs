@@ -125,6 +125,7 @@ async fn account_list(Caller(_): Caller, State(hub): State<Arc<Hub>>) -> Answer 
                 "replication": row.replication,
                 "longestLagSeconds": row.oldest_lag_basis.map(|basis| (now - basis).max(0) / 1000),
                 "serversInJobs": row.in_jobs,
+                "networkFindings": row.network_findings,
                 "runners": row.runners.iter().map(|runner| &runner.id.0).collect::<Vec<_>>(),
             })
         })

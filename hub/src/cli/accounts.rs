@@ -3,32 +3,28 @@
 use std::{
     collections::BTreeMap,
     io::{self, IsTerminal},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
     time::Duration,
 };
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use cloud::{
-    control::Place,
-    route::{Errand, Route},
-};
+use cloud::control::Place;
 use domain::account::{Access, Reach};
 use futures_util::{StreamExt, pin_mut};
 use serde_json::json;
 
-use super::Dir;
+use super::{Dir, selection::Selection};
 use crate::{
     changes::Changes, clock::now_ms, entities::account, fan_out::fan_out, hub::open_store,
-    serve::CloudChoice, store::Store, tasks::accounts,
+    serve::CloudChoice, tasks::accounts,
 };
 
 /// Some accounts were not reached.
-const SOME: u8 = 3;
+pub(super) const SOME: u8 = 3;
 /// None was.
-const NONE: u8 = 4;
+pub(super) const NONE: u8 = 4;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AccountsCommand {
@@ -44,15 +40,8 @@ pub(super) struct Check {
     /// The cloud to act in: aws, or folder:PATH.
     #[arg(long)]
     cloud: CloudChoice,
-    /// Only accounts of this organization or roster, by its name.
-    #[arg(long)]
-    organization: Option<String>,
-    /// Only accounts in this unit and those below it, such as Root/Production.
-    #[arg(long)]
-    unit: Option<String>,
-    /// Every region that the hub may act in, rather than the one that an account is worked in.
-    #[arg(long)]
-    all_regions: bool,
+    #[command(flatten)]
+    selection: Selection,
     /// Leave out accounts that were reached within so many seconds: goes on after a check that was cut off.
     #[arg(long, value_name = "SECONDS")]
     unless_within: Option<u32>,
@@ -68,11 +57,12 @@ pub(super) async fn run(AccountsCommand::Check(check): AccountsCommand) -> anyho
     let store = open_store(&check.dir.dir, Changes::default()).await?;
     let cloud = check.cloud.open();
     for organization in store.organization_list().await? {
-        if check.is_wanted(&organization.name) && organization.reach.0 != Reach::Roster {
+        if check.selection.is_of(&organization.name) && organization.reach.0 != Reach::Roster {
             accounts::list(&store, &*cloud, &organization).await?;
         }
     }
-    let (places, suspended) = check.places(&store).await?;
+    let wanted = |account: &account::Model| !check.was_reached(account);
+    let (places, suspended) = check.selection.places(&store, "check access", wanted).await?;
     let total = places.len() + suspended.len();
     let mut tally = Tally::default();
     for account in suspended {
@@ -114,71 +104,36 @@ pub(super) async fn run(AccountsCommand::Check(check): AccountsCommand) -> anyho
         tally.add(account.as_str(), &name, region, &done.outcome, total);
     }
     if let Some(file) = &check.json {
-        let text = serde_json::to_vec_pretty(&tally.rows)?;
-        std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        write_json(file, &tally.rows)?;
     }
     println!("{}", tally.in_words());
     Ok(tally.exit_code())
 }
 
 impl Check {
-    fn is_wanted(&self, organization: &str) -> bool {
-        self.organization
-            .as_deref()
-            .is_none_or(|wanted| wanted == organization)
-    }
-
-    /// Where to go, and the accounts that nobody can enter.
-    async fn places(&self, store: &Store) -> anyhow::Result<(Vec<Place>, Vec<account::Model>)> {
-        let mut organizations = store.organization_list().await?;
-        organizations.retain(|organization| self.is_wanted(&organization.name));
-        if organizations.is_empty() {
-            anyhow::bail!("there is no such organization; `orglift-hub organization list` names all");
-        }
-        let routes: BTreeMap<_, _> = organizations
-            .into_iter()
-            .map(|organization| (organization.id.0.clone(), Arc::new(organization.route.0)))
-            .collect();
-        let (mut places, mut suspended) = (Vec::new(), Vec::new());
-        for account in store.account_list().await? {
-            let Some(route) = routes.get(&account.organization.0) else {
-                continue;
-            };
-            if !self.is_in_unit(&account.unit) || self.was_reached(&account) {
-                continue;
-            }
-            if account.suspended {
-                suspended.push(account);
-                continue;
-            }
-            let place = account.place(Arc::clone(route), Errand::own("check access"));
-            if !self.all_regions {
-                places.push(place);
-                continue;
-            }
-            let Route { regions, .. } = &**route;
-            places.extend(regions.iter().map(|region| Place {
-                region: region.clone(),
-                ..place.clone()
-            }));
-        }
-        Ok((places, suspended))
-    }
-
-    fn is_in_unit(&self, unit: &str) -> bool {
-        let below = |wanted: &str| {
-            unit.strip_prefix(wanted)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        self.unit.as_deref().is_none_or(below)
-    }
-
     fn was_reached(&self, account: &account::Model) -> bool {
         let Some(within) = self.unless_within else {
             return false;
         };
         let within = i64::try_from(Duration::from_secs(within.into()).as_millis()).unwrap_or(i64::MAX);
         account.access.0 == Access::Ok && account.checked_at.is_some_and(|at| now_ms() - at < within)
+    }
+}
+
+/// One row for each outcome.
+pub(super) fn write_json(file: &Path, rows: &[serde_json::Value]) -> anyhow::Result<()> {
+    let text = serde_json::to_vec_pretty(rows)?;
+    std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// Why an account was not reached.
+pub(super) fn why(access: &Access) -> String {
+    match access {
+        Access::Denied { call, remedy } => format!("{call}: {remedy}"),
+        Access::Unknown { detail } => detail.clone(),
+        Access::Throttled => "AWS refuses more calls for the moment; check again later".into(),
+        Access::Suspended => "its organization has suspended it".into(),
+        Access::NotAttempted | Access::Ok => String::new(),
     }
 }
 
@@ -204,13 +159,7 @@ impl Tally {
         *self.counts.entry(access.name()).or_default() += 1;
         self.rows.push(json!({ "account": account, "name": name, "region": region, "outcome": access, "resources": found }));
         if *access != Access::Ok {
-            let why = match access {
-                Access::Denied { call, remedy } => format!("{call}: {remedy}"),
-                Access::Unknown { detail } => detail.clone(),
-                Access::Throttled => "AWS refuses more calls for the moment; check again later".into(),
-                Access::Suspended => "its organization has suspended it".into(),
-                Access::NotAttempted | Access::Ok => String::new(),
-            };
+            let why = why(access);
             println!("{account}  {region}  {}  {name}: {why}", access.name());
         }
         if io::stderr().is_terminal() {

@@ -14,6 +14,7 @@ pub mod job_event;
 pub mod job_server;
 pub mod ledger;
 pub mod organization;
+pub mod readiness;
 pub mod runner;
 pub mod saga;
 pub mod session;

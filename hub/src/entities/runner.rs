@@ -14,6 +14,8 @@ pub struct Model {
     pub region: String,
     /// Where agents reach it.
     pub address: String,
+    /// Where it reached the hub when it called last: the hub's own address, as the connection came in.
+    pub hub_address: Option<String>,
     pub data_port: i32,
     pub enrol_port: i32,
     pub version: String,

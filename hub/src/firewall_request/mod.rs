@@ -55,6 +55,19 @@ pub struct Line {
     pub purpose: Purpose,
 }
 
+impl std::fmt::Display for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            source,
+            destination,
+            port,
+            purpose,
+        } = self;
+        let direction = text::direction(Language::En, purpose);
+        write!(f, "{direction}, {source} → {destination}, TCP {port}")
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Purpose {
     Replication,

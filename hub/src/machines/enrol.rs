@@ -19,7 +19,7 @@ use identity::{Role, authority::Signed};
 use protocol::enrol::{AgentEnrolment, EnrolledAgent, EnrolledRunner, RunnerEnrolment};
 use sea_orm::ActiveValue::Set;
 
-use super::Refusal;
+use super::{ArrivedAt, Refusal};
 use crate::{
     Hub,
     changes::Change,
@@ -37,10 +37,15 @@ use crate::{
 const USER_PROVIDED_ID_MAX: usize = 256;
 const TAGS_MAX: usize = 50;
 
-pub async fn runner(hub: &Hub, request: RunnerEnrolment) -> Result<EnrolledRunner, Refusal> {
+pub async fn runner(
+    hub: &Hub,
+    at: Option<ArrivedAt>,
+    request: RunnerEnrolment,
+) -> Result<EnrolledRunner, Refusal> {
     let mut tx = hub.store.begin().await?;
     let admitted = admit(&tx, TokenPurpose::Runner, &request.token_secret, &request.csr_pem).await?;
     let account = tx.account(&admitted.token.account).await?;
+    let hub_address = at.map(|ArrivedAt(at)| at.to_string());
     let again: Option<RunnerId> = admitted.used_by();
     let id = again
         .clone()
@@ -51,6 +56,7 @@ pub async fn runner(hub: &Hub, request: RunnerEnrolment) -> Result<EnrolledRunne
             id: Set(Word(id.clone())),
             version: Set(request.runner_version),
             address: Set(request.address),
+            hub_address: Set(hub_address),
             data_port: Set(i32::from(request.data_port)),
             enrol_port: Set(i32::from(request.enrol_port)),
             certificate_serial: Set(signed.serial),
@@ -67,6 +73,7 @@ pub async fn runner(hub: &Hub, request: RunnerEnrolment) -> Result<EnrolledRunne
             account: account.id.clone(),
             region: account.region.clone(),
             address: request.address,
+            hub_address,
             data_port: i32::from(request.data_port),
             enrol_port: i32::from(request.enrol_port),
             version: request.runner_version,

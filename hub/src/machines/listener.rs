@@ -1,6 +1,6 @@
-//! TLS for machines, with what the client's certificate says put beside each request.
+//! TLS for machines, with what the client's certificate says, and where it reached the hub, put beside each request.
 
-use std::{io, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use axum::{Extension, middleware::AddExtension};
 use axum_server::{
@@ -9,7 +9,7 @@ use axum_server::{
 };
 use futures_util::future::BoxFuture;
 use identity::{IdentityError, Peer, tls::server_for_enrolment};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tower::Layer;
 
@@ -18,6 +18,10 @@ use crate::pki::Pki;
 /// What the client's certificate says of it; nothing if it showed none.
 #[derive(Debug, Clone)]
 pub struct Shown(pub Option<Peer>);
+
+/// The hub's address as the connection came in: where its firewall must let machines through.
+#[derive(Debug, Clone, Copy)]
+pub struct ArrivedAt(pub SocketAddr);
 
 #[derive(Debug, Clone)]
 pub struct MachineAcceptor(RustlsAcceptor);
@@ -32,18 +36,20 @@ impl MachineAcceptor {
     }
 }
 
-impl<I, S> Accept<I, S> for MachineAcceptor
+impl<S> Accept<TcpStream, S> for MachineAcceptor
 where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Send + 'static,
 {
-    type Stream = TlsStream<I>;
-    type Service = AddExtension<S, Shown>;
+    type Stream = TlsStream<TcpStream>;
+    type Service = AddExtension<AddExtension<S, Shown>, ArrivedAt>;
     type Future = BoxFuture<'static, io::Result<(Self::Stream, Self::Service)>>;
 
-    fn accept(&self, stream: I, service: S) -> Self::Future {
+    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
         let acceptor = self.0.clone();
         Box::pin(async move {
+            let at = stream.local_addr()?;
+            // A listener of both families shows IPv4 within IPv6.
+            let at = ArrivedAt(SocketAddr::new(at.ip().to_canonical(), at.port()));
             let (stream, service) = acceptor.accept(stream, service).await?;
             let leaf = stream
                 .get_ref()
@@ -54,7 +60,7 @@ where
                 .map(Peer::from_certificate)
                 .transpose()
                 .map_err(io::Error::other)?;
-            Ok((stream, Extension(Shown(peer)).layer(service)))
+            Ok((stream, Extension(at).layer(Extension(Shown(peer)).layer(service))))
         })
     }
 }

@@ -13,7 +13,7 @@
 use std::sync::Arc;
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{DefaultBodyLimit, FromRequestParts, Query, State},
     http::{StatusCode, request::Parts},
     response::{IntoResponse, Response},
@@ -38,7 +38,7 @@ pub mod released;
 #[cfg(test)]
 mod tests;
 
-pub use listener::Shown;
+pub use listener::{ArrivedAt, Shown};
 
 /// The largest report: a thousand servers of four disks and six checkpoints each.
 const OBSERVED_MAX: usize = 32 << 20;
@@ -127,11 +127,16 @@ impl FromRequestParts<Arc<Hub>> for Runner {
     }
 }
 
+type At = Option<Extension<ArrivedAt>>;
+
 async fn enrol_runner(
     State(hub): State<Arc<Hub>>,
+    at: At,
     Json(request): Json<RunnerEnrolment>,
 ) -> Result<Json<EnrolledRunner>, Refusal> {
-    enrol::runner(&hub, request).await.map(Json)
+    enrol::runner(&hub, at.map(|Extension(at)| at), request)
+        .await
+        .map(Json)
 }
 
 async fn enrol_agent(
@@ -145,9 +150,10 @@ async fn enrol_agent(
 async fn observed(
     Runner(runner): Runner,
     State(hub): State<Arc<Hub>>,
+    at: At,
     Json(report): Json<Observed>,
 ) -> Result<StatusCode, Refusal> {
-    observed::take(&hub, &runner, report).await?;
+    observed::take(&hub, &runner, at.map(|Extension(at)| at), report).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

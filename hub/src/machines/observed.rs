@@ -10,8 +10,9 @@ use domain::{
     source_server::ReplicationIntent,
 };
 use protocol::exchange::{Observed, ObservedServer};
-use sea_orm::ActiveValue::Set;
+use sea_orm::ActiveValue::{NotSet, Set};
 
+use super::ArrivedAt;
 use crate::{
     Hub,
     changes::Change,
@@ -20,7 +21,12 @@ use crate::{
     store::{StoreError, Write},
 };
 
-pub async fn take(hub: &Hub, id: &RunnerId, report: Observed) -> Result<(), StoreError> {
+pub async fn take(
+    hub: &Hub,
+    id: &RunnerId,
+    at: Option<ArrivedAt>,
+    report: Observed,
+) -> Result<(), StoreError> {
     let now = now_ms();
     let mut tx = hub.store.begin().await?;
     let runner = tx.runner(id).await?;
@@ -67,6 +73,7 @@ pub async fn take(hub: &Hub, id: &RunnerId, report: Observed) -> Result<(), Stor
         id: Set(Word(id.clone())),
         version: Set(report.runner_version),
         last_seen: Set(Some(now)),
+        hub_address: at.map_or(NotSet, |ArrivedAt(at)| Set(Some(at.to_string()))),
         staging_free: Set(report.staging_free_bytes.map(u64::cast_signed)),
         observed_generation: Set(report.generation.cast_signed()),
         ..Default::default()

@@ -39,6 +39,8 @@ pub struct AccountOverview {
     /// Servers that a job works on.
     pub in_jobs: u64,
     pub runners: Vec<runner::Model>,
+    /// What its network lacks.
+    pub network_findings: u64,
 }
 
 #[derive(Debug, FromQueryResult)]
@@ -104,7 +106,7 @@ impl<C: ConnectionTrait> Reader<C> {
             .ok_or_else(|| not_found(format_args!("runner {id}")))
     }
 
-    /// The global view: every account with what goes on in it, by three queries whatever their number.
+    /// The global view: every account with what goes on in it, by four queries whatever their number.
     pub async fn account_overview(&self) -> Result<Vec<AccountOverview>, StoreError> {
         use source_server::Column as C;
         let counts: Vec<ServerCount> = source_server::Entity::find()
@@ -134,6 +136,7 @@ impl<C: ConnectionTrait> Reader<C> {
                 oldest_lag_basis: None,
                 in_jobs: 0,
                 runners: Vec::new(),
+                network_findings: 0,
             };
             overviews.insert(account.id.0, overview);
         }
@@ -158,6 +161,11 @@ impl<C: ConnectionTrait> Reader<C> {
         for runner in self.runner_list().await? {
             if let Some(overview) = overviews.get_mut(&runner.account.0) {
                 overview.runners.push(runner);
+            }
+        }
+        for (account, findings) in self.readiness_findings().await? {
+            if let Some(overview) = overviews.get_mut(&account) {
+                overview.network_findings = findings;
             }
         }
         Ok(overviews.into_values().collect())

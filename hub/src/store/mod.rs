@@ -31,6 +31,7 @@ pub mod jobs;
 pub mod ledger;
 pub mod pages;
 pub mod people;
+pub mod readiness;
 pub mod sagas;
 pub mod servers;
 

@@ -1,3 +1,4 @@
 //! Reconcilers: what must stay true, made true again and again, with no input but the store.
 
 pub mod accounts;
+pub mod readiness;

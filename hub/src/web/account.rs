@@ -15,9 +15,11 @@ use super::{
     actions::AskPage,
     badge::{self, Badge},
     overview::is_silent,
+    readiness,
     server::{ResourceRow, resource_row},
     servers::{self, ListColumn, ServerRow},
     session::Session,
+    silence,
     text::{self, Moment},
     visit::{Flash, PageError, Part, Section, Shell, Visit},
 };
@@ -44,6 +46,9 @@ struct AccountPage {
     checked: String,
     access: Badge,
     problem: Option<Problem>,
+    silences: Vec<String>,
+    networks: Vec<readiness::Network>,
+    check_network: Option<String>,
     enrol: Option<String>,
     server_count: u64,
     more_servers: Option<String>,
@@ -97,6 +102,7 @@ pub async fn page(
     let servers = store.server_search(&search, 0, SERVERS_MAX).await?;
     let runners = store.runners_in(&id).await?;
     let certificates = store.certificates_in(&id).await?;
+    let networks = store.readiness_of(&id).await?;
     let resources = store.ledger_in(&id, RESOURCES_MAX).await?;
     let now = now_ms();
     let revoked: HashSet<&str> = certificates
@@ -115,6 +121,15 @@ pub async fn page(
         },
         access: badge::access(&account.access),
         problem: badge::access_problem(&account.access).map(|(title, remedy)| Problem { title, remedy }),
+        silences: silence::all(&runners, &servers.rows, now),
+        networks: networks
+            .into_iter()
+            .map(|row| readiness::network(row, now))
+            .collect(),
+        check_network: visit
+            .session
+            .may(UserRole::Operator)
+            .then(|| format!("/accounts/{id}/network/check")),
         enrol: administers.then(|| format!("/accounts/{id}/enrol")),
         server_count: servers.total,
         more_servers: (servers.total > 1).then(|| format!("/servers?account={id}")),

@@ -15,7 +15,7 @@ use domain::{
     replication::{InitiationStep, ReplicationError, StepStatus},
 };
 
-use crate::entities::ledger::LedgerState;
+use crate::{entities::ledger::LedgerState, readiness::Outcome};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Badge {
@@ -329,6 +329,22 @@ pub fn access_problem(access: &Access) -> Option<(String, String)> {
         )),
         Access::Unknown { detail } => Some(("The account could not be reached".into(), detail.clone())),
     }
+}
+
+/// `None` where no network was looked at yet.
+pub fn network(outcome: Option<&Outcome>) -> Badge {
+    match outcome {
+        None => badge("NOT_CHECKED", "Not looked at yet", "idle"),
+        Some(Outcome::NothingToCheck) => badge("NOTHING_TO_CHECK", "Nothing to check", "idle"),
+        Some(Outcome::NotRead { .. }) => badge("NOT_READ", "Could not be read", "warn"),
+        Some(Outcome::Checked { findings }) if findings.is_empty() => badge("READY", "Ready", "good"),
+        Some(Outcome::Checked { .. }) => badge("NOT_READY", "Not ready", "bad"),
+    }
+}
+
+/// How many things in an account's network want to be changed.
+pub fn network_findings(count: u64) -> Badge {
+    counting(count, "NETWORK_NOT_READY", "in the network", "warn")
 }
 
 pub fn reach(reach: Reach) -> &'static str {

@@ -38,10 +38,12 @@ mod jobs;
 mod launch_configuration;
 mod orders;
 mod overview;
+mod readiness;
 mod server;
 mod servers;
 mod session;
 mod sign_in;
+mod silence;
 mod text;
 mod throttle;
 mod visit;
@@ -102,6 +104,7 @@ pub fn router(hub: Arc<Hub>) -> Router {
             "/accounts/{account}/revoke/{machine}",
             get(account::ask_revoke).post(account::revoke),
         )
+        .route("/accounts/{account}/network/check", post(readiness::check))
         .route("/jobs", get(jobs::page))
         .route("/jobs/{job}", get(job::page))
         .route(

@@ -13,7 +13,7 @@ use domain::{
 use super::{
     Web,
     badge::{self, Badge},
-    server, text,
+    server, silence, text,
     visit::{PageError, Part, Section, Shell, Visit},
 };
 use crate::{
@@ -315,6 +315,9 @@ fn health(overview: &AccountOverview, now: i64) -> Vec<Badge> {
     if badge::access_problem(&overview.account.access).is_some() {
         badges.push(badge::access(&overview.account.access));
     }
+    if overview.network_findings > 0 {
+        badges.push(badge::network_findings(overview.network_findings));
+    }
     if overview.runners.is_empty() {
         badges.push(badge::no_runner());
     } else if overview.runners.iter().any(|runner| is_silent(runner, now)) {
@@ -376,21 +379,22 @@ async fn hands(web: &Web, accounts: &[AccountOverview], now: i64) -> Result<(Vec
                 badge: badge::access(&account.access),
             });
         }
+        if row.network_findings > 0 {
+            let what = text::count(row.network_findings, "thing", "things");
+            hands.push(Hand {
+                what: account.name.clone(),
+                href: Some(format!("/accounts/{}#network-card", account.id)),
+                place: account.id.to_string(),
+                why: format!("{what} in its network to change before servers can be replicated"),
+                badge: badge::network_findings(row.network_findings),
+            });
+        }
         for runner in row.runners.iter().filter(|runner| is_silent(runner, now)) {
             hands.push(Hand {
                 what: format!("Runner {}", runner.address),
                 href: Some(format!("/accounts/{}", account.id)),
                 place: account.name.clone(),
-                why: match runner.last_seen {
-                    Some(seen) => format!(
-                        "Last seen {}. Check that its instance runs and reaches the hub on its machine port.",
-                        text::ago(seen, now)
-                    ),
-                    None => {
-                        "Enrolled, and never reported. Check that it reaches the hub on its machine port."
-                            .into()
-                    }
-                },
+                why: silence::of_runner(runner),
                 badge: badge::runner(false, false),
             });
         }

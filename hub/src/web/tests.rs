@@ -133,6 +133,21 @@ fn pages() -> Vec<(String, &'static str)> {
         ("/".into(), "2 not tracked"),
         ("/".into(), "Raise the limit under Bandwidth."),
         (format!("/accounts/{}", ACCOUNTS[2].0), "trust policy"),
+        (
+            format!("/accounts/{account}"),
+            "Add an inbound rule: TCP 1500 from 192.168.0.0/16.",
+        ),
+        (format!("/accounts/{account}"), "data-state=\"NOT_READY\""),
+        (
+            format!("/accounts/{}", ACCOUNTS[1].0),
+            "within a minute after it can enter",
+        ),
+        (
+            format!("/accounts/{}", ACCOUNTS[3].0),
+            "Staging VPC to hub, 10.4.0.10/32 → 198.51.100.4/32, TCP 8443.",
+        ),
+        ("/".into(), "1 in the network"),
+        ("/".into(), "1 thing in its network to change"),
         ("/jobs".into(), "Launch test instances"),
         (format!("/jobs/{failed}"), "LAUNCH_FAILED"),
         (format!("/jobs/{failed}"), "/conversions/"),
@@ -211,6 +226,7 @@ async fn a_viewer_sees_no_button_and_may_order_nothing() {
             "/clean-up/",
             "launch-configuration\"",
             "/bandwidth\"",
+            "/network/check",
         ] {
             assert!(!answer.body.contains(action), "{path} offers {action}");
         }
@@ -230,6 +246,29 @@ async fn a_viewer_sees_no_button_and_may_order_nothing() {
         let asked = console.get(&viewer, &path).await;
         assert_eq!(asked.status, StatusCode::FORBIDDEN, "{path}");
     }
+}
+
+#[tokio::test]
+async fn an_operator_has_the_network_of_an_account_looked_at() {
+    let console = console().await;
+    let page = format!("/accounts/{}", ACCOUNTS[1].0);
+    let check = format!("{page}/network/check");
+    let viewer = console.sign_in("viewer").await;
+    assert_eq!(
+        console.post(&viewer, &check, "").await.status,
+        StatusCode::FORBIDDEN
+    );
+    let operator = console.sign_in("operator").await;
+    assert!(console.get(&operator, &page).await.body.contains(&check));
+    assert_eq!(
+        console.post(&operator, &check, "").await.status,
+        StatusCode::SEE_OTHER
+    );
+    let shown = console.get(&operator, &page).await.body;
+    assert!(
+        shown.contains("not looked at yet, being looked at now"),
+        "{shown}"
+    );
 }
 
 #[tokio::test]

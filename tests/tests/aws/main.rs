@@ -94,6 +94,11 @@ async fn onboarding_of_accounts() {
     clients_are_content("onboarding.py").await;
 }
 
+#[tokio::test]
+async fn networks_of_accounts() {
+    clients_are_content("readiness.py").await;
+}
+
 /// Nothing of it is called, so there are no endpoints.
 #[tokio::test]
 async fn templates_and_policies_pass_linters() {

@@ -7,16 +7,25 @@
 
 mod site;
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{
+    fs,
+    io::Write,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use lab::{
     process::Process,
     wait::{Look, eventually},
 };
+use reqwest::{header, redirect::Policy};
 use serde_json::Value;
 use site::{HUB, Opening, RUNNER, SOURCE, SOURCES, Site, Zone};
 
 const ACCOUNT: &str = "640000000001";
+const USER: &str = "viewer";
+const PASSWORD: &str = "a-password-that-is-long";
 const SOON: Duration = Duration::from_mins(1);
 
 /// What a program printed; it must end well.
@@ -62,6 +71,23 @@ struct Programs {
     server: String,
 }
 
+fn add_user(site: &Site, hub_dir: &str) {
+    let mut command = site.program(Zone::Hub, "orglift-hub");
+    let who = ["--name", USER, "--role", "viewer", "--password-stdin"];
+    command
+        .args(["user", "add", "--dir", hub_dir])
+        .args(who)
+        .stdin(Stdio::piped());
+    let mut adding = command.spawn().unwrap();
+    adding
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(PASSWORD.as_bytes())
+        .unwrap();
+    assert!(adding.wait().unwrap().success());
+}
+
 /// Hub, runner and an agent with one disk, installed as people do it.
 async fn start(site: &Site) -> Programs {
     let at = |name: &str| site.folder.path().join(name).display().to_string();
@@ -96,6 +122,8 @@ async fn start(site: &Site) -> Programs {
         file
     };
     let (runner_token, agent_token) = (token("runner"), token("agent"));
+
+    add_user(site, &hub_dir);
 
     let mut command = site.program(Zone::Hub, "orglift-hub");
     let cloud = format!("folder:{}", at("cloud"));
@@ -160,6 +188,23 @@ async fn start(site: &Site) -> Programs {
     }
 }
 
+/// The page of the account, as somebody who signs in on the hub's machine sees it.
+async fn account_page() -> reqwest::Result<String> {
+    let hub = "http://127.0.0.1:8080";
+    let browser = reqwest::Client::builder().redirect(Policy::none()).build()?;
+    let signed_in = browser
+        .post(format!("{hub}/sign-in"))
+        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body(format!("name={USER}&password={PASSWORD}"))
+        .send()
+        .await?;
+    let cookie = signed_in.headers()[header::SET_COOKIE].clone();
+    let page = browser
+        .get(format!("{hub}/accounts/{ACCOUNT}"))
+        .header(header::COOKIE, cookie);
+    page.send().await?.text().await
+}
+
 async fn until_launchable(site: &Site, programs: &Programs) {
     let folder = site.folder.path().join("runner").display().to_string();
     eventually("there is a launchable checkpoint", SOON, || async {
@@ -216,7 +261,7 @@ async fn a_firewall_request_is_enough_and_all_of_it_is_needed() {
         site.firewall(&rest).unwrap();
         let (code, found) = doctor(&site, &nobody, &before);
         if missing.destination.starts_with(HUB) {
-            // The source server has no part in it, and its doctor does not guess: the runner says it.
+            // The source server has no part in it, and its doctor does not guess: the runner says it, and the console.
             assert_eq!((code, found), (0, Vec::new()));
             let log = programs.runner.log();
             let told = fs::read_to_string(log).unwrap().len();
@@ -227,6 +272,14 @@ async fn a_firewall_request_is_enough_and_all_of_it_is_needed() {
                     text[told..].contains(&wanted),
                     programs.runner.last_words(),
                 ))
+            })
+            .await
+            .unwrap();
+            let line = format!("{RUNNER}/32 → {HUB}/32, TCP {}.", missing.port);
+            eventually("the account's page names the line", SOON, || async {
+                let page = site.inside(Zone::Hub, account_page())?;
+                let is_told = page.contains("has not called since") && page.contains(&line);
+                Ok(Look::when(is_told, page))
             })
             .await
             .unwrap();
@@ -241,6 +294,12 @@ async fn a_firewall_request_is_enough_and_all_of_it_is_needed() {
     }
     site.firewall(&openings).unwrap();
     assert_eq!(doctor(&site, &installed, &[]), (0, Vec::new()));
+    eventually("nobody is silent", SOON, || async {
+        let page = site.inside(Zone::Hub, account_page())?;
+        Ok(Look::when(!page.contains("has not called"), page))
+    })
+    .await
+    .unwrap();
     programs.agent.terminate().await.unwrap();
 }
 

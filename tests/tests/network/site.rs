@@ -7,9 +7,17 @@
 //! hub 10.9.0.4 ─────────┘
 //! ```
 
-use std::{fmt::Write as _, fs, io::Write as _, path::PathBuf, process::Command, process::Stdio};
+use std::{
+    fmt::Write as _,
+    fs,
+    io::Write as _,
+    os::fd::AsFd,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
 use lab::programs::folder_under_test;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 pub const SOURCES: &str = "192.168.10.0/24";
 pub const SOURCE: &str = "192.168.10.10";
@@ -174,6 +182,17 @@ impl Site {
             .map_err(|error| error.to_string())?;
         let router = self.namespace("router");
         ip(&["netns", "exec", &router, "nft", "-f", file.to_str().unwrap()])
+    }
+
+    /// Does something in a zone, on a thread of its own.
+    pub fn inside<T: Send>(&self, zone: Zone, task: impl Future<Output = T> + Send) -> T {
+        let namespace = fs::File::open(format!("/run/netns/{}", self.namespace(zone.name()))).unwrap();
+        let there = || {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(task)
+        };
+        std::thread::scope(|scope| scope.spawn(there).join().unwrap())
     }
 
     /// A program of ours in a zone.

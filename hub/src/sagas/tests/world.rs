@@ -380,7 +380,7 @@ impl FakeRunner {
                 servers,
                 turned_away: vec![],
             };
-            observed::take(&hub, &self.id, report).await.unwrap();
+            observed::take(&hub, &self.id, None, report).await.unwrap();
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

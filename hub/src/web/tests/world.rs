@@ -1,6 +1,6 @@
 //! A console with something on every page: two organizations, and a server in every state.
 
-use cloud::control::{ClientToken, ResourceKind};
+use cloud::control::{ClientToken, Place, ResourceKind};
 use domain::{
     account::{Access, ListedAccount, Reach},
     bandwidth::{Bandwidth, Window},
@@ -16,6 +16,7 @@ use domain::{
     job::{InitiatedBy, JobLogEvent, JobStatus, LaunchStatus},
     launch::{BootMode, Hypervisor},
     lifecycle::Lifecycle,
+    network,
     readiness::{Finding, Readiness},
     replication::{Initiation, InitiationStep, Replication, ReplicationError, Stall},
     source_server::{NetworkInterface, ReplicationIntent},
@@ -38,6 +39,7 @@ use crate::{
         user::UserRole,
     },
     fixtures,
+    readiness::{Named, Outcome, Report},
     store::{Write, jobs::LogLine},
 };
 
@@ -77,6 +79,7 @@ pub async fn fill(hub: &Hub) {
     }
     let mut tx = hub.store.begin().await.unwrap();
     let runners = accounts(&mut tx).await;
+    report_on_a_network(&mut tx).await;
     servers(&mut tx, &runners).await;
     jobs(&mut tx).await;
     conversions(&mut tx).await;
@@ -88,6 +91,28 @@ pub async fn fill(hub: &Hub) {
     };
     tx.turned_away_add(&runners[0].id, vec![clone]).await.unwrap();
     tx.commit().await.unwrap();
+}
+
+async fn report_on_a_network(tx: &mut Write) {
+    let place = Place::direct(ACCOUNTS[0].0.parse().unwrap(), fixtures::REGION);
+    let range = "192.168.0.0/16".parse().unwrap();
+    let report = Report {
+        sources: vec![range],
+        hub: None,
+        outcome: Outcome::Checked {
+            findings: vec![network::Finding {
+                rule: network::Rule::RunnerAdmitsSources,
+                resource: "sg-0123456789abcdef0".into(),
+                text: "the runner's security group has no inbound rule for TCP 1500 from 192.168.0.0/16 (source servers)".into(),
+                change: "Add an inbound rule: TCP 1500 from 192.168.0.0/16.".into(),
+            }],
+        },
+    };
+    let named = Named {
+        sources: vec![range],
+        hub: None,
+    };
+    tx.readiness_checked(&place, named, report).await.unwrap();
 }
 
 async fn accounts(tx: &mut Write) -> Vec<runner::Model> {

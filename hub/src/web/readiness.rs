@@ -1,0 +1,92 @@
+//! Whether the network of an account is ready, on the account's page.
+
+use axum::{
+    extract::{Path, State},
+    response::Response,
+};
+use domain::{ids::AccountId, network::Finding};
+
+use super::{
+    Web,
+    badge::{self, Badge},
+    session::Session,
+    text,
+    visit::{Flash, PageError},
+};
+use crate::{
+    actions::accounts,
+    entities::{readiness, user::UserRole},
+    readiness::Outcome,
+};
+
+/// The last report of one region.
+#[derive(Debug)]
+pub struct Network {
+    pub region: String,
+    pub badge: Badge,
+    /// When it was looked at, and what for.
+    pub looked: String,
+    pub nothing: Option<&'static str>,
+    pub problem: Option<String>,
+    pub findings: Vec<Finding>,
+    pub not_asked: Vec<&'static str>,
+}
+
+pub fn network(row: readiness::Model, now: i64) -> Network {
+    let mut looked = match row.checked_at {
+        Some(at) => format!("looked at {}", text::ago(at, now)),
+        None => "not looked at yet".into(),
+    };
+    if row.wanted {
+        looked.push_str(", being looked at now");
+    }
+    let report = row.report.0;
+    if let Some(report) = &report
+        && !report.sources.is_empty()
+    {
+        let sources: Vec<_> = report.sources.iter().map(ToString::to_string).collect();
+        looked = format!("{looked}, for source servers in {}", sources.join(", "));
+    }
+    let outcome = report.as_ref().map(|report| &report.outcome);
+    Network {
+        badge: badge::network(outcome),
+        looked,
+        nothing: match outcome {
+            Some(Outcome::NothingToCheck) => {
+                Some("The accounts of this cloud have no networks of their own: there is nothing to check.")
+            }
+            Some(Outcome::Checked { findings }) if findings.is_empty() => {
+                Some("Nothing that was looked at keeps servers from being replicated.")
+            }
+            None => Some("The hub has not read the network of this account yet."),
+            _ => None,
+        },
+        problem: match outcome {
+            Some(Outcome::NotRead { access }) => {
+                badge::access_problem(access).map(|(what, remedy)| format!("{what}: {remedy}"))
+            }
+            _ => None,
+        },
+        not_asked: report
+            .as_ref()
+            .map(crate::readiness::Report::not_asked)
+            .unwrap_or_default(),
+        findings: report
+            .map(|report| report.findings().to_vec())
+            .unwrap_or_default(),
+        region: row.region,
+    }
+}
+
+pub async fn check(
+    State(web): State<Web>,
+    session: Session,
+    Path(id): Path<AccountId>,
+) -> Result<Response, PageError> {
+    session.require(UserRole::Operator)?;
+    let flash = match accounts::check_network(&web.hub, &session.actor, &id).await {
+        Ok(()) => Flash::good("The network is looked at now; what is found is shown here."),
+        Err(error) => Flash::bad(format!("The network is not looked at: {error}.")),
+    };
+    Ok(flash.show_at(&format!("/accounts/{id}")))
+}

@@ -1,0 +1,311 @@
+"""Networks around runners, made by the onboarding template, read by `orglift-hub readiness`, and broken thing by thing.
+
+The rows are those of the tables for a private network: endpoints with their private names, security groups and
+route tables; the runner's security group; the routes; and the network ACL. moto cannot show an endpoint that is not
+available, a full subnet, a route into a blackhole, or an endpoint in a subnet with an ACL of its own: those rows are
+in the tests of the rules themselves, `domain/src/network/tests.rs`.
+"""
+
+import json
+import os
+import subprocess
+import unittest
+from pathlib import Path
+
+import onboarding
+from clients import ENDPOINT, REGION, Case, client
+from onboarding import EXTERNAL_ID, MEMBER, hub
+
+SOURCES = ["10.20.0.0/16", "192.168.7.9/32"]
+HUB_ADDRESS = "10.1.2.3"
+EVERYTHING = json.dumps({"Statement": [{"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"}]})
+READ_ONLY = EVERYTHING.replace('"Action": "*"', '"Action": ["ebs:Get*", "ebs:List*", "ebs:StartSnapshot"]')
+READY, NOT_READY = 0, 5
+
+
+def tcp(port, **peer):
+    return [{"IpProtocol": "tcp", "FromPort": port, "ToPort": port, **peer}]
+
+
+def of_range(port, cidr):
+    return tcp(port, IpRanges=[{"CidrIp": cidr}])
+
+
+def of_group(port, group):
+    return tcp(port, UserIdGroupPairs=[{"GroupId": group}])
+
+
+class Readiness(Case):
+    deploy = onboarding.Onboarding.deploy
+    delete_stacks = onboarding.Onboarding.delete_stacks
+    made = onboarding.Onboarding.made
+
+    def setUp(self):
+        onboarding.Onboarding.setUp(self)
+        session = hub()
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "AWS_ACCESS_KEY_ID": session["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": session["SecretAccessKey"],
+            "AWS_SESSION_TOKEN": session["SessionToken"],
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+        roster = ["--reach", "roster", "--region", REGION, "--account", f"{MEMBER}=tenant"]
+        way = ["--external-id", EXTERNAL_ID, "--endpoint-url", ENDPOINT]
+        done = self.program("organization", "add", "--name", "Tenant", *roster, *way)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def program(self, *args):
+        command = [os.environ["ORGLIFT_HUB"], *args, "--dir", Path(self.folder) / "hub"]
+        return subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    def readiness(self, *more):
+        """Exit code, outcome, and what was printed."""
+        report = Path(self.folder) / "report.json"
+        done = self.program("readiness", "--cloud", "aws", "--account", MEMBER, "--json", report, *more)
+        self.assertTrue(report.exists(), done.stderr)
+        [row] = json.loads(report.read_text())
+        self.assertEqual((row["account"], row["region"]), (MEMBER, REGION))
+        return done.returncode, row["outcome"], done.stdout
+
+    def found(self, *more):
+        code, outcome, _ = self.readiness(*more)
+        findings = outcome["checked"]["findings"]
+        self.assertEqual(code, NOT_READY if findings else READY)
+        return findings
+
+    def sound(self):
+        """What the template makes, in a network as an administrator prepares it."""
+        ec2 = client("ec2", MEMBER)
+        name = [{"Name": "prefix-list-name", "Values": [f"com.amazonaws.{REGION}.s3"]}]
+        [s3] = ec2.describe_managed_prefix_lists(Filters=name)["PrefixLists"]
+        self.prefix_list = s3["PrefixListId"]
+        # moto gives endpoints addresses of the whole range.
+        answers = {"EndpointRange": "10.0.0.0/8", "S3PrefixListId": self.prefix_list}
+        self.deploy("--account", MEMBER, "--hub-range", f"{HUB_ADDRESS}/32", "--feature", "logs", **answers)
+        self.runner_group = self.made("RunnerSecurityGroup")
+        self.common_group = self.made("EndpointSecurityGroup")
+        interface = self.made("RunnerInterface")
+        # moto's templates leave out what a security group lets out, and groups and tags of an interface.
+        everything = [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
+        ec2.revoke_security_group_egress(GroupId=self.runner_group, IpPermissions=everything)
+        self.to_s3 = tcp(443, PrefixListIds=[{"PrefixListId": self.prefix_list}])
+        for rule in [of_range(8443, f"{HUB_ADDRESS}/32"), of_range(443, "10.0.0.0/8"), self.to_s3]:
+            ec2.authorize_security_group_egress(GroupId=self.runner_group, IpPermissions=rule)
+        ec2.modify_network_interface_attribute(NetworkInterfaceId=interface, Groups=[self.runner_group])
+        self.assertEqual(self.found()[0]["rule"], "runner-deployed")
+        template = json.loads((Path(self.folder) / "onboarding.json").read_text())
+        tags = template["Resources"]["RunnerInterface"]["Properties"]["Tags"]
+        ec2.create_tags(Resources=[interface], Tags=tags)
+        [shown] = ec2.describe_network_interfaces(NetworkInterfaceIds=[interface])["NetworkInterfaces"]
+        self.address, self.subnet = shown["PrivateIpAddress"], shown["SubnetId"]
+        ec2.modify_vpc_attribute(VpcId=self.vpc, EnableDnsHostnames={"Value": True})
+        in_vpc = [{"Name": "vpc-id", "Values": [self.vpc]}]
+        tables = ec2.describe_route_tables(Filters=in_vpc)["RouteTables"]
+        [own] = [table for table in tables if not any(one["Main"] for one in table["Associations"])]
+        self.table = own["RouteTableId"]
+        ec2.associate_route_table(RouteTableId=self.table, SubnetId=self.subnet)
+        self.gateway = ec2.create_transit_gateway()["TransitGateway"]["TransitGatewayId"]
+        for cidr in [*SOURCES, f"{HUB_ADDRESS}/32"]:
+            ec2.create_route(RouteTableId=self.table, DestinationCidrBlock=cidr, TransitGatewayId=self.gateway)
+        [acl] = ec2.describe_network_acls(Filters=in_vpc)["NetworkAcls"]
+        self.acl = acl["NetworkAclId"]
+        self.endpoints = {}
+        for point in ec2.describe_vpc_endpoints(Filters=in_vpc)["VpcEndpoints"]:
+            # moto's templates keep a policy in a form that is not JSON.
+            ec2.modify_vpc_endpoint(VpcEndpointId=point["VpcEndpointId"], PolicyDocument=EVERYTHING)
+            self.endpoints[point["ServiceName"].split(".")[-1]] = point
+        self.ec2 = ec2
+
+    def delete_endpoint(self, service):
+        endpoint = self.endpoints[service]
+        if endpoint["VpcEndpointType"] == "Gateway":
+            # moto would look for routes of the gateway that it does not find.
+            change = {"VpcEndpointId": endpoint["VpcEndpointId"], "RemoveRouteTableIds": [self.table]}
+            self.ec2.modify_vpc_endpoint(**change)
+        self.ec2.delete_vpc_endpoints(VpcEndpointIds=[endpoint["VpcEndpointId"]])
+
+    def make_endpoint(self, service, kind="Interface", dns=True):
+        there = {"SubnetIds": [self.subnet], "SecurityGroupIds": [self.common_group], "PrivateDnsEnabled": dns}
+        if kind == "Gateway":
+            there = {"RouteTableIds": [self.table]}
+        self.endpoints[service] = self.ec2.create_vpc_endpoint(
+            VpcId=self.vpc,
+            VpcEndpointType=kind,
+            ServiceName=f"com.amazonaws.{REGION}.{service}",
+            PolicyDocument=EVERYTHING,
+            **there,
+        )["VpcEndpoint"]
+
+    def without_endpoint(self, service, kind):
+        self.delete_endpoint(service)
+        yield self.vpc, "endpoint-exists", f"Create the endpoint com.amazonaws.{REGION}.{service}, of type {kind}."
+        self.make_endpoint(service, kind)
+
+    def without_private_names(self, service):
+        self.delete_endpoint(service)
+        self.make_endpoint(service, dns=False)
+        yield (
+            self.endpoints[service]["VpcEndpointId"],
+            "endpoint-has-private-dns",
+            "Enable private DNS names for the endpoint.",
+        )
+        self.delete_endpoint(service)
+        self.make_endpoint(service)
+
+    def endpoint_of_the_other_type(self):
+        self.delete_endpoint("s3")
+        self.make_endpoint("s3", "Interface")
+        yield self.vpc, "endpoint-exists", f"Create the endpoint com.amazonaws.{REGION}.s3, of type Gateway."
+        self.delete_endpoint("s3")
+        self.make_endpoint("s3", "Gateway")
+
+    def endpoint_policy(self):
+        endpoint = self.endpoints["ebs"]["VpcEndpointId"]
+        self.ec2.modify_vpc_endpoint(VpcEndpointId=endpoint, PolicyDocument=READ_ONLY)
+        yield (
+            endpoint,
+            "endpoint-policy-allows",
+            "Allow ebs:PutSnapshotBlock, ebs:CompleteSnapshot in the endpoint's policy.",
+        )
+        self.ec2.modify_vpc_endpoint(VpcEndpointId=endpoint, PolicyDocument=EVERYTHING)
+
+    def endpoint_in_another_route_table(self):
+        endpoint = self.endpoints["s3"]["VpcEndpointId"]
+        change = {"VpcEndpointId": endpoint}
+        self.ec2.modify_vpc_endpoint(**change, RemoveRouteTableIds=[self.table])
+        yield endpoint, "endpoint-in-route-table", f"Associate the endpoint with {self.table}."
+        self.ec2.modify_vpc_endpoint(**change, AddRouteTableIds=[self.table])
+
+    def endpoint_group(self, service, now):
+        """The endpoint has a group of its own, with the rule `now`."""
+        endpoint = self.endpoints[service]["VpcEndpointId"]
+        made = self.ec2.create_security_group(GroupName=f"of {service}", Description="one", VpcId=self.vpc)
+        group = made["GroupId"]
+        self.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=now)
+        change = {"VpcEndpointId": endpoint}
+        own, common = [group], [self.common_group]
+        self.ec2.modify_vpc_endpoint(**change, AddSecurityGroupIds=own, RemoveSecurityGroupIds=common)
+        yield group, "endpoint-admits-runner", f"Add an inbound rule: TCP 443 from {self.address}/32."
+        self.ec2.modify_vpc_endpoint(**change, AddSecurityGroupIds=common, RemoveSecurityGroupIds=own)
+        self.ec2.delete_security_group(GroupId=group)
+
+    def runner_group_inbound(self, port, cidr):
+        change = {"GroupId": self.runner_group, "IpPermissions": of_range(port, cidr)}
+        self.ec2.revoke_security_group_ingress(**change)
+        yield self.runner_group, "runner-admits-sources", f"Add an inbound rule: TCP {port} from {cidr}."
+        self.ec2.authorize_security_group_ingress(**change)
+
+    def runner_group_outbound(self, rule, to, port=443, instead=()):
+        change = {"GroupId": self.runner_group, "IpPermissions": rule}
+        self.ec2.revoke_security_group_egress(**change)
+        for other in instead:
+            self.ec2.authorize_security_group_egress(GroupId=self.runner_group, IpPermissions=other)
+        yield self.runner_group, "runner-may-send", f"Add an outbound rule: TCP {port} to {to}."
+        for other in instead:
+            self.ec2.revoke_security_group_egress(GroupId=self.runner_group, IpPermissions=other)
+        self.ec2.authorize_security_group_egress(**change)
+
+    def runner_group_without_endpoint(self, service):
+        """Other endpoints are still let through, one by one."""
+        addresses = {name: self.address_of(name) for name in ["ebs", "sts", "logs"]}
+        missing = addresses.pop(service)
+        instead = [of_range(443, f"{address}/32") for address in addresses.values()]
+        yield from self.runner_group_outbound(of_range(443, "10.0.0.0/8"), f"{missing}/32", instead=instead)
+
+    def address_of(self, service):
+        ids = self.endpoints[service]["NetworkInterfaceIds"]
+        [shown] = self.ec2.describe_network_interfaces(NetworkInterfaceIds=ids)["NetworkInterfaces"]
+        return shown["PrivateIpAddress"]
+
+    def without_route(self, cidr, rule):
+        self.ec2.delete_route(RouteTableId=self.table, DestinationCidrBlock=cidr)
+        yield self.table, rule, f"Add a route to {cidr} by"
+        self.ec2.create_route(
+            RouteTableId=self.table, DestinationCidrBlock=cidr, TransitGatewayId=self.gateway
+        )
+
+    def route_to_the_internet(self):
+        where = {"RouteTableId": self.table, "DestinationCidrBlock": SOURCES[0]}
+        gateway = self.ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+        self.ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=self.vpc)
+        self.ec2.delete_route(**where)
+        self.ec2.create_route(**where, GatewayId=gateway)
+        yield self.table, "route-back", f"Add a route to {SOURCES[0]} by"
+        self.ec2.delete_route(**where)
+        self.ec2.create_route(**where, TransitGatewayId=self.gateway)
+
+    def acl_denies(self, egress, first, last, cidr, wanted):
+        rule = {"NetworkAclId": self.acl, "RuleNumber": 50, "Egress": egress}
+        self.ec2.create_network_acl_entry(
+            **rule, Protocol="6", RuleAction="deny", CidrBlock=cidr, PortRange={"From": first, "To": last}
+        )
+        name, direction = ("acl-lets-out", "outbound") if egress else ("acl-lets-in", "inbound")
+        yield self.acl, name, f"Allow TCP {wanted} by an {direction} rule with a number below 50."
+        self.ec2.delete_network_acl_entry(**rule)
+
+    def vpc_attribute(self, name):
+        attribute = name[0].upper() + name[1:]
+        self.ec2.modify_vpc_attribute(VpcId=self.vpc, **{attribute: {"Value": False}})
+        yield self.vpc, "vpc-resolves-names", f"Switch {name} on."
+        self.ec2.modify_vpc_attribute(VpcId=self.vpc, **{attribute: {"Value": True}})
+
+    def rows(self):
+        """Each breaks one thing, says what should be found, and mends it."""
+        hub_address = f"{HUB_ADDRESS}/32"
+        yield "VPC without name service", self.vpc_attribute("enableDnsSupport")
+        yield "VPC without names of hosts", self.vpc_attribute("enableDnsHostnames")
+        for service in ["ebs", "sts", "logs"]:
+            yield f"no endpoint {service}", self.without_endpoint(service, "Interface")
+            yield f"endpoint {service} without private names", self.without_private_names(service)
+            yield f"endpoint {service} for another port", self.endpoint_group(service, of_range(80, "10.0.0.0/8"))
+            others = of_group(443, self.common_group)
+            yield f"endpoint {service} for others", self.endpoint_group(service, others)
+            yield f"runner's group without {service}", self.runner_group_without_endpoint(service)
+        yield "no gateway endpoint", self.without_endpoint("s3", "Gateway")
+        yield "an interface endpoint in its place", self.endpoint_of_the_other_type()
+        yield "gateway endpoint in another route table", self.endpoint_in_another_route_table()
+        yield "endpoint policy", self.endpoint_policy()
+        for cidr in SOURCES:
+            for port in [1500, 443]:
+                yield f"runner's group without {port} from {cidr}", self.runner_group_inbound(port, cidr)
+            yield f"no route back to {cidr}", self.without_route(cidr, "route-back")
+            for port in [1500, 443]:
+                wanted = f"{port} from {cidr}"
+                yield f"ACL denies {wanted}", self.acl_denies(False, port, port, cidr, wanted)
+            wanted = f"1024-65535 to {cidr}"
+            yield f"ACL denies {wanted}", self.acl_denies(True, 32768, 65535, cidr, wanted)
+        yield "route back to the internet", self.route_to_the_internet()
+        yield "no route to the hub", self.without_route(hub_address, "route-to-hub")
+        to_hub = self.runner_group_outbound(of_range(8443, hub_address), hub_address, 8443)
+        yield "runner's group without the hub", to_hub
+        wanted = f"8443 to {hub_address}"
+        yield "ACL denies the hub", self.acl_denies(True, 8443, 8443, hub_address, wanted)
+        wanted = f"1024-65535 from {hub_address}"
+        yield "ACL denies answers of the hub", self.acl_denies(False, 1024, 2047, hub_address, wanted)
+        to_s3 = self.runner_group_outbound(self.to_s3, f"the prefix list {self.prefix_list}")
+        yield "runner's group without S3", to_s3
+
+    def test_each_thing_that_is_broken_has_one_finding(self):
+        self.sound()
+        named = [*(arg for cidr in SOURCES for arg in ("--source-range", cidr)), "--hub", f"{HUB_ADDRESS}:8443"]
+        self.assertEqual(self.found(*named), [])
+        broken = 0
+        for what, row in self.rows():
+            with self.subTest(what):
+                resource, rule, change = next(row)
+                # What was named is asked again.
+                findings = self.found()
+                self.assertIsNone(next(row, None))
+                told = [(one["resource"], one["rule"]) for one in findings]
+                self.assertEqual(told, [(resource, rule)], findings)
+                self.assertTrue(findings[0]["change"].startswith(change), findings)
+                broken += 1
+        self.assertEqual(broken, 39)
+        self.assertEqual(self.found(), [], "everything is mended")
+
+
+if __name__ == "__main__":
+    unittest.main()
