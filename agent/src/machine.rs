@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use domain::{
     disk::Disk,
-    launch::BootMode,
+    launch::{BootMode, instance_type::Architecture},
     source_server::{NetworkInterface, SourceProperties},
 };
 
@@ -22,6 +22,7 @@ pub fn properties(roots: &Roots, disks: Vec<Disk>) -> SourceProperties {
         os: os_name(&fs::read_to_string("/etc/os-release").unwrap_or_default()),
         kernel: read(&roots.proc.join("sys/kernel/osrelease"))
             .unwrap_or_else(|| uname.release().to_string_lossy().into_owned()),
+        architecture: Architecture::own(),
         boot_mode: if roots.sys.join("firmware/efi").exists() {
             BootMode::Uefi
         } else {

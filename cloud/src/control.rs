@@ -6,7 +6,11 @@ use async_trait::async_trait;
 use domain::{
     account::{ListedAccount, Reach},
     ids::AccountId,
-    launch::{BootMode, LaunchDisposition},
+    launch::{
+        BootMode, LaunchDisposition, Tenancy,
+        instance_type::{Architecture, InstanceType, Needs},
+        volume::{Encryption, VolumeSettings},
+    },
     network::Network,
 };
 use serde::{Deserialize, Serialize};
@@ -99,6 +103,8 @@ pub const LOGS_TAG: &str = "orglift:logs";
 pub struct ImageSpec {
     pub token: ClientToken,
     pub name: String,
+    #[serde(default)]
+    pub architecture: Architecture,
     pub boot_mode: BootMode,
     pub disks: Vec<ImageDisk>,
     pub tags: Tags,
@@ -111,21 +117,85 @@ pub struct ImageDisk {
     pub snapshot: String,
     pub bytes: u64,
     pub is_boot: bool,
+    /// What its volume becomes.
+    #[serde(default)]
+    pub volume: VolumeSettings,
+}
+
+/// What an instance is, whatever it is launched from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchSpec {
+    pub instance_type: String,
+    pub subnet: String,
+    /// Asked for, not guessed: `None` lets the subnet choose.
+    pub private_ip: Option<IpAddr>,
+    /// None stands for the default one of the subnet's VPC.
+    #[serde(default)]
+    pub security_groups: Vec<String>,
+    /// By its name or ARN.
+    #[serde(default)]
+    pub instance_profile: Option<String>,
+    #[serde(default)]
+    pub tenancy: Tenancy,
+    #[serde(default)]
+    pub encryption: Encryption,
+    /// Those of its image.
+    #[serde(default)]
+    pub disks: Vec<ImageDisk>,
+}
+
+impl LaunchSpec {
+    /// What a template keeps of it: the snapshots are those of one launch.
+    #[must_use]
+    pub fn lasting(&self) -> Self {
+        let mut lasting = self.clone();
+        for disk in &mut lasting.disks {
+            disk.snapshot.clear();
+        }
+        lasting
+    }
+
+    /// As EC2 launches it where nothing more is said.
+    pub fn new(instance_type: impl Into<String>, subnet: impl Into<String>) -> Self {
+        Self {
+            instance_type: instance_type.into(),
+            subnet: subnet.into(),
+            private_ip: None,
+            security_groups: Vec::new(),
+            instance_profile: None,
+            tenancy: Tenancy::Default,
+            encryption: Encryption::AsSnapshots,
+            disks: Vec::new(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceSpec {
     pub token: ClientToken,
     pub image: String,
-    pub instance_type: String,
-    pub subnet: String,
-    /// Asked for, not guessed: `None` lets the subnet choose.
-    pub private_ip: Option<IpAddr>,
+    /// Which keeps the same settings in the account.
+    pub template: TemplateVersion,
+    #[serde(flatten)]
+    pub launch: LaunchSpec,
     pub disposition: LaunchDisposition,
-    /// Those of its image.
-    #[serde(default)]
-    pub disks: Vec<ImageDisk>,
     pub tags: Tags,
+}
+
+/// A launch template of a source server, by a name that it has for good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TemplateSpec {
+    pub name: String,
+    pub launch: LaunchSpec,
+    pub tags: Tags,
+}
+
+/// Some version of a launch template. Versions never change: an instance is launched from one of them by its
+/// number, whichever is the template's default by then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TemplateVersion {
+    pub template: String,
+    pub version: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,6 +206,13 @@ pub struct Instance {
     pub private_ip: Option<IpAddr>,
     pub subnet: String,
     pub volumes: Vec<Volume>,
+}
+
+/// A picture of an instance's screen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Screenshot {
+    pub media_type: &'static str,
+    pub bytes: Vec<u8>,
 }
 
 /// The cloud's own checks of an instance.
@@ -174,6 +251,7 @@ pub enum ResourceKind {
     Image,
     Instance,
     Volume,
+    LaunchTemplate,
 }
 
 impl ResourceKind {
@@ -183,6 +261,7 @@ impl ResourceKind {
             Self::Image => "image",
             Self::Instance => "instance",
             Self::Volume => "volume",
+            Self::LaunchTemplate => "launch template",
         }
     }
 }
@@ -223,7 +302,36 @@ pub trait Cloud: Send + Sync + std::fmt::Debug {
 
     async fn deregister_image(&self, place: &Place, image: &str) -> Result<(), CloudError>;
 
+    /// The types of these families that can be launched where the subnet is.
+    async fn instance_types(
+        &self,
+        place: &Place,
+        subnet: &str,
+        families: &[String],
+    ) -> Result<Vec<InstanceType>, CloudError>;
+
+    /// All that would keep such an instance from being launched, as far as it can be known without making
+    /// anything: each in a sentence that says what to change. None if nothing is in the way.
+    async fn launch_obstacles(
+        &self,
+        place: &Place,
+        spec: &TemplateSpec,
+        needs: &Needs,
+    ) -> Result<Vec<String>, CloudError>;
+
+    /// Has the account keep these settings as a launch template. The same settings make no new version.
+    async fn keep_template(&self, place: &Place, spec: &TemplateSpec) -> Result<TemplateVersion, CloudError>;
+
+    /// One that is gone already is no error.
+    async fn delete_template(&self, place: &Place, template: &str) -> Result<(), CloudError>;
+
     async fn launch_instance(&self, place: &Place, spec: &InstanceSpec) -> Result<String, CloudError>;
+
+    /// What an instance has said on its serial console, as far as it is kept.
+    async fn console_text(&self, place: &Place, instance: &str) -> Result<String, CloudError>;
+
+    /// What its screen shows now; `None` for one that has none.
+    async fn screenshot(&self, place: &Place, instance: &str) -> Result<Option<Screenshot>, CloudError>;
 
     async fn instance(&self, place: &Place, instance: &str) -> Result<Instance, CloudError>;
 

@@ -4,6 +4,11 @@ use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use serde::{Deserialize, Serialize};
 
+pub mod instance_type;
+pub mod volume;
+
+use self::volume::Volumes;
+
 /// What an instance is launched for; decides the subnet and what failure means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -36,6 +41,38 @@ pub enum BootMode {
     LegacyBios,
     Uefi,
     UseSource,
+}
+
+impl BootMode {
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LegacyBios => "legacy BIOS",
+            Self::Uefi => "UEFI",
+            Self::UseSource => "the source's boot mode",
+        }
+    }
+}
+
+/// MGN's `TargetInstanceTypeRightSizingMethod`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum RightSizing {
+    /// The type that the settings name.
+    #[default]
+    None,
+    /// The smallest that the source fits in.
+    Basic,
+}
+
+/// EC2's `Tenancy`: on whose hardware an instance runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tenancy {
+    #[default]
+    Default,
+    Dedicated,
+    Host,
 }
 
 /// What an instance type is built on; decides which drivers a server needs there.
@@ -138,9 +175,25 @@ impl Probe {
 /// test proves something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaunchConfiguration {
+    /// Where the size is not chosen by that of the source.
     pub instance_type: String,
+    #[serde(default)]
+    pub right_sizing: RightSizing,
+    /// Of instance types, that a size may be chosen from; none stands for the usual ones.
+    #[serde(default)]
+    pub families: Vec<String>,
     pub test_subnet: String,
     pub target_subnet: String,
+    /// None stands for the default one of the subnet's VPC.
+    #[serde(default)]
+    pub security_groups: Vec<String>,
+    /// By its name or ARN.
+    #[serde(default)]
+    pub instance_profile: Option<String>,
+    #[serde(default)]
+    pub tenancy: Tenancy,
+    #[serde(default)]
+    pub volumes: Volumes,
     pub disposition: LaunchDisposition,
     pub boot_mode: BootMode,
     /// Keep the source's primary private address; it must lie within the subnet.
@@ -163,8 +216,14 @@ impl Default for LaunchConfiguration {
     fn default() -> Self {
         Self {
             instance_type: "m5.large".into(),
+            right_sizing: RightSizing::None,
+            families: Vec::new(),
             test_subnet: "test".into(),
             target_subnet: "target".into(),
+            security_groups: Vec::new(),
+            instance_profile: None,
+            tenancy: Tenancy::Default,
+            volumes: Volumes::default(),
             disposition: LaunchDisposition::Started,
             boot_mode: BootMode::UseSource,
             copy_private_ip: false,
@@ -176,7 +235,51 @@ impl Default for LaunchConfiguration {
     }
 }
 
+/// EC2's limit on the security groups of an interface, where an account has not raised it: 5. Raised: 16.
+const SECURITY_GROUPS_MAX: usize = 16;
+/// More families than EC2 has for a processor and a purpose.
+const FAMILIES_MAX: usize = 50;
+/// EC2's limit on the tags of a resource.
+const TAGS_MAX: usize = 50;
+
 impl LaunchConfiguration {
+    /// What is wrong with them, in words.
+    pub fn check(&self) -> Result<(), String> {
+        let is_text = |text: &String| !text.is_empty() && text.len() <= 255;
+        let mut texts = vec![&self.instance_type, &self.test_subnet, &self.target_subnet];
+        texts.extend(&self.families);
+        texts.extend(&self.security_groups);
+        if !texts.into_iter().all(is_text) {
+            return Err(
+                "instance types, families, subnets and security groups have 1 to 255 characters".into(),
+            );
+        }
+        // An ARN has a path of 512 characters.
+        if self
+            .instance_profile
+            .as_ref()
+            .is_some_and(|profile| profile.is_empty() || profile.len() > 1024)
+        {
+            return Err("an instance profile is given by its name or its ARN".into());
+        }
+        if self.families.len() > FAMILIES_MAX {
+            return Err(format!("at most {FAMILIES_MAX} families can be allowed"));
+        }
+        if self.security_groups.len() > SECURITY_GROUPS_MAX {
+            return Err(format!(
+                "an instance has at most {SECURITY_GROUPS_MAX} security groups"
+            ));
+        }
+        if self.tags.len() > TAGS_MAX {
+            return Err(format!("an instance has at most {TAGS_MAX} tags"));
+        }
+        self.volumes.check()?;
+        match &self.rehearsal {
+            Some(rehearsal) => rehearsal.check().map_err(str::to_owned),
+            None => Ok(()),
+        }
+    }
+
     pub fn subnet(&self, purpose: Purpose) -> &str {
         match purpose {
             Purpose::Test => &self.test_subnet,
@@ -219,9 +322,18 @@ mod tests {
     }
 
     #[test]
-    fn settings_of_an_older_hub_convert() {
+    fn settings_of_an_older_hub_are_read() {
         let mut stored = serde_json::to_value(LaunchConfiguration::default()).unwrap();
-        for member in ["convert", "rehearsal"] {
+        for member in [
+            "convert",
+            "rehearsal",
+            "right_sizing",
+            "families",
+            "security_groups",
+            "instance_profile",
+            "tenancy",
+            "volumes",
+        ] {
             stored.as_object_mut().unwrap().remove(member);
         }
         let read: LaunchConfiguration = serde_json::from_value(stored).unwrap();

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{disk::Disk, launch::BootMode};
+use crate::{
+    disk::Disk,
+    launch::{BootMode, instance_type::Architecture},
+};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceProperties {
@@ -11,6 +14,8 @@ pub struct SourceProperties {
     /// `PRETTY_NAME` of os-release.
     pub os: String,
     pub kernel: String,
+    #[serde(default)]
+    pub architecture: Architecture,
     pub boot_mode: BootMode,
     pub cpus: u32,
     pub ram_bytes: u64,

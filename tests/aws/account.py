@@ -1,6 +1,6 @@
 """What there is in an account: one JSON object for the account and region that are named.
 
-    account.py ACCOUNT REGION            instances, images, volumes and snapshots
+    account.py ACCOUNT REGION            instances, images, launch templates, volumes and snapshots
     account.py ACCOUNT REGION INSTANCE FOLDER   an instance, and what its volumes show, each as a file in FOLDER
 """
 
@@ -28,6 +28,7 @@ def everything():
     return {
         "instances": {i["InstanceId"]: i["State"]["Name"] for i in instances()},
         "images": [image["ImageId"] for image in ec2.describe_images(Owners=["self"])["Images"]],
+        "templates": [t["LaunchTemplateName"] for t in ec2.describe_launch_templates()["LaunchTemplates"]],
         "volumes": [volume["VolumeId"] for volume in ec2.describe_volumes()["Volumes"]],
         "snapshots": [s["SnapshotId"] for s in ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]],
     }
@@ -57,11 +58,14 @@ def launched(instance, folder):
         [volume] = ec2.describe_volumes(VolumeIds=[mapping["Ebs"]["VolumeId"]])["Volumes"]
         file = Path(folder) / volume["VolumeId"]
         read(volume["SnapshotId"], file, volume["Size"] * GIB)
-        volumes.append({"device": mapping["DeviceName"], "type": volume["VolumeType"], "file": str(file)})
+        settings = [volume["VolumeType"], volume.get("Iops"), volume.get("Throughput"), volume["Encrypted"]]
+        volumes.append({"device": mapping["DeviceName"], "settings": settings, "file": str(file)})
     return {
         "state": instance["State"]["Name"],
         "type": instance["InstanceType"],
         "subnet": instance["SubnetId"],
+        "security_groups": [group["GroupId"] for group in instance["SecurityGroups"]],
+        "tenancy": instance["Placement"]["Tenancy"],
         "tags": tags(instance),
         "volumes": volumes,
     }

@@ -11,6 +11,11 @@ pub(super) struct Asked<'a> {
 }
 
 impl Asked<'_> {
+    /// Another call in the same place.
+    pub fn to(self, call: &'static str) -> Self {
+        Self { call, ..self }
+    }
+
     pub fn refused(self, failure: &Failure) -> CloudError {
         let role = &self.place.route.member_role;
         failure.at(self.call, self.place.account.as_str(), |why| {
@@ -38,9 +43,9 @@ impl Asked<'_> {
         }
     }
 
-    /// The id that an answer must have; without it the same is asked again.
-    pub fn found(self, id: Option<String>) -> Result<String, CloudError> {
-        id.ok_or_else(|| CloudError::Unknown {
+    /// What an answer must have; without it the same is asked again.
+    pub fn found<T>(self, what: Option<T>) -> Result<T, CloudError> {
+        what.ok_or_else(|| CloudError::Unknown {
             call: self.call,
             account: self.place.account.to_string(),
             detail: "the answer names nothing".into(),

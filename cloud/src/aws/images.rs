@@ -6,7 +6,7 @@ use aws_sdk_ec2::{
         ArchitectureValues, BlockDeviceMapping, BootModeValues, EbsBlockDevice, ResourceType, VolumeType,
     },
 };
-use domain::launch::BootMode;
+use domain::launch::{BootMode, instance_type::Architecture};
 
 use super::{
     calls::Asked,
@@ -16,7 +16,7 @@ use super::{
 use crate::control::{ClientToken, CloudError, ImageDisk, ImageSpec};
 
 /// What EC2 calls the boot disk. Inside, NVMe has its own names.
-const BOOT_DEVICE: &str = "/dev/sda1";
+pub(super) const BOOT_DEVICE: &str = "/dev/sda1";
 
 pub(super) async fn register(asked: Asked<'_>, ec2: &Client, spec: &ImageSpec) -> Result<String, CloudError> {
     let boot_mode = match spec.boot_mode {
@@ -30,7 +30,10 @@ pub(super) async fn register(asked: Asked<'_>, ec2: &Client, spec: &ImageSpec) -
         .register_image()
         .name(&name)
         .description(cut(&spec.name, 255))
-        .architecture(ArchitectureValues::X8664)
+        .architecture(match spec.architecture {
+            Architecture::X86_64 => ArchitectureValues::X8664,
+            Architecture::Arm64 => ArchitectureValues::Arm64,
+        })
         .boot_mode(boot_mode)
         .virtualization_type("hvm")
         .ena_support(true)
@@ -58,9 +61,8 @@ pub(super) async fn register(asked: Asked<'_>, ec2: &Client, spec: &ImageSpec) -
     asked.found(image.map(str::to_owned))
 }
 
-fn mappings(asked: Asked<'_>, disks: &[ImageDisk]) -> Result<Vec<BlockDeviceMapping>, CloudError> {
-    let devices = device_names(disks)
-        .ok_or_else(|| asked.rejected("an instance has one boot disk and at most 36 others"))?;
+pub(super) fn mappings(asked: Asked<'_>, disks: &[ImageDisk]) -> Result<Vec<BlockDeviceMapping>, CloudError> {
+    let devices = devices(asked, disks)?;
     let mapping = |(disk, device): (&ImageDisk, String)| {
         let ebs = EbsBlockDevice::builder()
             .snapshot_id(&disk.snapshot)
@@ -72,6 +74,11 @@ fn mappings(asked: Asked<'_>, disks: &[ImageDisk]) -> Result<Vec<BlockDeviceMapp
             .build()
     };
     Ok(disks.iter().zip(devices).map(mapping).collect())
+}
+
+/// As [`device_names`], or why there are none.
+pub(super) fn devices(asked: Asked<'_>, disks: &[ImageDisk]) -> Result<Vec<String>, CloudError> {
+    device_names(disks).ok_or_else(|| asked.rejected("an instance has one boot disk and at most 36 others"))
 }
 
 /// What EC2 calls each disk: the names that it recommends, and then those that it allows. `None` if they do not
@@ -106,6 +113,8 @@ fn cut(text: &str, chars: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use domain::launch::volume::VolumeSettings;
+
     use super::*;
 
     fn disks(data: usize) -> Vec<ImageDisk> {
@@ -114,6 +123,7 @@ mod tests {
             snapshot: String::new(),
             bytes: 1,
             is_boot: at == 1,
+            volume: VolumeSettings::default(),
         };
         (0..=data).map(disk).collect()
     }

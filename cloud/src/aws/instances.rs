@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use aws_sdk_ec2::{
     Client,
-    types::{InstanceStateName, InstanceStatus, InstanceType, Reservation, ResourceType, SummaryStatus},
+    types::{
+        InstanceStateName, InstanceStatus, LaunchTemplateSpecification, Reservation, ResourceType,
+        SummaryStatus,
+    },
 };
 
 use super::{
@@ -13,7 +16,7 @@ use super::{
     images::{device_names, hashed},
     tags::{read, specification},
 };
-use crate::control::{Checks, CloudError, Instance, InstanceSpec, InstanceState, Volume};
+use crate::control::{Checks, CloudError, Instance, InstanceSpec, InstanceState, Screenshot, Volume};
 
 /// What the source called the disks, in the order of EC2's names for them, so that volumes can be told apart.
 const DISKS_TAG: &str = "orglift:disks";
@@ -28,15 +31,17 @@ pub(super) async fn launch(
 ) -> Result<String, CloudError> {
     let mut instance_tags = spec.tags.clone();
     instance_tags.insert(DISKS_TAG.to_owned(), disks_tag(spec));
+    let template = LaunchTemplateSpecification::builder()
+        .launch_template_id(&spec.template.template)
+        .version(spec.template.version.to_string())
+        .build();
     let launched = ec2
         .run_instances()
         .client_token(hashed(&spec.token))
         .image_id(&spec.image)
-        .instance_type(InstanceType::from(spec.instance_type.as_str()))
+        .launch_template(template)
         .min_count(1)
         .max_count(1)
-        .subnet_id(&spec.subnet)
-        .set_private_ip_address(spec.private_ip.map(|ip| ip.to_string()))
         .tag_specifications(specification(ResourceType::Instance, &instance_tags))
         .tag_specifications(specification(ResourceType::Volume, &spec.tags))
         .tag_specifications(specification(ResourceType::NetworkInterface, &spec.tags))
@@ -108,6 +113,49 @@ pub(super) async fn terminate(asked: Asked<'_>, ec2: &Client, id: &str) -> Resul
     }
 }
 
+/// The newest output, which not every type gives, or else what there was at the last change of state.
+pub(super) async fn console_text(asked: Asked<'_>, ec2: &Client, id: &str) -> Result<String, CloudError> {
+    let newest = ec2.get_console_output().instance_id(id).latest(true).send().await;
+    let output = match newest.map_err(|error| Failure::of(&error)) {
+        Ok(output) => output,
+        Err(Failure::Rejected { .. }) => {
+            let last = ec2.get_console_output().instance_id(id).send().await;
+            last.map_err(|error| asked.refused(&Failure::of(&error)))?
+        }
+        Err(failure) => return Err(asked.refused(&failure)),
+    };
+    Ok(String::from_utf8_lossy(&decoded(output.output())).into_owned())
+}
+
+/// A stopped instance has no screen, and neither has one without a graphics adapter.
+pub(super) async fn screenshot(
+    asked: Asked<'_>,
+    ec2: &Client,
+    id: &str,
+) -> Result<Option<Screenshot>, CloudError> {
+    let screen = ec2
+        .get_console_screenshot()
+        .instance_id(id)
+        .wake_up(true)
+        .send()
+        .await;
+    let bytes = match screen.map_err(|error| Failure::of(&error)) {
+        Ok(screen) => decoded(screen.image_data()),
+        Err(Failure::Rejected { .. }) => return Ok(None),
+        Err(failure) => return Err(asked.refused(&failure)),
+    };
+    Ok((!bytes.is_empty()).then_some(Screenshot {
+        media_type: "image/jpeg",
+        bytes,
+    }))
+}
+
+fn decoded(base64: Option<&str>) -> Vec<u8> {
+    base64
+        .and_then(|text| aws_smithy_types::base64::decode(text.trim()).ok())
+        .unwrap_or_default()
+}
+
 /// How large each volume of an instance is.
 async fn sizes(asked: Asked<'_>, ec2: &Client, instance: &str) -> Result<Vec<(String, u64)>, CloudError> {
     let attached = super::tags::filter("attachment.instance-id", instance);
@@ -145,9 +193,10 @@ async fn checks(asked: Asked<'_>, ec2: &Client, id: &str) -> Result<Checks, Clou
 fn disks_tag(spec: &InstanceSpec) -> String {
     let mut tag = String::new();
     for (disk, device) in spec
+        .launch
         .disks
         .iter()
-        .zip(device_names(&spec.disks).unwrap_or_default())
+        .zip(device_names(&spec.launch.disks).unwrap_or_default())
     {
         let pair = format!("{device}={}", disk.source_device);
         if tag.len() + 1 + pair.len() > TAG_LEN || disk.source_device.contains([' ', '=']) {

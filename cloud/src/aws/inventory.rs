@@ -15,6 +15,7 @@ use crate::control::{CloudError, Resource, ResourceKind, SERVER_TAG};
 pub(super) async fn everything(asked: Asked<'_>, ec2: &Client) -> Result<Vec<Resource>, CloudError> {
     let mut all = snapshots(asked, ec2).await?;
     all.extend(images(asked, ec2, ours()).await?);
+    all.extend(templates(asked, ec2, ours()).await?);
     all.extend(instances(asked, ec2, ours()).await?);
     all.extend(volumes(asked, ec2).await?);
     Ok(all)
@@ -29,6 +30,9 @@ pub(super) async fn made_by(
     let mut made = images(asked, ec2, asked_by(token)).await?;
     if made.is_empty() {
         made = instances(asked, ec2, asked_by(token)).await?;
+    }
+    if made.is_empty() {
+        made = templates(asked, ec2, asked_by(token)).await?;
     }
     Ok(made.into_iter().next())
 }
@@ -85,6 +89,21 @@ async fn images(asked: Asked<'_>, ec2: &Client, filter: Filter) -> Result<Vec<Re
             kind: ResourceKind::Image,
             tags: read(image.tags()),
             id: image.image_id.unwrap_or_default(),
+        });
+    }
+    Ok(all)
+}
+
+async fn templates(asked: Asked<'_>, ec2: &Client, filter: Filter) -> Result<Vec<Resource>, CloudError> {
+    let found = ec2.describe_launch_templates().filters(filter);
+    let mut found = found.into_paginator().items().send();
+    let mut all = Vec::new();
+    while let Some(template) = found.next().await {
+        let template = template.map_err(|error| asked.refused(&Failure::of(&error)))?;
+        all.push(Resource {
+            kind: ResourceKind::LaunchTemplate,
+            tags: read(template.tags()),
+            id: template.launch_template_id.unwrap_or_default(),
         });
     }
     Ok(all)

@@ -8,12 +8,15 @@ mod calls;
 pub mod ebs;
 mod failure;
 mod images;
+mod instance_types;
 mod instances;
 mod inventory;
 mod network;
+mod obstacles;
 mod organization;
 mod sessions;
 mod tags;
+mod templates;
 
 use std::time::Duration;
 
@@ -21,12 +24,16 @@ use async_trait::async_trait;
 use aws_config::{BehaviorVersion, ConfigLoader, Region, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_sdk_ec2::Client;
-use domain::account::{ListedAccount, Reach};
+use domain::{
+    account::{ListedAccount, Reach},
+    launch::instance_type::{InstanceType, Needs},
+};
 
 use self::{calls::Asked, failure::Failure, sessions::Sessions};
 use crate::{
     control::{
-        ClientToken, Cloud, CloudError, ImageSpec, Instance, InstanceSpec, Place, Resource, Surroundings,
+        ClientToken, Cloud, CloudError, ImageSpec, Instance, InstanceSpec, Place, Resource, Screenshot,
+        Surroundings, TemplateSpec, TemplateVersion,
     },
     route::{Endpoints, Errand, Profile, Route},
 };
@@ -93,6 +100,50 @@ impl Cloud for AwsCloud {
         removed
             .map(drop)
             .map_err(|error| Asked { call, place }.refused(&Failure::of(&error)))
+    }
+
+    async fn instance_types(
+        &self,
+        place: &Place,
+        subnet: &str,
+        families: &[String],
+    ) -> Result<Vec<InstanceType>, CloudError> {
+        let call = "ec2:DescribeInstanceTypes";
+        let (asked, ec2) = (Asked { call, place }, self.ec2(place).await?);
+        let subnet = obstacles::subnet(asked.to("ec2:DescribeSubnets"), &ec2, subnet).await?;
+        let zone = subnet.availability_zone().unwrap_or_default();
+        let patterns: Vec<_> = families.iter().map(|family| format!("{family}.*")).collect();
+        instance_types::offered(asked, &ec2, zone, &patterns).await
+    }
+
+    async fn launch_obstacles(
+        &self,
+        place: &Place,
+        spec: &TemplateSpec,
+        needs: &Needs,
+    ) -> Result<Vec<String>, CloudError> {
+        let call = "ec2:RunInstances";
+        obstacles::find(Asked { call, place }, &self.ec2(place).await?, spec, needs).await
+    }
+
+    async fn keep_template(&self, place: &Place, spec: &TemplateSpec) -> Result<TemplateVersion, CloudError> {
+        let call = "ec2:CreateLaunchTemplate";
+        templates::keep(Asked { call, place }, &self.ec2(place).await?, spec).await
+    }
+
+    async fn delete_template(&self, place: &Place, template: &str) -> Result<(), CloudError> {
+        let call = "ec2:DeleteLaunchTemplate";
+        templates::delete(Asked { call, place }, &self.ec2(place).await?, template).await
+    }
+
+    async fn console_text(&self, place: &Place, instance: &str) -> Result<String, CloudError> {
+        let call = "ec2:GetConsoleOutput";
+        instances::console_text(Asked { call, place }, &self.ec2(place).await?, instance).await
+    }
+
+    async fn screenshot(&self, place: &Place, instance: &str) -> Result<Option<Screenshot>, CloudError> {
+        let call = "ec2:GetConsoleScreenshot";
+        instances::screenshot(Asked { call, place }, &self.ec2(place).await?, instance).await
     }
 
     async fn launch_instance(&self, place: &Place, spec: &InstanceSpec) -> Result<String, CloudError> {

@@ -9,6 +9,7 @@
 //!          account.json             its subnets
 //!          snapshots/               the runner's `LayerStore`
 //!          images/ami-…/            image.json
+//!          templates/lt-…/          template.json
 //!          instances/i-…/           instance.json, vol-…/disk.raw; machine.json, console.txt, … if it boots
 //! ```
 //!
@@ -17,17 +18,22 @@
 //! What was being made when a process died is a draft that nobody sees.
 
 pub mod faults;
+pub mod instance_types;
 pub mod machines;
 pub mod organization;
 pub mod place;
 pub mod records;
+mod settings;
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use domain::account::{ListedAccount, Reach};
+use domain::{
+    account::{ListedAccount, Reach},
+    launch::instance_type::{InstanceType, Needs},
+};
 
 use self::{
     faults::{Call, Faults},
@@ -35,7 +41,8 @@ use self::{
 };
 use crate::{
     control::{
-        ClientToken, Cloud, CloudError, ImageSpec, Instance, InstanceSpec, Place, Resource, Surroundings,
+        ClientToken, Cloud, CloudError, ImageSpec, Instance, InstanceSpec, Place, Resource, Screenshot,
+        Surroundings, TemplateSpec, TemplateVersion,
     },
     route::Route,
 };
@@ -132,6 +139,66 @@ impl Cloud for FolderCloud {
         let image = image.to_owned();
         self.call(Call::DeregisterImage, place, move |folder| {
             folder.deregister_image(&image)
+        })
+        .await
+    }
+
+    async fn instance_types(
+        &self,
+        place: &Place,
+        _: &str,
+        families: &[String],
+    ) -> Result<Vec<InstanceType>, CloudError> {
+        let mut offered = instance_types::offered();
+        offered.retain(|one| families.iter().any(|family| family == one.family()));
+        self.call(Call::DescribeInstanceTypes, place, |_| Ok(offered))
+            .await
+    }
+
+    async fn launch_obstacles(
+        &self,
+        place: &Place,
+        spec: &TemplateSpec,
+        needs: &Needs,
+    ) -> Result<Vec<String>, CloudError> {
+        let (spec, needs) = (spec.clone(), *needs);
+        self.call(Call::DescribeSubnets, place, move |folder| {
+            folder.launch_obstacles(&spec, &needs)
+        })
+        .await
+    }
+
+    async fn keep_template(&self, place: &Place, spec: &TemplateSpec) -> Result<TemplateVersion, CloudError> {
+        let spec = TemplateSpec {
+            launch: spec.launch.lasting(),
+            ..spec.clone()
+        };
+        self.call(Call::CreateLaunchTemplate, place, move |folder| {
+            folder.keep_template(spec)
+        })
+        .await
+    }
+
+    async fn delete_template(&self, place: &Place, template: &str) -> Result<(), CloudError> {
+        let template = template.to_owned();
+        self.call(Call::DeleteLaunchTemplate, place, move |folder| {
+            folder.delete_template(&template)
+        })
+        .await
+    }
+
+    async fn console_text(&self, place: &Place, instance: &str) -> Result<String, CloudError> {
+        let instance = instance.to_owned();
+        self.call(Call::GetConsoleOutput, place, move |folder| {
+            folder.console_text(&instance)
+        })
+        .await
+    }
+
+    async fn screenshot(&self, place: &Place, instance: &str) -> Result<Option<Screenshot>, CloudError> {
+        let instance = instance.to_owned();
+        self.call(Call::GetConsoleScreenshot, place, move |folder| {
+            folder.screenshot(&instance)
         })
         .await
     }

@@ -22,12 +22,12 @@ use rustix::fs::{FlockOperation, flock};
 use super::{
     faults::Call,
     machines::{BOOTS_FILE, Instances, MachineState},
-    records::{Account, ImageRecord, InstanceRecord, Record},
+    records::{Account, ImageRecord, InstanceRecord, Record, TemplateRecord},
 };
 use crate::{
     control::{
-        Checks, ClientToken, CloudError, ImageSpec, Instance, InstanceSpec, Place, Resource, ResourceKind,
-        Volume,
+        Checks, ClientToken, CloudError, ImageSpec, Instance, InstanceSpec, LaunchSpec, Place, Resource,
+        ResourceKind, SERVER_TAG, TOKEN_TAG, Volume,
     },
     files::write_json,
     layers::LayerStore,
@@ -76,6 +76,10 @@ impl PlaceFolder {
         self.at(Call::DescribeInstances).records(&self.instances_folder())
     }
 
+    pub(super) fn templates(&self) -> PathBuf {
+        self.folder.join("templates")
+    }
+
     fn images(&self) -> PathBuf {
         self.folder.join("images")
     }
@@ -84,11 +88,11 @@ impl PlaceFolder {
         &self.boots_file
     }
 
-    fn instances_folder(&self) -> PathBuf {
+    pub(super) fn instances_folder(&self) -> PathBuf {
         self.folder.join("instances")
     }
 
-    fn at(&self, call: Call) -> InCall<'_> {
+    pub(super) fn at(&self, call: Call) -> InCall<'_> {
         InCall { call, place: self }
     }
 
@@ -127,6 +131,7 @@ impl PlaceFolder {
         let mut addresses_locked = None;
         cx.make(&self.instances_folder(), &spec.token.clone(), |draft| {
             let image: ImageRecord = cx.record(&self.images().join(cx.plain(&spec.image)?))?;
+            let _: TemplateRecord = cx.record(&self.templates().join(cx.plain(&spec.template.template)?))?;
             let store = cx.snapshot_store()?;
             let mut volumes = Vec::new();
             // The boot disk first: that is where a machine looks.
@@ -147,7 +152,7 @@ impl PlaceFolder {
                 });
             }
             addresses_locked = Some(cx.lock_addresses()?);
-            let private_ip = cx.address(&spec)?;
+            let private_ip = cx.address(&spec.launch, None)?;
             Ok(InstanceRecord {
                 id: new_id("i"),
                 spec,
@@ -201,6 +206,12 @@ impl PlaceFolder {
         if let Some(image) = image {
             return Ok(Some(image.resource()));
         }
+        let templates: Vec<TemplateRecord> = cx.records(&self.templates())?;
+        let mut templates = templates.iter().map(TemplateRecord::resource);
+        let template = templates.find(|template| template.tags.get(TOKEN_TAG) == Some(&token.0));
+        if template.is_some() {
+            return Ok(template);
+        }
         let instance = cx.made_by::<InstanceRecord>(&self.instances_folder(), token)?;
         Ok(instance
             .filter(|instance| !instance.terminated)
@@ -223,6 +234,8 @@ impl PlaceFolder {
         }
         let images: Vec<ImageRecord> = cx.records(&self.images())?;
         all.extend(images.iter().map(ImageRecord::resource));
+        let templates: Vec<TemplateRecord> = cx.records(&self.templates())?;
+        all.extend(templates.iter().map(TemplateRecord::resource));
         let instances: Vec<InstanceRecord> = cx.records(&self.instances_folder())?;
         for instance in instances.iter().filter(|instance| !instance.terminated) {
             all.push(instance.resource());
@@ -234,15 +247,15 @@ impl PlaceFolder {
 
 /// A call at work: it knows how to say what went wrong.
 #[derive(Clone, Copy)]
-struct InCall<'a> {
+pub(super) struct InCall<'a> {
     call: Call,
-    place: &'a PlaceFolder,
+    pub(super) place: &'a PlaceFolder,
 }
 
 impl InCall<'_> {
     /// Makes one thing for `token` in `home`, or finds what the token made before. `fill` puts everything
     /// but the record into the draft.
-    fn make<R: Record>(
+    pub(super) fn make<R: Record>(
         self,
         home: &Path,
         token: &ClientToken,
@@ -328,7 +341,7 @@ impl InCall<'_> {
         Ok(records)
     }
 
-    fn record<R: Record>(self, folder: &Path) -> Result<R, CloudError> {
+    pub(super) fn record<R: Record>(self, folder: &Path) -> Result<R, CloudError> {
         let file = folder.join(R::FILE);
         match fs::read(&file) {
             Ok(text) => self.io(&file, serde_json::from_slice(&text).map_err(Into::into)),
@@ -346,7 +359,7 @@ impl InCall<'_> {
     }
 
     /// Takes a folder away at once, and then its contents at leisure.
-    fn remove(self, folder: &Path) -> Result<(), CloudError> {
+    pub(super) fn remove(self, folder: &Path) -> Result<(), CloudError> {
         let metadata = match fs::symlink_metadata(folder) {
             Err(gone) if gone.kind() == ErrorKind::NotFound => return Ok(()),
             other => self.io(folder, other)?,
@@ -373,7 +386,11 @@ impl InCall<'_> {
     }
 
     /// The address that the instance gets: the one asked for, or the subnet's first free one.
-    fn address(self, spec: &InstanceSpec) -> Result<IpAddr, CloudError> {
+    pub(super) fn address(
+        self,
+        launch: &LaunchSpec,
+        given_back_by: Option<&String>,
+    ) -> Result<IpAddr, CloudError> {
         let file = self.place.folder.join("account.json");
         if !file.exists() {
             self.io(&file, write_json(&file, &Account::default()))?;
@@ -382,23 +399,24 @@ impl InCall<'_> {
         let account: Account = self.io(&file, serde_json::from_slice(&text).map_err(Into::into))?;
         let subnet = account
             .subnets
-            .get(&spec.subnet)
-            .ok_or_else(|| self.rejected(format!("subnet {} does not exist", spec.subnet)))?;
+            .get(&launch.subnet)
+            .ok_or_else(|| self.rejected(format!("subnet {} does not exist", launch.subnet)))?;
         let instances: Vec<InstanceRecord> = self.records(&self.place.instances_folder())?;
         let taken: Vec<_> = instances
             .iter()
-            .filter(|other| !other.terminated && other.spec.subnet == spec.subnet)
+            .filter(|other| !other.terminated && other.spec.launch.subnet == launch.subnet)
+            .filter(|other| given_back_by.is_none() || other.spec.tags.get(SERVER_TAG) != given_back_by)
             .map(|other| other.private_ip)
             .collect();
-        match spec.private_ip {
+        match launch.private_ip {
             Some(ip) if !subnet.contains(ip) => {
-                Err(self.rejected(format!("{ip} is not within subnet {}", spec.subnet)))
+                Err(self.rejected(format!("{ip} is not within subnet {}", launch.subnet)))
             }
             Some(ip) if taken.contains(&ip) => Err(self.rejected(format!("{ip} is in use"))),
             Some(ip) => Ok(ip),
             None => subnet
                 .free_address(&taken)
-                .ok_or_else(|| self.rejected(format!("subnet {} has no free address", spec.subnet))),
+                .ok_or_else(|| self.rejected(format!("subnet {} has no free address", launch.subnet))),
         }
     }
 
@@ -407,7 +425,7 @@ impl InCall<'_> {
     }
 
     /// An id given by a caller becomes part of a path.
-    fn plain(self, id: &str) -> Result<&str, CloudError> {
+    pub(super) fn plain(self, id: &str) -> Result<&str, CloudError> {
         if id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') && !id.is_empty() {
             Ok(id)
         } else {
@@ -442,7 +460,7 @@ impl InCall<'_> {
         }
     }
 
-    fn io<T>(self, path: &Path, result: std::io::Result<T>) -> Result<T, CloudError> {
+    pub(super) fn io<T>(self, path: &Path, result: std::io::Result<T>) -> Result<T, CloudError> {
         result.map_err(|error| CloudError::Unknown {
             call: self.call.name(),
             account: self.place.account.clone(),
@@ -459,7 +477,7 @@ fn readable(error: &dyn std::error::Error) -> String {
 }
 
 /// An id as EC2 gives it: a prefix and seventeen hexadecimal digits.
-fn new_id(prefix: &str) -> String {
+pub(super) fn new_id(prefix: &str) -> String {
     format!("{prefix}-{:017x}", rand::random::<u128>() & ((1 << 68) - 1))
 }
 

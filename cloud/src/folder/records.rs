@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::{
     Checks, ClientToken, ImageSpec, Instance, InstanceSpec, InstanceState, Resource, ResourceKind, TOKEN_TAG,
-    Tags, Volume,
+    Tags, TemplateSpec, Volume,
 };
 
 /// An instance is pending, then runs, then passes its checks: soon enough to wait for, late enough
@@ -79,6 +79,15 @@ pub struct InstanceRecord {
     pub terminated: bool,
 }
 
+/// `template.json`. One there is of a name, which stands in place of a token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TemplateRecord {
+    pub id: String,
+    pub name: ClientToken,
+    /// The newest last.
+    pub versions: Vec<TemplateSpec>,
+}
+
 /// Something that a client token made.
 pub(super) trait Record: Serialize + for<'de> Deserialize<'de> {
     const FILE: &'static str;
@@ -103,6 +112,30 @@ impl Record for InstanceRecord {
     }
     fn token(&self) -> &ClientToken {
         &self.spec.token
+    }
+}
+
+impl Record for TemplateRecord {
+    const FILE: &'static str = "template.json";
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn token(&self) -> &ClientToken {
+        &self.name
+    }
+}
+
+impl TemplateRecord {
+    pub(super) fn resource(&self) -> Resource {
+        Resource {
+            kind: ResourceKind::LaunchTemplate,
+            id: self.id.clone(),
+            tags: self
+                .versions
+                .last()
+                .map(|spec| spec.tags.clone())
+                .unwrap_or_default(),
+        }
     }
 }
 
@@ -134,7 +167,7 @@ impl InstanceRecord {
                 Checks::Pending
             },
             private_ip: (!self.terminated).then_some(self.private_ip),
-            subnet: self.spec.subnet.clone(),
+            subnet: self.spec.launch.subnet.clone(),
             volumes: self.volumes.clone(),
         }
     }

@@ -5,7 +5,7 @@ use std::{os::unix::fs::FileExt, time::Duration};
 use domain::{
     digest::Digest,
     disk::BLOCK_LEN,
-    launch::{BootMode, LaunchDisposition},
+    launch::{BootMode, LaunchDisposition, instance_type::Architecture, volume::VolumeSettings},
 };
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     *,
 };
 use crate::{
-    control::{Checks, ImageDisk, InstanceState, ResourceKind, SERVER_TAG, TOKEN_TAG, Tags},
+    control::{Checks, ImageDisk, InstanceState, LaunchSpec, ResourceKind, SERVER_TAG, TOKEN_TAG, Tags},
     layers::LayerStore,
     snapshots::{SnapshotSpec, SnapshotStore},
 };
@@ -85,26 +85,32 @@ impl Account {
         ImageSpec {
             token: ClientToken(token.into()),
             name: "web-1".into(),
+            architecture: Architecture::X86_64,
             boot_mode: BootMode::Uefi,
             disks: vec![ImageDisk {
                 source_device: "/dev/sda".into(),
                 snapshot: self.snapshot.clone(),
                 bytes: BYTES,
                 is_boot: true,
+                volume: VolumeSettings::default(),
             }],
             tags: tags(),
         }
     }
 
-    fn instance_spec(token: &str, image: &str) -> InstanceSpec {
+    async fn instance_spec(&self, token: &str, image: &str) -> InstanceSpec {
+        let launch = LaunchSpec::new("m5.large", "target");
+        let template = TemplateSpec {
+            name: "orglift-web-1".into(),
+            launch: launch.clone(),
+            tags: tags(),
+        };
         InstanceSpec {
             token: ClientToken(token.into()),
             image: image.into(),
-            instance_type: "m5.large".into(),
-            subnet: "target".into(),
-            private_ip: None,
+            template: self.cloud.keep_template(&self.place, &template).await.unwrap(),
+            launch,
             disposition: LaunchDisposition::Started,
-            disks: Vec::new(),
             tags: tags(),
         }
     }
@@ -120,7 +126,7 @@ impl Account {
     }
 
     async fn launch(&self, token: &str) -> String {
-        let spec = Self::instance_spec(token, &self.image().await);
+        let spec = self.instance_spec(token, &self.image().await).await;
         self.cloud.launch_instance(&self.place, &spec).await.unwrap()
     }
 
@@ -235,11 +241,18 @@ async fn terminating_and_deregistering_leave_nothing_and_may_be_repeated() {
             ResourceKind::Snapshot,
             ResourceKind::Image,
             ResourceKind::Instance,
-            ResourceKind::Volume
+            ResourceKind::Volume,
+            ResourceKind::LaunchTemplate
         ]
     );
     let image = account.found("image").await.unwrap().id;
+    let template = account.instance_spec("launch", &image).await.template.template;
     for _ in 0..2 {
+        account
+            .cloud
+            .delete_template(&account.place, &template)
+            .await
+            .unwrap();
         account
             .cloud
             .terminate_instance(&account.place, &instance)
@@ -313,7 +326,7 @@ async fn a_damaged_snapshot_is_not_launched() {
     let file = snapshots.join(format!("{}.data", account.snapshot));
     let data = std::fs::OpenOptions::new().write(true).open(&file).unwrap();
     data.write_all_at(b"?", BLOCK_LEN as u64 + 9).unwrap();
-    let spec = Account::instance_spec("damaged", &image);
+    let spec = account.instance_spec("damaged", &image).await;
     let refused = account.cloud.launch_instance(&account.place, &spec).await;
     let refused = refused.unwrap_err();
     assert!(matches!(refused, CloudError::Rejected { .. }), "{refused}");
@@ -327,8 +340,8 @@ async fn a_damaged_snapshot_is_not_launched() {
 #[tokio::test]
 async fn an_address_that_was_asked_for_is_given_once() {
     let account = account().await;
-    let mut spec = Account::instance_spec("first", &account.image().await);
-    spec.private_ip = Some("10.0.2.77".parse().unwrap());
+    let mut spec = account.instance_spec("first", &account.image().await).await;
+    spec.launch.private_ip = Some("10.0.2.77".parse().unwrap());
     account
         .cloud
         .launch_instance(&account.place, &spec)
@@ -336,7 +349,7 @@ async fn an_address_that_was_asked_for_is_given_once() {
         .unwrap();
     for (token, ip) in [("same", "10.0.2.77"), ("elsewhere", "10.9.0.1")] {
         spec.token = ClientToken(token.into());
-        spec.private_ip = Some(ip.parse().unwrap());
+        spec.launch.private_ip = Some(ip.parse().unwrap());
         let refused = account
             .cloud
             .launch_instance(&account.place, &spec)

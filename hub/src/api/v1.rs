@@ -30,6 +30,7 @@ use crate::{
 mod bandwidth;
 mod conversion_settings;
 mod conversions;
+mod launches;
 
 pub fn routes() -> Router<Arc<Hub>> {
     Router::new()
@@ -51,6 +52,8 @@ pub fn routes() -> Router<Arc<Hub>> {
             "/servers/{id}/conversions/{job}/{document}",
             get(conversions::document),
         )
+        .route("/servers/{id}/launch-check", post(launches::check))
+        .route("/servers/{id}/instances/{purpose}/{what}", get(launches::shown))
         .route("/servers/{id}/clean-up", post(clean_up))
         .route("/servers/{id}/revoke", post(revoke_server))
         .route("/turned-away", get(turned_away))

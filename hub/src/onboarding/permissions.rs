@@ -147,7 +147,7 @@ pub const PERMISSIONS: &[Permission] = &[
         // EC2 knows no narrower scope for either.
         resources: Resources::All,
         conditions: IN_REGIONS,
-        why: "Readiness names the rule or the route that keeps servers from being replicated.",
+        why: "Readiness names the rule or the route that keeps servers from being replicated; a launch, who has the address that it is to keep.",
     },
     Permission {
         sid: "SeeRunnersNames",

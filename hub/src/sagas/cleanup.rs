@@ -4,6 +4,7 @@
 //! more is removed.
 
 use async_trait::async_trait;
+use cloud::control::ResourceKind;
 use domain::{
     ids::JobId,
     job::{JobLogEvent, LaunchEvent},
@@ -33,11 +34,17 @@ impl Saga for CleanUp {
             Step::ReconcileLedger => {
                 let server = cx.server().await?;
                 let launches = [server.test_launch.as_ref(), server.cutover_launch.as_ref()];
-                let kept: Vec<_> = launches
+                let mut kept: Vec<_> = launches
                     .into_iter()
                     .flatten()
                     .map(|launch| launch.instance.as_str())
                     .collect();
+                // The server's launch template stays as long as the server does.
+                let entries = cx.hub.store.ledger_of_server(&cx.server).await?;
+                let templates = entries
+                    .iter()
+                    .filter(|entry| entry.kind.0 == ResourceKind::LaunchTemplate);
+                kept.extend(templates.filter_map(|entry| entry.resource.as_deref()));
                 remove_leftovers(cx, &kept).await
             }
         }

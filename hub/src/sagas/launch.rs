@@ -3,15 +3,17 @@
 //! A fresh checkpoint was asked for when the job was made. If it does not come in time, the launch refuses,
 //! unless the operator accepted an older one: never silently stale.
 //!
+//! - [`plan`]: what is going to be launched, and what is in the way.
 //! - [`convert`]: the runner makes the checkpoint's disks fit to boot.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use cloud::{
     CloudError,
     control::{
-        Checks, ImageDisk, ImageSpec, InstanceSpec, InstanceState, ResourceKind, SERVER_TAG, TOKEN_TAG, Tags,
+        Checks, ImageDisk, ImageSpec, InstanceSpec, InstanceState, LaunchSpec, ResourceKind, SERVER_TAG,
+        TOKEN_TAG, Tags, TemplateVersion,
     },
 };
 use domain::{
@@ -34,6 +36,7 @@ use crate::{
 };
 
 mod convert;
+pub mod plan;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Launch {
@@ -44,10 +47,13 @@ pub struct Launch {
     pub request: u64,
     /// The oldest checkpoint that the operator accepts if none is fresh, in milliseconds.
     pub accept_older_than_ms: Option<i64>,
+    /// As it was found when the launch began, where the source's size decides.
+    pub instance_type: Option<String>,
     pub chosen: Option<Chosen>,
     /// What is wanted of the runner with the pin in it has this generation.
     pub pin_generation: Option<u64>,
     pub image: Option<String>,
+    pub template: Option<TemplateVersion>,
     pub instance: Option<String>,
 }
 
@@ -61,25 +67,15 @@ pub struct Chosen {
     pub disks: Vec<ObservedSnapshot>,
 }
 
-impl Chosen {
-    fn image_disks(&self) -> Vec<ImageDisk> {
-        let disk = |disk: &ObservedSnapshot| ImageDisk {
-            source_device: disk.device_name.clone(),
-            snapshot: disk.snapshot.clone(),
-            bytes: disk.bytes,
-            is_boot: disk.is_boot,
-        };
-        self.disks.iter().map(disk).collect()
-    }
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
+    CheckLaunch,
     RemovePreviousInstance,
     TakeCheckpoint,
     PinCheckpoint,
     Convert,
     RegisterImage,
+    KeepTemplate,
     LaunchInstance,
     AwaitStatusChecks,
     DeregisterImage,
@@ -100,15 +96,50 @@ impl Launch {
             request,
             accept_older_than_ms: accept_older_than
                 .map(|age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX)),
+            instance_type: None,
             chosen: None,
             pin_generation: None,
             image: None,
+            template: None,
             instance: None,
         }
     }
 
     fn chosen(&self) -> Result<&Chosen, StepError> {
         found(self.chosen.as_ref(), "checkpoint")
+    }
+
+    fn instance_type(&self) -> &str {
+        self.instance_type
+            .as_deref()
+            .unwrap_or(&self.configuration.instance_type)
+    }
+
+    fn disks(&self) -> Result<Vec<ImageDisk>, StepError> {
+        let disk = |disk| plan::image_disk(disk, &self.configuration);
+        Ok(self.chosen()?.disks.iter().map(disk).collect())
+    }
+
+    /// The same for the template and for the instance.
+    fn launch_spec(&self, server: &source_server::Model) -> Result<LaunchSpec, StepError> {
+        Ok(LaunchSpec {
+            disks: self.disks()?,
+            ..plan::launch_spec(server, &self.configuration, self.purpose, self.instance_type())?
+        })
+    }
+
+    /// Everything that is wrong is said at once, while what an earlier launch left still runs.
+    async fn check_launch(&mut self, cx: &Context) -> Result<Progress, StepError> {
+        let (server, place) = (cx.server().await?, cx.place().await?);
+        let plan = plan::plan(&cx.hub, &place, &server, &self.configuration, self.purpose).await?;
+        if !plan.obstacles.is_empty() {
+            return Err(StepError::Permanent(format!(
+                "it cannot be launched: {}",
+                plan.obstacles.join("; ")
+            )));
+        }
+        self.instance_type = Some(plan.instance_type);
+        Ok(Progress::Done)
     }
 
     async fn remove_previous_instance(&mut self, cx: &Context) -> Result<Progress, StepError> {
@@ -303,29 +334,48 @@ impl Launch {
 
     async fn register_image(&mut self, cx: &Context) -> Result<Progress, StepError> {
         let (server, place) = (cx.server().await?, cx.place().await?);
-        let chosen = self.chosen()?;
         let token = cx.token(&format!("{:?}", Step::RegisterImage));
         let spec = ImageSpec {
             name: format!("{} {} {}", server.hostname, self.purpose.name(), cx.job),
-            boot_mode: self.boot_mode(&server)?,
-            disks: chosen.image_disks(),
+            architecture: server.properties.architecture,
+            boot_mode: plan::boot_mode(&server, &self.configuration)?,
+            disks: self.disks()?,
             tags: own_tags(cx, &token.0),
             token,
         };
         let ask = cx.hub.cloud.register_image(&place, &spec);
-        let image = resources::make(cx, &place, Step::RegisterImage, ResourceKind::Image, ask).await?;
+        let wish = resources::Wish::of(cx, Step::RegisterImage, ResourceKind::Image);
+        let image = resources::make(cx, &place, wish, ask).await?;
         self.image = Some(image);
+        Ok(Progress::Done)
+    }
+
+    async fn keep_template(&mut self, cx: &Context) -> Result<Progress, StepError> {
+        let (server, place) = (cx.server().await?, cx.place().await?);
+        let spec = plan::template_spec(&server, self.launch_spec(&server)?);
+        let wish = resources::Wish {
+            token: plan::template_token(&cx.server),
+            step: format!("{:?}", Step::KeepTemplate),
+            kind: ResourceKind::LaunchTemplate,
+        };
+        let mut kept = None;
+        let ask = async {
+            let version = cx.hub.cloud.keep_template(&place, &spec).await?;
+            Ok(kept.insert(version).template.clone())
+        };
+        resources::make(cx, &place, wish, ask).await?;
+        self.template = kept;
         Ok(Progress::Done)
     }
 
     async fn launch_instance(&mut self, cx: &Context) -> Result<Progress, StepError> {
         let (server, place) = (cx.server().await?, cx.place().await?);
-        let mut line = LogLine::of_server(JobLogEvent::LaunchStart, &cx.server);
+        let mut detail = self.instance_type().to_owned();
         if !self.configuration.convert {
-            line = line
-                .with_detail("the disks are launched as they are: the launch settings do not convert them");
+            detail += "; the disks are launched as they are: the launch settings do not convert them";
         }
-        cx.log(line).await?;
+        let line = LogLine::of_server(JobLogEvent::LaunchStart, &cx.server);
+        cx.log(line.with_detail(detail)).await?;
         let token = cx.token(&format!("{:?}", Step::LaunchInstance));
         let mut tags = Tags::from([("Name".to_owned(), server.hostname.clone())]);
         if self.configuration.copy_tags {
@@ -335,35 +385,17 @@ impl Launch {
         tags.extend(own_tags(cx, &token.0));
         let spec = InstanceSpec {
             image: found(self.image.as_ref(), "image")?.clone(),
-            instance_type: self.configuration.instance_type.clone(),
-            subnet: self.configuration.subnet(self.purpose).to_owned(),
-            private_ip: self.private_ip(&server)?,
+            template: found(self.template.as_ref(), "launch template")?.clone(),
+            launch: self.launch_spec(&server)?,
             disposition: self.configuration.disposition,
-            disks: self.chosen()?.image_disks(),
             tags,
             token,
         };
         let ask = cx.hub.cloud.launch_instance(&place, &spec);
-        let instance = resources::make(cx, &place, Step::LaunchInstance, ResourceKind::Instance, ask).await?;
+        let wish = resources::Wish::of(cx, Step::LaunchInstance, ResourceKind::Instance);
+        let instance = resources::make(cx, &place, wish, ask).await?;
         self.instance = Some(instance);
         Ok(Progress::Done)
-    }
-
-    fn private_ip(&self, server: &source_server::Model) -> Result<Option<IpAddr>, StepError> {
-        if !self.configuration.copy_private_ip {
-            return Ok(None);
-        }
-        let interfaces = &server.properties.network_interfaces;
-        let primary = interfaces.iter().find(|interface| interface.is_primary);
-        let ip = primary
-            .and_then(|interface| interface.ips.first())
-            .and_then(|ip| ip.parse().ok());
-        match ip {
-            Some(ip) => Ok(Some(ip)),
-            None => Err(StepError::Permanent(
-                "the launch settings keep the private address, and the source reports none; switch the setting off".into(),
-            )),
-        }
     }
 
     async fn await_status_checks(&mut self, cx: &Context) -> Result<Progress, StepError> {
@@ -450,11 +482,13 @@ impl Saga for Launch {
     type Step = Step;
 
     const STEPS: &'static [Step] = &[
+        Step::CheckLaunch,
         Step::RemovePreviousInstance,
         Step::TakeCheckpoint,
         Step::PinCheckpoint,
         Step::Convert,
         Step::RegisterImage,
+        Step::KeepTemplate,
         Step::LaunchInstance,
         Step::AwaitStatusChecks,
         Step::DeregisterImage,
@@ -464,11 +498,13 @@ impl Saga for Launch {
 
     async fn run(&mut self, step: Step, cx: &Context) -> Result<Progress, StepError> {
         match step {
+            Step::CheckLaunch => self.check_launch(cx).await,
             Step::RemovePreviousInstance => self.remove_previous_instance(cx).await,
             Step::TakeCheckpoint => self.take_checkpoint(cx).await,
             Step::PinCheckpoint => self.pin_checkpoint(cx).await,
             Step::Convert => self.convert(cx).await,
             Step::RegisterImage => self.register_image(cx).await,
+            Step::KeepTemplate => self.keep_template(cx).await,
             Step::LaunchInstance => self.launch_instance(cx).await,
             Step::AwaitStatusChecks => self.await_status_checks(cx).await,
             // The instance has volumes of its own by now.
@@ -481,10 +517,11 @@ impl Saga for Launch {
     async fn undo(&mut self, step: Step, cx: &Context) -> Result<Progress, StepError> {
         match step {
             // A previous instance is not brought back; its test was over when this launch was ordered.
-            Step::RemovePreviousInstance | Step::TakeCheckpoint => Ok(Progress::Done),
+            Step::CheckLaunch | Step::RemovePreviousInstance | Step::TakeCheckpoint => Ok(Progress::Done),
             // Takes the order back too: as long as there is an image, what it was made of stays.
             Step::PinCheckpoint => self.unpin_checkpoint(cx).await,
             Step::RegisterImage | Step::LaunchInstance => resources::unmake(cx, step).await,
+            Step::KeepTemplate => resources::unmake_wish(cx, &plan::template_token(&cx.server)).await,
             Step::RecordLaunch => self.unrecord_launch(cx).await,
             Step::Convert | Step::AwaitStatusChecks | Step::DeregisterImage | Step::UnpinCheckpoint => {
                 Ok(Progress::Done)

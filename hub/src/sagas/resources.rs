@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use cloud::{
     CloudError,
-    control::{InstanceState, Place, ResourceKind},
+    control::{ClientToken, InstanceState, Place, ResourceKind},
 };
 
 use super::{Context, Progress, StepError};
@@ -17,16 +17,34 @@ use crate::{
     },
 };
 
-/// Asks for a resource with the token of `step`, between two entries in the ledger.
+/// What is about to be asked for.
+#[derive(Debug)]
+pub struct Wish {
+    pub token: ClientToken,
+    pub step: String,
+    pub kind: ResourceKind,
+}
+
+impl Wish {
+    /// A step's own, under a token of this job.
+    pub fn of(cx: &Context, step: impl Debug, kind: ResourceKind) -> Self {
+        let step = format!("{step:?}");
+        Self {
+            token: cx.token(&step),
+            step,
+            kind,
+        }
+    }
+}
+
+/// Asks for a resource, between two entries in the ledger.
 pub async fn make(
     cx: &Context,
     place: &Place,
-    step: impl Debug + Send,
-    kind: ResourceKind,
+    wish: Wish,
     ask: impl Future<Output = Result<String, CloudError>> + Send,
 ) -> Result<String, StepError> {
-    let step = format!("{step:?}");
-    let token = cx.token(&step);
+    let Wish { token, step, kind } = wish;
     let mut tx = cx.hub.store.begin().await?;
     tx.ledger_want(ledger::Model {
         token: Word(token.clone()),
@@ -53,9 +71,14 @@ pub async fn make(
 
 /// Removes what `step` of this job made, or may have made.
 pub async fn unmake(cx: &Context, step: impl Debug + Send) -> Result<Progress, StepError> {
-    match cx.hub.store.ledger(&cx.token(&format!("{step:?}"))).await? {
-        Some(entry) => remove(cx, &entry).await,
-        None => Ok(Progress::Done),
+    unmake_wish(cx, &cx.token(&format!("{step:?}"))).await
+}
+
+/// Removes what this job made, or may have made, under a token.
+pub async fn unmake_wish(cx: &Context, token: &ClientToken) -> Result<Progress, StepError> {
+    match cx.hub.store.ledger(token).await? {
+        Some(entry) if entry.job.0 == cx.job => remove(cx, &entry).await,
+        Some(_) | None => Ok(Progress::Done),
     }
 }
 
@@ -104,6 +127,10 @@ pub async fn remove(cx: &Context, entry: &ledger::Model) -> Result<Progress, Ste
         ResourceKind::Instance => match end_instance(cx, &place, &resource).await.map_err(remains)? {
             Progress::Done => close(cx, entry).await,
             wait @ Progress::Wait(_) => Ok(wait),
+        },
+        ResourceKind::LaunchTemplate => match cx.hub.cloud.delete_template(&place, &resource).await {
+            Ok(()) => close(cx, entry).await,
+            Err(error) => Err(remains(error)),
         },
         // Snapshots belong to the runner, and volumes go with their instance.
         ResourceKind::Snapshot | ResourceKind::Volume => Ok(Progress::Done),

@@ -41,8 +41,19 @@ impl<C: ConnectionTrait> Reader<C> {
 }
 
 impl Write {
-    /// Enters a resource that is about to be asked for. Entering it again changes nothing.
+    /// Enters a resource that is about to be asked for. Entering it again changes nothing, unless it had gone.
     pub async fn ledger_want(&mut self, row: Model) -> Result<(), StoreError> {
+        let had_gone = self
+            .ledger(&row.token)
+            .await?
+            .is_some_and(|known| known.state.0 == LedgerState::Gone);
+        if had_gone {
+            row.into_active_model()
+                .reset_all()
+                .update_without_returning(&self.tx.0)
+                .await?;
+            return Ok(());
+        }
         Entity::insert(row.into_active_model())
             .on_conflict_do_nothing_on([Column::Token])
             .exec_without_returning(&self.tx.0)

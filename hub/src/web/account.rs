@@ -246,6 +246,7 @@ pub async fn ask_revoke(
         ],
         caution: Some("It cannot be taken back: to go on, enrol the machine anew with a new token.".into()),
         blocking: Vec::new(),
+        foreseen: None,
         accept_older: None,
         back: format!("/accounts/{account}"),
         confirm: "Revoke certificate",

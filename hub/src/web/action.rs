@@ -2,6 +2,7 @@
 
 use domain::{
     ids::JobId,
+    launch::{LaunchConfiguration, RightSizing},
     lifecycle::{Event, Lifecycle},
     replication::Replication,
     source_server::ReplicationIntent,
@@ -35,6 +36,13 @@ pub struct Words {
     pub does: Vec<String>,
     pub keeps: Vec<String>,
     pub caution: Option<String>,
+}
+
+fn an_instance(launch: &LaunchConfiguration) -> String {
+    match launch.right_sizing {
+        RightSizing::None => format!("An instance of type {}", launch.instance_type),
+        RightSizing::Basic => "An instance of the smallest type that the source fits in".into(),
+    }
 }
 
 impl Action {
@@ -165,10 +173,7 @@ impl Action {
                 ),
                 vec![
                     "A fresh checkpoint is asked for, and launched when it is there.".into(),
-                    format!(
-                        "An instance of type {} starts in subnet {}.",
-                        launch.instance_type, launch.test_subnet
-                    ),
+                    format!("{} starts in subnet {}.", an_instance(launch), launch.test_subnet),
                     "An earlier test instance of this server is terminated.".into(),
                 ],
                 lines(&[
@@ -200,8 +205,9 @@ impl Action {
                 vec![
                     "A fresh checkpoint is asked for, and launched when it is there.".into(),
                     format!(
-                        "An instance of type {} starts in subnet {}.",
-                        launch.instance_type, launch.target_subnet
+                        "{} starts in subnet {}.",
+                        an_instance(launch),
+                        launch.target_subnet
                     ),
                     "The test instance of this server is terminated.".into(),
                 ],

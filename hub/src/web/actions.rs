@@ -8,8 +8,9 @@ use axum::{
     extract::{Path, State},
     response::Response,
 };
-use domain::ids::SourceServerId;
+use domain::{ids::SourceServerId, launch::Purpose};
 use serde::Deserialize;
+use tokio::time::timeout;
 
 use super::{
     Web,
@@ -20,7 +21,11 @@ use super::{
     text,
     visit::{Flash, PageError, Part, Section, Shell, Visit},
 };
-use crate::{clock::now_ms, entities::source_server::Model};
+use crate::{
+    actions::launch_check::{Foreseen, launch_check},
+    clock::now_ms,
+    entities::source_server::Model,
+};
 
 /// A confirmation, as a page of its own or as a dialog.
 #[derive(Debug, Template)]
@@ -35,6 +40,8 @@ pub struct AskPage {
     pub caution: Option<String>,
     /// What would keep a launched instance from booting, by the last look at a checkpoint.
     pub blocking: Vec<String>,
+    /// What the account says of a launch as it would be now.
+    pub foreseen: Option<Foreseen>,
     /// For launches that may be of an old checkpoint.
     pub accept_older: Option<AcceptOlder>,
     pub back: String,
@@ -92,6 +99,7 @@ pub async fn ask(
         } else {
             Vec::new()
         },
+        foreseen: foreseen(&web, &visit, &server, action).await,
         accept_older: accept_older(action, &server),
         back: format!("/servers/{id}"),
         confirm: action.label(),
@@ -135,6 +143,26 @@ fn check(action: Action, server: &Model) -> Result<(), PageError> {
         action.label(),
         server.known_as()
     )))
+}
+
+/// Nobody waits longer for a page.
+const FORESEEN_WITHIN: Duration = Duration::from_secs(6);
+
+async fn foreseen(web: &Web, visit: &Visit, server: &Model, action: Action) -> Option<Foreseen> {
+    let purpose = match action {
+        Action::StartTest => Purpose::Test,
+        Action::StartCutover => Purpose::Cutover,
+        _ => return None,
+    };
+    let check = launch_check(&web.hub, &visit.session.actor, server, purpose);
+    Some(match timeout(FORESEEN_WITHIN, check).await {
+        Ok(Ok(foreseen)) => foreseen,
+        Ok(Err(error)) => Foreseen::Unknown(error.to_string()),
+        Err(_) => Foreseen::Unknown(format!(
+            "it did not answer within {} s",
+            FORESEEN_WITHIN.as_secs()
+        )),
+    })
 }
 
 /// Ages that an operator may accept, in seconds.

@@ -27,7 +27,7 @@ use crate::{documents::Document, entities::conversion::Model};
 const SHOWN_LEN_MAX: usize = 2 << 20;
 
 /// The end of a console says what happened last.
-const CONSOLE_SHOWN: usize = 128 << 10;
+pub const CONSOLE_SHOWN: usize = 128 << 10;
 
 #[derive(Debug, Template)]
 #[template(path = "conversion/page.html", blocks = ["live"])]
@@ -312,7 +312,7 @@ fn line(text: &str) -> DiffLine {
 }
 
 /// Terminals of machines speak of more than text, and only that is kept.
-fn end_of(console: &[u8]) -> String {
+pub fn end_of(console: &[u8]) -> String {
     let start = console.len().saturating_sub(CONSOLE_SHOWN);
     let text = String::from_utf8_lossy(&console[start..]);
     let is_shown = |c: &char| !c.is_control() || matches!(c, '\n' | '\t');

@@ -101,6 +101,7 @@ pub async fn ask(
         keeps: Vec::new(),
         caution: None,
         blocking: Vec::new(),
+        foreseen: None,
         accept_older: None,
         back: format!("/accounts/{account}"),
         confirm: "Create token",

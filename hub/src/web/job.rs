@@ -240,6 +240,7 @@ pub async fn ask_clean_up(
         ],
         caution: None,
         blocking: Vec::new(),
+        foreseen: None,
         accept_older: None,
         back: format!("/jobs/{job}"),
         confirm: "Clean up",

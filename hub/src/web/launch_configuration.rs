@@ -22,6 +22,7 @@ use super::{
 };
 use crate::entities::{source_server::Model, user::UserRole};
 
+mod instance;
 mod rehearsal;
 
 #[derive(Debug, Template)]
@@ -32,6 +33,11 @@ struct LaunchPage {
     name: String,
     has_errors: bool,
     fields: Vec<Field>,
+    sizing: Select,
+    /// What the instance is besides.
+    instance: Vec<Field>,
+    volumes: String,
+    volumes_error: Option<String>,
     selects: Vec<Select>,
     checks: Vec<Check>,
     /// Whether and how the disks are converted and rehearsed.
@@ -81,6 +87,8 @@ pub struct Given {
     copy_tags: Option<String>,
     tags: String,
     convert: Option<String>,
+    #[serde(flatten)]
+    instance: instance::Given,
     #[serde(flatten)]
     rehearsal: rehearsal::Given,
 }
@@ -140,6 +148,7 @@ impl Given {
             copy_tags: ticked(kept.copy_tags),
             tags: tags.collect::<Vec<_>>().join("\n"),
             convert: ticked(kept.convert),
+            instance: instance::Given::of(kept),
             rehearsal: rehearsal::Given::of(kept.rehearsal.as_ref()),
         }
     }
@@ -186,10 +195,7 @@ impl Given {
                 None
             }
         };
-        if !errors.is_empty() {
-            return Err(errors);
-        }
-        Ok(LaunchConfiguration {
+        let mut configuration = LaunchConfiguration {
             instance_type: self.instance_type.trim().into(),
             test_subnet: self.test_subnet.trim().into(),
             target_subnet: self.target_subnet.trim().into(),
@@ -200,7 +206,14 @@ impl Given {
             tags,
             convert: self.convert.is_some(),
             rehearsal,
-        })
+            ..LaunchConfiguration::default()
+        };
+        self.instance.apply(&mut configuration, &mut errors);
+        if errors.is_empty() {
+            Ok(configuration)
+        } else {
+            Err(errors)
+        }
     }
 }
 
@@ -275,6 +288,10 @@ fn form(visit: &Visit, server: &Model, given: Given, errors: &Errors) -> LaunchP
                 given.target_subnet,
             ),
         ],
+        sizing: given.instance.sizing(),
+        instance: given.instance.fields(errors),
+        volumes: given.instance.by_disk(errors).0.to_owned(),
+        volumes_error: given.instance.by_disk(errors).1.cloned(),
         selects: vec![
             Select {
                 name: "disposition",
@@ -292,7 +309,10 @@ fn form(visit: &Visit, server: &Model, given: Given, errors: &Errors) -> LaunchP
                     .map(|one| choice(badge::boot_mode(one), &given.boot_mode))
                     .into(),
             },
-        ],
+        ]
+        .into_iter()
+        .chain(given.instance.selects())
+        .collect(),
         checks: vec![
             Check {
                 name: "copy_private_ip",

@@ -33,6 +33,7 @@ mod bandwidth;
 mod conversion;
 mod enrolment;
 mod events;
+mod instance;
 mod job;
 mod jobs;
 mod launch_configuration;
@@ -94,6 +95,11 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route(
             "/servers/{server}/conversions/{job}/{document}",
             get(conversion::document),
+        )
+        .route("/servers/{server}/instances/{purpose}", get(instance::page))
+        .route(
+            "/servers/{server}/instances/{purpose}/{what}",
+            get(instance::shown),
         )
         .route("/accounts/{account}", get(account::page))
         .route(

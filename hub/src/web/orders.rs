@@ -6,11 +6,7 @@ use domain::{bandwidth::Bandwidth, job::InitiatedBy, launch::LaunchConfiguration
 
 use super::{Web, action::Action, session::Session};
 use crate::{
-    actions::{
-        ActionError, jobs,
-        lifecycle::{self, LaunchConfigurationChange},
-        replication,
-    },
+    actions::{ActionError, jobs, lifecycle, replication},
     entities::source_server::Model,
     sagas::engine::step_names,
 };
@@ -58,19 +54,8 @@ pub async fn configure_launch(
     server: &Model,
     to: LaunchConfiguration,
 ) -> Result<(), String> {
-    let change = LaunchConfigurationChange {
-        instance_type: Some(to.instance_type),
-        test_subnet: Some(to.test_subnet),
-        target_subnet: Some(to.target_subnet),
-        disposition: Some(to.disposition),
-        boot_mode: Some(to.boot_mode),
-        copy_private_ip: Some(to.copy_private_ip),
-        copy_tags: Some(to.copy_tags),
-        tags: Some(to.tags),
-        convert: Some(to.convert),
-        rehearsal: Some(to.rehearsal),
-    };
-    let given = lifecycle::update_launch_configuration(&web.hub, &session.actor, &server.id, change).await;
+    let given =
+        lifecycle::update_launch_configuration(&web.hub, &session.actor, &server.id, |kept| *kept = to).await;
     given.map(drop).map_err(|error| sentence(&error, server))
 }
 

@@ -45,13 +45,18 @@ def make_role(iam, name, principal, external_id):
     return iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
 
 
-def make_subnets(ec2, zone):
+def make_network(ec2, zone):
     vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
 
     def subnet(block):
         return ec2.create_subnet(VpcId=vpc, CidrBlock=block, AvailabilityZone=zone)["Subnet"]["SubnetId"]
 
-    return {"test_subnet": subnet("10.0.1.0/24"), "target_subnet": subnet("10.0.2.0/24")}
+    group = ec2.create_security_group(GroupName="servers", Description="Servers", VpcId=vpc)
+    return {
+        "test_subnet": subnet("10.0.1.0/24"),
+        "target_subnet": subnet("10.0.2.0/24"),
+        "security_group": group["GroupId"],
+    }
 
 
 def organization():
@@ -78,8 +83,8 @@ def organization():
         member = account(name, unit["OrganizationalUnit"]["Id"])
         iam = client("iam", member, region)
         make_role(iam, "OrgliftMember", f"arn:aws:iam::{hub}:root", wish["external_id"])
-        subnets = make_subnets(client("ec2", member, region), f"{region}a")
-        members.append({"id": member, "name": name, **subnets})
+        network = make_network(client("ec2", member, region), f"{region}a")
+        members.append({"id": member, "name": name, **network})
     return hub, members
 
 
@@ -94,8 +99,8 @@ def tenant():
         wish["external_id"],
     )
     make_role(client("iam", member, region), "OrgliftMember", way, wish["external_id"])
-    subnets = make_subnets(client("ec2", member, region), f"{region}a")
-    return way, {"id": member, "name": "tenant", **subnets}
+    network = make_network(client("ec2", member, region), f"{region}a")
+    return way, {"id": member, "name": "tenant", **network}
 
 
 hub, members = organization()

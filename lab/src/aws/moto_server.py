@@ -9,6 +9,7 @@ has no record here, such as the snapshot that moto makes for an image of its own
 It checks no signature and no policy but the trust policies of roles.
 """
 
+import copy
 import fnmatch
 import functools
 import ipaddress
@@ -24,7 +25,7 @@ from urllib.parse import unquote
 from moto.core.responses import ActionResult
 from moto.core.exceptions import ServiceException
 from moto.ec2.exceptions import DryRunClientError, EC2ClientError
-from moto.ec2.models import ec2_backends
+from moto.ec2.models import EC2Backend, ec2_backends
 from moto.ec2.models.amis import Ami
 from moto.ec2.models.elastic_block_store import EBSBackend, Snapshot
 from moto.ec2.models.instances import InstanceBackend
@@ -277,6 +278,21 @@ Ami.block_device_mappings = property(
 )
 
 
+# --- Every region has instance types, and filters may end with a star.
+
+
+@correct(EC2Backend)
+def describe_instance_type_offerings(_, self, location_type=None, filters=None):
+    zones = [zone.name for zone in self.describe_availability_zones()]
+    wanted = (filters or {}).get("location", zones)
+    return [
+        {"InstanceType": known["InstanceType"], "LocationType": location_type, "Location": zone}
+        for zone in zones
+        if zone in wanted
+        for known in self.instance_types
+    ]
+
+
 # --- Instances have the volumes of their image, and addresses that come back.
 
 
@@ -290,7 +306,8 @@ def run_instances(original, self, image_id, count, user_data, security_group_nam
         raise EC2ClientError("MissingParameter", "The request must contain the parameter ImageId")
     image = self.describe_images(ami_ids=[image_id])[0]
     if not kwargs.get("nics") and not kwargs.get("subnet_id"):
-        kwargs["nics"] = template.get("NetworkInterfaces", [])
+        # moto notes in it which address it gives.
+        kwargs["nics"] = copy.deepcopy(template.get("NetworkInterfaces", []))
     kwargs["metadata_options"] = template.get("MetadataOptions", {}) | (kwargs.get("metadata_options") or {})
     mappings = merged_mappings(
         image.block_device_mappings,
@@ -310,8 +327,12 @@ def run_instances(original, self, image_id, count, user_data, security_group_nam
         if "NetworkInterfaceId" in nic or nic.get("DeleteOnTermination") is False
     }
     for instance in reservation.instances:
+        # Those of an interface that was there before are its own, and change with it.
+        if not instance.security_groups and 0 not in kept:
+            instance.security_groups = list(instance.nics[0]._group_set)
         for index, nic in instance.nics.items():
             nic.delete_on_termination = index not in kept
+            nic.add_tags(kwargs.get("tags", {}).get("network-interface", {}))
         for device, ebs in mappings.items():
             volume = self.create_volume(
                 ebs.get("VolumeSize"),

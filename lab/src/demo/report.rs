@@ -115,7 +115,7 @@ pub fn left_behind(
     let stays = |resource: &Resource| match resource.kind {
         ResourceKind::Instance => kept.contains(&resource.id),
         ResourceKind::Volume => volumes.contains(&&resource.id),
-        ResourceKind::Snapshot | ResourceKind::Image => false,
+        ResourceKind::Snapshot | ResourceKind::Image | ResourceKind::LaunchTemplate => false,
     };
     Ok(inventory
         .into_iter()

@@ -346,6 +346,18 @@ impl Api {
         self.ask(&Method::GET, &path, None).await
     }
 
+    /// What a launched instance shows: `console.txt` or `screenshot`, of its `test` or `cutover`.
+    pub async fn shown(&self, id: &SourceServerId, purpose: &str, what: &str) -> anyhow::Result<Vec<u8>> {
+        let path = format!("/api/v1/servers/{id}/instances/{purpose}/{what}");
+        self.ask(&Method::GET, &path, None).await
+    }
+
+    /// Whether a launch for `purpose` would go well now.
+    pub async fn launch_check(&self, id: &SourceServerId, purpose: &str) -> anyhow::Result<Value> {
+        let path = format!("/api/v1/servers/{id}/launch-check?purpose={purpose}");
+        self.call(Method::POST, &path, None).await
+    }
+
     /// Changes those launch settings that are given.
     pub async fn update_launch_settings(
         &self,

@@ -176,8 +176,12 @@ async fn live(
 
 /// The machine that an instance's record asks for, as EC2 builds them: disks on NVMe, in order.
 fn plan(folder: &PlaceFolder, record: &InstanceRecord, forwards: &[ForwardedPort]) -> anyhow::Result<Plan> {
-    let size = Size::of(&record.spec.instance_type)
-        .with_context(|| format!("the lab knows no instance type {}", record.spec.instance_type))?;
+    let size = Size::of(&record.spec.launch.instance_type).with_context(|| {
+        format!(
+            "the lab knows no instance type {}",
+            record.spec.launch.instance_type
+        )
+    })?;
     let IpAddr::V4(address) = record.private_ip else {
         bail!("the lab's subnets have IPv4 addresses only");
     };

@@ -54,6 +54,7 @@ pub struct Member {
     pub name: String,
     pub test_subnet: String,
     pub target_subnet: String,
+    pub security_group: String,
     #[serde(skip)]
     pub region: &'static str,
 }

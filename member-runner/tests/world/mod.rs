@@ -11,7 +11,7 @@ use domain::{
     digest::Digest,
     disk::{BLOCK_LEN, Disk, block_count, block_len},
     ids::{RunnerId, SourceServerId},
-    launch::BootMode,
+    launch::{BootMode, instance_type::Architecture},
     source_server::{ReplicationIntent, SourceProperties},
 };
 use identity::{Authority, Credentials, NewKey, Role};
@@ -231,6 +231,7 @@ impl Agent {
                 fqdn: format!("{}.example.com", self.hostname),
                 os: "Debian GNU/Linux 12".into(),
                 kernel: "6.1.0".into(),
+                architecture: Architecture::X86_64,
                 boot_mode: BootMode::Uefi,
                 cpus: 2,
                 ram_bytes: 1 << 30,

@@ -39,6 +39,8 @@ struct Launched {
     #[serde(rename = "type")]
     instance_type: String,
     subnet: String,
+    security_groups: Vec<String>,
+    tenancy: String,
     tags: BTreeMap<String, String>,
     volumes: Vec<LaunchedVolume>,
 }
@@ -46,8 +48,8 @@ struct Launched {
 #[derive(Debug, Deserialize)]
 struct LaunchedVolume {
     device: String,
-    #[serde(rename = "type")]
-    volume_type: String,
+    /// Type, IOPS, throughput, encrypted.
+    settings: Value,
     file: String,
 }
 
@@ -96,7 +98,6 @@ fn equal(server: &Server, launched: &Launched) {
             named.contains(&format!("{}={}", volume.device, disk.display())),
             "{named}"
         );
-        assert_eq!(volume.volume_type, "gp3");
         let bytes = disk.metadata().unwrap().len();
         let mut file = File::options().read(true).write(true).open(&volume.file).unwrap();
         file.seek(SeekFrom::Start(bytes)).unwrap();
@@ -109,6 +110,70 @@ fn equal(server: &Server, launched: &Launched) {
         file.set_len(bytes).unwrap();
         assert_eq!(first_difference(disk, Path::new(&volume.file)).unwrap(), None);
     }
+}
+
+/// Settings that are wrong are named before anything is launched; with the right ones nothing is in the way.
+async fn set_up_launch(world: &WorldOnAws, member: &Member, server: &Server, id: &SourceServerId) {
+    let api = &world.hub.api;
+    let second = server.disks()[1].display().to_string();
+    let mut settings = json!({
+        "testSubnet": member.test_subnet,
+        "targetSubnet": member.target_subnet,
+        "targetInstanceTypeRightSizingMethod": "NONE",
+        "instanceType": "q9.large",
+        "securityGroups": ["sg-00000000"],
+        "tenancy": "dedicated",
+        "volumes": {
+            "usual": { "kind": "gp3", "iops": 4000, "throughput": 250 },
+            "byDisk": { second: { "kind": "io2", "iops": 500 } },
+            "encryption": "default-key",
+        },
+    });
+    api.update_launch_settings(&member.id, id, settings.clone())
+        .await
+        .unwrap();
+    let check = api.launch_check(id, "test").await.unwrap();
+    let obstacles: Vec<_> = check["obstacles"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(Value::to_string)
+        .collect();
+    assert_eq!(obstacles.len(), 2, "{check}");
+    assert!(obstacles[0].contains("has no instance type q9.large"), "{check}");
+    assert!(
+        obstacles[1].contains("there is no security group sg-00000000"),
+        "{check}"
+    );
+    let job = api.launch("StartTest", &member.id, id).await.unwrap();
+    let refused = api.launched(&member.id, &job.id, id, SOON).await.unwrap_err();
+    assert!(refused.to_string().contains("FAILED"), "{refused:#}");
+    let made = ask(world, member, &[]).await;
+    assert_eq!(
+        (&made["images"], &made["templates"]),
+        (&json!([]), &json!([])),
+        "{made}"
+    );
+
+    settings["targetInstanceTypeRightSizingMethod"] = json!("BASIC");
+    settings["families"] = json!(["r5"]);
+    settings["securityGroups"] = json!([member.security_group]);
+    api.update_launch_settings(&member.id, id, settings)
+        .await
+        .unwrap();
+    let check = api.launch_check(id, "cutover").await.unwrap();
+    assert_eq!(check["possible"], true, "{check}");
+}
+
+fn as_set_up(member: &Member, seen: &Launched) {
+    assert!(seen.instance_type.starts_with("r5."), "{}", seen.instance_type);
+    assert_eq!(seen.security_groups, [member.security_group.as_str()]);
+    assert_eq!(seen.tenancy, "dedicated");
+    let settings: Vec<_> = seen.volumes.iter().map(|volume| &volume.settings).collect();
+    assert_eq!(
+        settings,
+        [&json!(["gp3", 4000, 250, true]), &json!(["io2", 500, null, true])]
+    );
 }
 
 async fn moves(world: &WorldOnAws, member: &Member, folder: &Path) {
@@ -124,14 +189,11 @@ async fn moves(world: &WorldOnAws, member: &Member, folder: &Path) {
     let runner = world.runner(&member.id).unwrap();
     let id = server.install(runner, &token).await.unwrap();
     api.launch_disks_as_they_are(&id).await.unwrap();
-    let subnets = json!({ "testSubnet": member.test_subnet, "targetSubnet": member.target_subnet });
-    api.update_launch_settings(&member.id, &id, subnets)
-        .await
-        .unwrap();
     server.start_workload().unwrap();
     server.start_agent().unwrap();
 
     until_state(world, member, &id, "READY_FOR_TEST").await;
+    set_up_launch(world, member, &server, &id).await;
     let test = launches(world, member, &id, "StartTest").await;
     let folder = folder.join(member.id.as_str());
     std::fs::create_dir_all(&folder).unwrap();
@@ -141,7 +203,10 @@ async fn moves(world: &WorldOnAws, member: &Member, folder: &Path) {
         (seen.state.as_str(), &seen.subnet),
         ("running", &member.test_subnet)
     );
-    assert_eq!(seen.instance_type, "m5.large");
+    as_set_up(member, &seen);
+    for what in ["console.txt", "screenshot"] {
+        assert!(!api.shown(&id, "test", what).await.unwrap().is_empty(), "{what}");
+    }
 
     api.mark_ready_for_cutover(&member.id, &id).await.unwrap();
     server.hold().unwrap();
@@ -151,7 +216,10 @@ async fn moves(world: &WorldOnAws, member: &Member, folder: &Path) {
         (seen.state.as_str(), &seen.subnet),
         ("running", &member.target_subnet)
     );
+    as_set_up(member, &seen);
     equal(&server, &seen);
+    let kept = ask(world, member, &[]).await;
+    assert_eq!(kept["templates"], json!([format!("orglift-{id}")]));
 
     api.server_operation("FinalizeCutover", &member.id, &id)
         .await
@@ -161,8 +229,8 @@ async fn moves(world: &WorldOnAws, member: &Member, folder: &Path) {
     assert_eq!(left["instances"][&test], "terminated");
     assert_eq!(left["instances"][&cutover], "running");
     assert_eq!(
-        (&left["images"], &left["snapshots"]),
-        (&json!([]), &json!([])),
+        (&left["images"], &left["templates"], &left["snapshots"]),
+        (&json!([]), &json!([]), &json!([])),
         "{left}"
     );
     assert_eq!(left["volumes"].as_array().unwrap().len(), 2, "{left}");

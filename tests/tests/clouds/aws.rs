@@ -165,7 +165,7 @@ async fn lost_answers_make_nothing_twice() {
     let lost = scene.cloud.register_image(&place, &spec).await.unwrap_err();
     assert!(lost.is_transient(), "{lost}");
     let image = scene.cloud.register_image(&place, &spec).await.unwrap();
-    let wish = ground.instance_spec("instance", &image, &spec.disks);
+    let wish = ground.instance_spec("instance", &image, &spec.disks).await;
     let lost = scene.cloud.launch_instance(&place, &wish).await.unwrap_err();
     assert!(lost.is_transient(), "{lost}");
     scene.cloud.launch_instance(&place, &wish).await.unwrap();
@@ -177,6 +177,62 @@ async fn lost_answers_make_nothing_twice() {
             .count()
     };
     assert_eq!((count("image"), count("instance"), count("volume")), (1, 1, 2));
+}
+
+#[tokio::test]
+async fn all_that_is_in_the_way_of_a_launch_is_named_at_once() {
+    let Some(scene) = Scene::new().await else { return };
+    let member = scene.member(0);
+    let place = scene.place(member);
+    let store = scene.store(member).await;
+    let ground = Ground {
+        cloud: &scene.cloud,
+        place: place.clone(),
+        store: &store,
+        subnet: member.test_subnet.clone(),
+        address: [10, 0, 1, 9].into(),
+    };
+    let image = ground.image_spec("image").await;
+    let mut spec = ground.template_spec(&image.disks);
+    spec.launch.security_groups = vec![
+        member.security_group.clone(),
+        "sg-00000000".into(),
+        scene.member(1).security_group.clone(),
+    ];
+    let actions = [
+        "CreateLaunchTemplate",
+        "DescribeNetworkInterfaces",
+        "RegisterImage",
+    ];
+    let deny = |action| Fault::new(Effect::Deny).on("ec2", action);
+    scene.aws.faults().set(actions.map(deny).into());
+    let obstacles = scene
+        .cloud
+        .launch_obstacles(&place, &spec, &contract::NEEDS)
+        .await
+        .unwrap();
+    assert_eq!(obstacles.len(), 4, "{obstacles:?}");
+    for action in actions {
+        let named = obstacles
+            .iter()
+            .filter(|one| one.contains(&format!("ec2:{action} ")));
+        assert_eq!(named.count(), 1, "{action}: {obstacles:?}");
+    }
+    let groups = obstacles
+        .iter()
+        .find(|one| one.contains("security group"))
+        .unwrap();
+    assert!(groups.contains("sg-00000000"), "{groups}");
+    assert!(groups.contains(&scene.member(1).security_group), "{groups}");
+
+    let throttle = Fault::new(Effect::Throttle).on("ec2", "DescribeSecurityGroups");
+    scene.aws.faults().set(vec![throttle]);
+    let unknown = scene
+        .cloud
+        .launch_obstacles(&place, &spec, &contract::NEEDS)
+        .await
+        .unwrap_err();
+    assert!(unknown.is_transient(), "{unknown}");
 }
 
 #[tokio::test]

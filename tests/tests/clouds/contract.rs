@@ -5,21 +5,31 @@ use std::{net::IpAddr, time::Duration};
 use cloud::{
     Cloud, CloudError,
     control::{
-        Checks, ClientToken, ImageDisk, ImageSpec, Instance, InstanceSpec, InstanceState, Place,
-        ResourceKind, SERVER_TAG, TOKEN_TAG, Tags,
+        Checks, ClientToken, ImageDisk, ImageSpec, Instance, InstanceSpec, InstanceState, LaunchSpec, Place,
+        ResourceKind, SERVER_TAG, TOKEN_TAG, Tags, TemplateSpec, TemplateVersion,
     },
     snapshots::{SnapshotSpec, SnapshotStore},
 };
 use domain::{
     digest::Digest,
     disk::BLOCK_LEN,
-    launch::{BootMode, LaunchDisposition},
+    launch::{
+        BootMode, LaunchDisposition,
+        instance_type::{Architecture, Needs},
+        volume::VolumeSettings,
+    },
 };
 use lab::wait::{Look, eventually};
 
 const SERVER: &str = "s-3333333333333333a";
 const SOON: Duration = Duration::from_secs(30);
 const GIB: u64 = 1 << 30;
+pub const NEEDS: Needs = Needs {
+    cpus: 2,
+    memory_bytes: 8 * GIB,
+    architecture: Architecture::X86_64,
+    boot_mode: BootMode::Uefi,
+};
 
 /// A cloud with an account where something can be launched.
 pub struct Ground<'a> {
@@ -56,6 +66,7 @@ impl Ground<'_> {
             snapshot: snapshot.0,
             bytes: GIB,
             is_boot,
+            volume: VolumeSettings::default(),
         }
     }
 
@@ -68,21 +79,33 @@ impl Ground<'_> {
         ImageSpec {
             token: ClientToken(token.into()),
             name: "web-1 test mgnjob-1".into(),
+            architecture: Architecture::X86_64,
             boot_mode: BootMode::Uefi,
             disks,
             tags: tags(token),
         }
     }
 
-    pub fn instance_spec(&self, token: &str, image: &str, disks: &[ImageDisk]) -> InstanceSpec {
+    pub fn template_spec(&self, disks: &[ImageDisk]) -> TemplateSpec {
+        TemplateSpec {
+            name: format!("orglift-{SERVER}"),
+            launch: LaunchSpec {
+                private_ip: Some(self.address),
+                disks: disks.to_vec(),
+                ..LaunchSpec::new("m5.large", self.subnet.clone())
+            },
+            tags: tags("template"),
+        }
+    }
+
+    pub async fn instance_spec(&self, token: &str, image: &str, disks: &[ImageDisk]) -> InstanceSpec {
+        let template = self.template_spec(disks);
         InstanceSpec {
             token: ClientToken(token.into()),
             image: image.into(),
-            instance_type: "m5.large".into(),
-            subnet: self.subnet.clone(),
-            private_ip: Some(self.address),
+            template: self.cloud.keep_template(&self.place, &template).await.unwrap(),
+            launch: template.launch,
             disposition: LaunchDisposition::Started,
-            disks: disks.to_vec(),
             tags: tags(token),
         }
     }
@@ -114,12 +137,13 @@ impl Ground<'_> {
 }
 
 pub async fn holds(ground: &Ground<'_>) {
-    use ResourceKind::{Image, Instance, Snapshot, Volume};
+    use ResourceKind::{Image, Instance, LaunchTemplate, Snapshot, Volume};
     let Ground { cloud, place, .. } = ground;
     cloud.check_access(place).await.unwrap();
     assert_eq!(ground.found("image").await, None);
 
     let spec = ground.image_spec("image").await;
+    nothing_is_made_by_looking(ground, &spec).await;
     let image = cloud.register_image(place, &spec).await.unwrap();
     assert_eq!(
         cloud.register_image(place, &spec).await.unwrap(),
@@ -128,7 +152,13 @@ pub async fn holds(ground: &Ground<'_>) {
     );
     assert_eq!(ground.found("image").await, Some((Image, image.clone())));
 
-    let wish = ground.instance_spec("instance", &image, &spec.disks);
+    let template = keeps_templates(ground, &spec.disks).await;
+    assert_eq!(
+        ground.found("template").await,
+        Some((LaunchTemplate, template.clone()))
+    );
+
+    let wish = ground.instance_spec("instance", &image, &spec.disks).await;
     let id = cloud.launch_instance(place, &wish).await.unwrap();
     assert_eq!(
         cloud.launch_instance(place, &wish).await.unwrap(),
@@ -154,7 +184,15 @@ pub async fn holds(ground: &Ground<'_>) {
     assert_eq!(ground.found("instance").await, Some((Instance, id.clone())));
     assert_eq!(
         ground.kinds().await,
-        [Snapshot, Snapshot, Image, Instance, Volume, Volume]
+        [
+            Snapshot,
+            Snapshot,
+            Image,
+            Instance,
+            Volume,
+            Volume,
+            LaunchTemplate
+        ]
     );
 
     let taken = InstanceSpec {
@@ -168,8 +206,16 @@ pub async fn holds(ground: &Ground<'_>) {
         "an address that is taken: {refused}"
     );
 
+    addresses_are_given_back(ground, &spec.disks).await;
+    cloud.console_text(place, &id).await.unwrap();
+    cloud.screenshot(place, &id).await.unwrap();
+
     cloud.deregister_image(place, &image).await.unwrap();
     assert_eq!(ground.found("image").await, None);
+    for _ in 0..2 {
+        cloud.delete_template(place, &template).await.unwrap();
+    }
+    assert_eq!(ground.found("template").await, None);
     cloud.terminate_instance(place, &id).await.unwrap();
     ground
         .until("it is terminated", &id, |seen| {
@@ -186,4 +232,105 @@ pub async fn holds(ground: &Ground<'_>) {
         .terminate_instance(place, "i-00000000000000000")
         .await
         .unwrap();
+}
+
+/// Types and obstacles are found out without making anything.
+async fn nothing_is_made_by_looking(ground: &Ground<'_>, image: &ImageSpec) {
+    let Ground { cloud, place, .. } = ground;
+    let families = ["m5".to_owned()];
+    let offered = cloud
+        .instance_types(place, &ground.subnet, &families)
+        .await
+        .unwrap();
+    let large = offered.iter().find(|one| one.name == "m5.large").unwrap();
+    assert_eq!((large.vcpus, large.memory_bytes), (2, 8 * GIB));
+    assert!(offered.iter().all(|one| one.family() == "m5"));
+
+    let sound = ground.template_spec(&image.disks);
+    let before = ground.kinds().await;
+    let obstacles = |launch: LaunchSpec, needs: Needs| {
+        let spec = TemplateSpec {
+            launch,
+            ..sound.clone()
+        };
+        async move { cloud.launch_obstacles(place, &spec, &needs).await.unwrap() }
+    };
+    let change = |change: &dyn Fn(&mut LaunchSpec)| {
+        let mut launch = sound.launch.clone();
+        change(&mut launch);
+        launch
+    };
+    assert_eq!(obstacles(sound.launch.clone(), NEEDS).await, [""; 0]);
+    let arm = Needs {
+        architecture: Architecture::Arm64,
+        ..NEEDS
+    };
+    for (launch, needs, words) in [
+        (
+            change(&|launch| launch.subnet = "subnet-00000000000000000".into()),
+            NEEDS,
+            "subnet subnet-00000000000000000",
+        ),
+        (
+            change(&|launch| launch.private_ip = Some([192, 0, 2, 9].into())),
+            NEEDS,
+            "192.0.2.9 is not within subnet",
+        ),
+        (
+            change(&|launch| launch.instance_type = "q9.large".into()),
+            NEEDS,
+            "instance type q9.large",
+        ),
+        (sound.launch.clone(), arm, "m5.large does not run arm64"),
+    ] {
+        let found = obstacles(launch, needs).await;
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains(words), "{found:?}");
+    }
+    assert_eq!(ground.kinds().await, before);
+}
+
+/// To the same server, and to no other.
+async fn addresses_are_given_back(ground: &Ground<'_>, disks: &[ImageDisk]) {
+    let Ground { cloud, place, .. } = ground;
+    let own = ground.template_spec(disks);
+    let obstacles = cloud.launch_obstacles(place, &own, &NEEDS).await.unwrap();
+    assert_eq!(
+        obstacles, [""; 0],
+        "a server's own instance gives its address back"
+    );
+    let strange = TemplateSpec {
+        tags: [(SERVER_TAG.to_owned(), "s-4444444444444444a".to_owned())].into(),
+        ..own
+    };
+    let obstacles = cloud.launch_obstacles(place, &strange, &NEEDS).await.unwrap();
+    assert_eq!(obstacles.len(), 1, "{obstacles:?}");
+    assert!(obstacles[0].contains(&format!("{} is in use", ground.address)));
+}
+
+/// A template has a version for each change, and is one for good.
+async fn keeps_templates(ground: &Ground<'_>, disks: &[ImageDisk]) -> String {
+    let Ground { cloud, place, .. } = ground;
+    let mut spec = ground.template_spec(disks);
+    let mut keep = async |change: &dyn Fn(&mut LaunchSpec)| {
+        change(&mut spec.launch);
+        cloud.keep_template(place, &spec).await.unwrap()
+    };
+    let first = keep(&|_| ()).await;
+    let version = |version| TemplateVersion {
+        version,
+        ..first.clone()
+    };
+    assert_eq!(keep(&|_| ()).await, version(1), "the same settings");
+    let snapshots = |launch: &mut LaunchSpec| launch.disks[0].snapshot.push('0');
+    assert_eq!(
+        keep(&snapshots).await,
+        version(1),
+        "other snapshots of the same disks"
+    );
+    let larger = |launch: &mut LaunchSpec| launch.instance_type = "m5.xlarge".into();
+    let changed = keep(&larger).await;
+    assert_eq!(changed, version(2));
+    assert_eq!(keep(&|_| ()).await, changed);
+    first.template
 }

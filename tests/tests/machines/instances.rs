@@ -4,7 +4,9 @@ use std::{path::Path, time::Duration};
 
 use cloud::{
     Cloud, SnapshotStore,
-    control::{Checks, ClientToken, ImageDisk, ImageSpec, InstanceSpec, Place, Tags},
+    control::{
+        Checks, ClientToken, ImageDisk, ImageSpec, InstanceSpec, LaunchSpec, Place, Tags, TemplateSpec,
+    },
     folder::{
         FolderCloud,
         machines::{MachineRecord, MachineState},
@@ -16,7 +18,7 @@ use cloud::{
 use domain::{
     digest::Digest,
     disk::BLOCK_LEN,
-    launch::{BootMode, LaunchDisposition},
+    launch::{BootMode, LaunchDisposition, instance_type::Architecture, volume::VolumeSettings},
 };
 use lab::{
     wait::{Look, eventually},
@@ -83,24 +85,31 @@ impl Account {
         let image = ImageSpec {
             token: ClientToken(format!("image of {name}")),
             name: name.into(),
+            architecture: Architecture::X86_64,
             boot_mode: BootMode::LegacyBios,
             disks: vec![ImageDisk {
                 source_device: "/dev/sda".into(),
                 snapshot: snapshot.0,
                 bytes,
                 is_boot: true,
+                volume: VolumeSettings::default(),
             }],
             tags: Tags::new(),
         };
         let image = self.cloud.register_image(&self.place, &image).await.unwrap();
+        let launch = LaunchSpec::new("t3.micro", "test");
+        let template = TemplateSpec {
+            name: format!("orglift-{name}"),
+            launch: launch.clone(),
+            tags: Tags::new(),
+        };
+        let template = self.cloud.keep_template(&self.place, &template).await.unwrap();
         let instance = InstanceSpec {
             token: ClientToken(format!("instance of {name}")),
             image,
-            instance_type: "t3.micro".into(),
-            subnet: "test".into(),
-            private_ip: None,
+            template,
+            launch,
             disposition: LaunchDisposition::Started,
-            disks: Vec::new(),
             tags: Tags::new(),
         };
         self.cloud.launch_instance(&self.place, &instance).await.unwrap()

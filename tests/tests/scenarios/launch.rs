@@ -150,7 +150,9 @@ async fn a_launch_whose_every_answer_is_lost_once_makes_one_instance_and_leaves_
     scene.until_state(&server, "READY_FOR_TEST").await;
     let id = server.id().unwrap();
     let forgotten = [
+        Call::DescribeSubnets,
         Call::RegisterImage,
+        Call::CreateLaunchTemplate,
         Call::RunInstances,
         Call::DescribeInstances,
         Call::DeregisterImage,
@@ -162,5 +164,6 @@ async fn a_launch_whose_every_answer_is_lost_once_makes_one_instance_and_leaves_
     assert!(met.iter().all(|fault| fault.hits == 1), "{met:?}");
     assert_eq!(scene.inventory(ResourceKind::Instance).await.len(), 1);
     assert_eq!(scene.inventory(ResourceKind::Image).await, [""; 0]);
-    assert_eq!(scene.open_in_ledger(&id).await.len(), 1, "the instance");
+    let open = scene.open_in_ledger(&id).await;
+    assert_eq!(open.len(), 2, "the instance and the launch template: {open:?}");
 }

@@ -123,7 +123,7 @@ async fn a_cutover_survives_the_hubs_death_in_every_call_and_its_volumes_equal_t
                 "{call:?}"
             );
             assert_eq!(scene.inventory(ResourceKind::Image).await, [""; 0], "{call:?}");
-            assert_eq!(scene.open_in_ledger(&id).await.len(), 1, "{call:?}");
+            assert_eq!(scene.open_in_ledger(&id).await.len(), 2, "{call:?}");
         }
     }
     let volumes = scene.volumes(&instances[0]).await;
@@ -163,7 +163,8 @@ async fn terminating_survives_the_hubs_death_and_leaves_no_instance() {
         };
         eventually("the job ends", SOON, ended).await.unwrap();
         assert_eq!(scene.inventory(ResourceKind::Instance).await, [""; 0], "{call:?}");
-        assert_eq!(scene.open_in_ledger(&id).await, [""; 0], "{call:?}");
+        // The launch template stays as long as the server may be launched.
+        assert_eq!(scene.open_in_ledger(&id).await.len(), 1, "{call:?}");
     }
 }
 
@@ -185,7 +186,8 @@ async fn a_launch_survives_the_hubs_death_at_any_moment() {
         let instance = instance.unwrap_or_else(|error| panic!("killed after {moment:?}: {error:#}"));
         assert_eq!(scene.inventory(ResourceKind::Instance).await, [instance]);
         assert_eq!(scene.inventory(ResourceKind::Image).await, [""; 0]);
-        assert_eq!(scene.open_in_ledger(&id).await.len(), 1);
+        assert_eq!(scene.inventory(ResourceKind::LaunchTemplate).await.len(), 1);
+        assert_eq!(scene.open_in_ledger(&id).await.len(), 2);
     }
 }
 

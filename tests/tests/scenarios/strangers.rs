@@ -3,7 +3,12 @@
 
 use std::{fs, net::SocketAddr, path::Path, sync::Arc};
 
-use domain::{disk::Disk, ids::SourceServerId, launch::BootMode, source_server::SourceProperties};
+use domain::{
+    disk::Disk,
+    ids::SourceServerId,
+    launch::{BootMode, instance_type::Architecture},
+    source_server::SourceProperties,
+};
 use identity::{Credentials, Role};
 use lab::{
     wait::{Look, eventually},
@@ -104,6 +109,7 @@ fn hello_of_session(server: SourceServerId, kept_session: Option<SessionId>) -> 
             fqdn: "stranger.example".into(),
             os: String::new(),
             kernel: String::new(),
+            architecture: Architecture::X86_64,
             boot_mode: BootMode::LegacyBios,
             cpus: 1,
             ram_bytes: 1,

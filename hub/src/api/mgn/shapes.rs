@@ -281,13 +281,13 @@ pub fn job_log(event: &job_event::Model) -> Value {
     })
 }
 
-/// MGN's `LaunchConfiguration`, and in the last four members what MGN keeps in an EC2 launch template.
+/// MGN's `LaunchConfiguration`, and from `instanceType` on what MGN keeps in an EC2 launch template.
 pub fn launch_configuration(server: &SourceServerId, name: &str, settings: &LaunchConfiguration) -> Value {
     json!({
         "sourceServerID": server,
         "name": name,
         "launchDisposition": settings.disposition,
-        "targetInstanceTypeRightSizingMethod": "NONE",
+        "targetInstanceTypeRightSizingMethod": settings.right_sizing,
         "copyPrivateIp": settings.copy_private_ip,
         "copyTags": settings.copy_tags,
         "licensing": { "osByol": true },
@@ -295,6 +295,11 @@ pub fn launch_configuration(server: &SourceServerId, name: &str, settings: &Laun
         "instanceType": settings.instance_type,
         "testSubnet": settings.test_subnet,
         "targetSubnet": settings.target_subnet,
+        "families": settings.families,
+        "securityGroups": settings.security_groups,
+        "instanceProfile": settings.instance_profile,
+        "tenancy": settings.tenancy,
+        "volumes": settings.volumes,
         "tags": settings.tags,
     })
 }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Hub,
-    actions::lifecycle::{LaunchConfigurationChange, update_launch_configuration},
+    actions::lifecycle::update_launch_configuration,
     api::{ApiError, Ask, caller::Caller},
 };
 
@@ -61,12 +61,11 @@ pub async fn put(
     let rehearsal = settings
         .rehearsal
         .map(|Rehearsal { time_limit_s, probe }| RehearsalSettings { time_limit_s, probe });
-    let change = LaunchConfigurationChange {
-        convert: Some(settings.convert),
-        rehearsal: Some(rehearsal),
-        ..LaunchConfigurationChange::default()
-    };
-    let kept = update_launch_configuration(&hub, &actor, &id, change).await?;
+    let kept = update_launch_configuration(&hub, &actor, &id, |kept| {
+        kept.convert = settings.convert;
+        kept.rehearsal = rehearsal;
+    })
+    .await?;
     Ok(Json(kept.into()))
 }
 

@@ -8,10 +8,10 @@ use std::time::Duration;
 use domain::{
     conversion::{ConversionOrder, ConversionState, Converted, Network, Rehearsal, RehearsalOrder},
     job::JobLogEvent,
-    launch::{BootMode, Hypervisor, RehearsalSettings},
+    launch::{Hypervisor, RehearsalSettings},
 };
 
-use super::Launch;
+use super::{Launch, plan};
 use crate::{
     Settings,
     entities::source_server,
@@ -67,16 +67,6 @@ impl Launch {
         settings.conversion_deadline + Duration::from_secs(rehearsal_s)
     }
 
-    pub(super) fn boot_mode(&self, server: &source_server::Model) -> Result<BootMode, StepError> {
-        match (self.configuration.boot_mode, server.properties.boot_mode) {
-            (BootMode::UseSource, BootMode::UseSource) => Err(StepError::Permanent(
-                "the source does not say how it boots; choose the boot mode in the launch settings".into(),
-            )),
-            (BootMode::UseSource, source) => Ok(source),
-            (chosen, _) => Ok(chosen),
-        }
-    }
-
     async fn order_conversion(&self, cx: &Context, server: &source_server::Model) -> Result<(), StepError> {
         let checkpoint = self.chosen()?.number;
         let rehearsal = self.configuration.rehearsal.clone();
@@ -88,8 +78,8 @@ impl Launch {
             } else {
                 Network::Dhcp
             },
-            hypervisor: Hypervisor::of(&self.configuration.instance_type),
-            boot_mode: self.boot_mode(server)?,
+            hypervisor: Hypervisor::of(self.instance_type()),
+            boot_mode: plan::boot_mode(server, &self.configuration)?,
             rehearsal: rehearsal.map(|settings| RehearsalOrder {
                 cpus: REHEARSAL_CPUS,
                 memory_mib: REHEARSAL_MEMORY_MIB,
@@ -97,10 +87,7 @@ impl Launch {
                 probe: settings.probe,
             }),
         };
-        let detail = format!(
-            "checkpoint {checkpoint}, for {}",
-            self.configuration.instance_type
-        );
+        let detail = format!("checkpoint {checkpoint}, for {}", self.instance_type());
         let line = LogLine::of_server(JobLogEvent::ConversionStart, &cx.server).with_detail(detail);
         let mut tx = cx.hub.store.begin().await?;
         tx.conversion_order(server, order).await?;

@@ -13,10 +13,7 @@ use world::{ALL_KINDS, World, ada};
 
 use super::engine::{self, Attempt, Outcome};
 use crate::{
-    actions::{
-        ActionError, jobs,
-        lifecycle::{LaunchConfigurationChange, update_launch_configuration},
-    },
+    actions::{ActionError, jobs, lifecycle::update_launch_configuration},
     entities::saga::{self, Direction},
 };
 
@@ -85,21 +82,29 @@ async fn fail_at(kind: InitiatedBy, step: usize, after_its_effect: bool) {
             assert_eq!(left, Vec::<String>::new(), "{case}");
             assert_eq!(after.lifecycle, before.lifecycle, "{case}");
             assert_eq!(after.images, 0, "{case}");
-            // The previous test instance goes first, and does not come back.
-            let previous_left = kind == InitiatedBy::StartCutover && step == 0 && !after_its_effect;
+            // The previous test instance goes first of all, and does not come back.
+            let removes_previous = step == 1 && after_its_effect || step > 1;
+            let previous_left = kind == InitiatedBy::StartCutover && !removes_previous;
             assert_eq!(after.instances, usize::from(previous_left), "{case}");
-            assert_eq!(after.open, after.instances, "{case}");
+            assert_eq!(after.templates, before.templates, "{case}");
+            assert_eq!(after.open, after.instances + after.templates, "{case}");
         }
         // Nothing that was removed comes back, and nothing is hidden: the ledger and the account agree.
         InitiatedBy::Terminate | InitiatedBy::CleanUp => {
             assert_eq!(after.lifecycle, before.lifecycle, "{case}");
-            assert_eq!(after.open, after.instances + after.images, "{case}");
+            assert_eq!(
+                after.open,
+                after.instances + after.images + after.templates,
+                "{case}"
+            );
         }
         InitiatedBy::FinalizeCutover | InitiatedBy::Disconnect => {
             assert_eq!(after.instances, before.instances, "{case}");
             let forgotten = step > 1 || (step == 1 && after_its_effect);
             if !forgotten {
-                assert_eq!(after, before, "{case}");
+                let cleaned_up = step > 0 || after_its_effect;
+                let expected = if cleaned_up { before.cleaned_up() } else { before };
+                assert_eq!(after, expected, "{case}");
             }
             assert_eq!(left.len(), usize::from(forgotten), "{case}: {left:?}");
         }
@@ -194,18 +199,21 @@ async fn assert_arrived(world: &World, kind: InitiatedBy, job: &JobId) {
         !matches!(status, LaunchStatus::Failed { .. }),
         "{kind:?}: {status:?}"
     );
-    let (lifecycle, instances, open) = match kind {
-        InitiatedBy::StartTest => ("TESTING", 1, 1),
-        InitiatedBy::StartCutover => ("CUTTING_OVER", 1, 1),
-        InitiatedBy::Terminate | InitiatedBy::CleanUp => ("READY_FOR_TEST", 0, 0),
+    // The launch template stays as long as the server may be launched.
+    let (lifecycle, instances, templates, open) = match kind {
+        InitiatedBy::StartTest => ("TESTING", 1, 1, 2),
+        InitiatedBy::StartCutover => ("CUTTING_OVER", 1, 1, 2),
+        InitiatedBy::Terminate => ("READY_FOR_TEST", 0, 1, 1),
+        InitiatedBy::CleanUp => ("READY_FOR_TEST", 0, 0, 0),
         // The instance is production now, and not ours to remove.
-        InitiatedBy::FinalizeCutover => ("CUTOVER", 1, 0),
-        InitiatedBy::Disconnect => ("DISCONNECTED", 0, 0),
+        InitiatedBy::FinalizeCutover => ("CUTOVER", 1, 0, 0),
+        InitiatedBy::Disconnect => ("DISCONNECTED", 0, 0, 0),
     };
     let expected = world::Standing {
         lifecycle: lifecycle.into(),
         images: 0,
         instances,
+        templates,
         open,
         pinned: 0,
         ordered: 0,
@@ -323,11 +331,7 @@ async fn what_is_launched_is_what_the_runner_converted() {
 #[tokio::test]
 async fn disks_that_are_not_to_be_converted_are_launched_as_they_are() {
     let world = World::before(InitiatedBy::StartTest).await;
-    let change = LaunchConfigurationChange {
-        convert: Some(false),
-        ..LaunchConfigurationChange::default()
-    };
-    update_launch_configuration(&world.hub, &ada(), &world.server, change)
+    update_launch_configuration(&world.hub, &ada(), &world.server, |kept| kept.convert = false)
         .await
         .unwrap();
     let job = world.order(InitiatedBy::StartTest).await.unwrap().job;
@@ -422,11 +426,17 @@ async fn a_lost_answer_makes_nothing_twice() {
     use cloud::folder::faults::{Call, Effect, Fault};
     let world = World::before(InitiatedBy::StartTest).await;
     let lost = |call| Fault::new(Effect::Forget).on(call).times(1);
-    let faults = [Call::RegisterImage, Call::RunInstances, Call::DeregisterImage].map(lost);
+    let faults = [
+        Call::RegisterImage,
+        Call::CreateLaunchTemplate,
+        Call::RunInstances,
+        Call::DeregisterImage,
+    ]
+    .map(lost);
     world.hub.cloud.faults().set(&faults).unwrap();
     world.run(InitiatedBy::StartTest).await;
     let standing = world.standing().await;
-    assert_eq!((standing.images, standing.instances, standing.open), (0, 1, 1));
+    assert_eq!((standing.images, standing.instances, standing.open), (0, 1, 2));
 }
 
 #[tokio::test]
@@ -549,6 +559,6 @@ async fn replication_goes_on_when_its_end_fails() {
         let job = world.order(kind).await.unwrap().job;
         fail_after_one_try(&world, &job, 1).await;
         assert_eq!(world.server().await.intent.name(), "RUN");
-        assert_eq!(world.standing().await, before);
+        assert_eq!(world.standing().await, before.cleaned_up());
     }
 }

@@ -53,11 +53,23 @@ pub struct Standing {
     pub lifecycle: String,
     pub images: usize,
     pub instances: usize,
+    pub templates: usize,
     /// Entries of the ledger that are wanted or present.
     pub open: usize,
     pub pinned: usize,
     /// Conversions that a job needs.
     pub ordered: usize,
+}
+
+impl Standing {
+    /// As it is once what is of no further use to an ending server was cleaned up, which nothing brings back.
+    pub fn cleaned_up(self) -> Self {
+        Self {
+            templates: 0,
+            open: self.open - self.templates,
+            ..self
+        }
+    }
 }
 
 pub fn ada() -> Actor {
@@ -265,6 +277,7 @@ impl World {
             lifecycle: server.lifecycle_name,
             images: count(ResourceKind::Image),
             instances: count(ResourceKind::Instance),
+            templates: count(ResourceKind::LaunchTemplate),
             open: ledger.iter().filter(|entry| is_open(entry.state.0)).count(),
             pinned: checkpoints.iter().filter(|row| row.pinned_by.is_some()).count(),
             ordered: ordered.len(),

@@ -1,0 +1,86 @@
+//! What a launched instance shows of itself: asked of its account each time, and kept nowhere.
+
+use axum::{
+    http::{HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use cloud::{control::Place, route::Errand};
+use domain::launch::Purpose;
+use serde::Deserialize;
+
+use super::ActionError;
+use crate::{Hub, auth::Actor, entities::source_server};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum Shown {
+    #[serde(rename = "console.txt")]
+    Console,
+    #[serde(rename = "screenshot")]
+    Screenshot,
+}
+
+/// The text of its serial console.
+pub async fn console_text(
+    hub: &Hub,
+    actor: &Actor,
+    server: &source_server::Model,
+    purpose: Purpose,
+) -> Result<String, ActionError> {
+    let (place, instance) = launched(hub, actor, server, purpose).await?;
+    let text = hub.cloud.console_text(&place, &instance).await;
+    text.map_err(|error| ActionError::Invalid(error.to_string()))
+}
+
+/// As a file. A browser shows the picture, saves the text, and takes neither for a page.
+pub async fn show(
+    hub: &Hub,
+    actor: &Actor,
+    server: &source_server::Model,
+    purpose: Purpose,
+    what: Shown,
+) -> Result<Response, ActionError> {
+    let (kind, disposition, bytes) = match what {
+        Shown::Console => {
+            let text = console_text(hub, actor, server, purpose).await?;
+            let disposition = "attachment; filename=\"console.txt\"";
+            ("text/plain; charset=utf-8", disposition, text.into_bytes())
+        }
+        Shown::Screenshot => {
+            let (place, instance) = launched(hub, actor, server, purpose).await?;
+            let screen = hub.cloud.screenshot(&place, &instance).await;
+            let screen = screen.map_err(|error| ActionError::Invalid(error.to_string()))?;
+            let screen = screen.ok_or_else(|| ActionError::NotFound {
+                what: format!("a picture of the screen of instance {instance}"),
+            })?;
+            (screen.media_type, "inline", screen.bytes)
+        }
+    };
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
+        (header::CONTENT_DISPOSITION, HeaderValue::from_static(disposition)),
+        (
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ),
+        // It is another one a moment later.
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    Ok((headers, bytes).into_response())
+}
+
+async fn launched(
+    hub: &Hub,
+    actor: &Actor,
+    server: &source_server::Model,
+    purpose: Purpose,
+) -> Result<(Place, String), ActionError> {
+    let launch = server.launch(purpose).ok_or_else(|| ActionError::NotFound {
+        what: format!("a {} instance of source server {}", purpose.name(), server.id),
+    })?;
+    let errand = Errand {
+        who: actor.name.clone(),
+        why: format!("look at {}", launch.instance),
+    };
+    let place = hub.store.place(&server.account, errand).await?;
+    Ok((place, launch.instance.clone()))
+}

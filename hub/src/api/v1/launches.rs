@@ -1,0 +1,50 @@
+//! Launches before and after: `POST /servers/{id}/launch-check?purpose=test` says whether one would go well now, and
+//! `GET /servers/{id}/instances/{purpose}/console.txt` and `…/screenshot` what the launched instance shows.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, Query, State},
+    response::Response,
+};
+use domain::{ids::SourceServerId, launch::Purpose};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    Hub,
+    actions::{
+        instances::{self, Shown},
+        launch_check::{Foreseen, launch_check},
+    },
+    api::{ApiError, caller::Caller},
+};
+
+#[derive(Debug, Deserialize)]
+pub struct For {
+    purpose: Purpose,
+}
+
+pub async fn check(
+    Caller(actor): Caller,
+    State(hub): State<Arc<Hub>>,
+    Path(id): Path<SourceServerId>,
+    Query(For { purpose }): Query<For>,
+) -> Result<Json<Value>, ApiError> {
+    let server = hub.store.server(&id).await?;
+    Ok(Json(match launch_check(&hub, &actor, &server, purpose).await? {
+        Foreseen::Possible { instance_type } => json!({ "possible": true, "instanceType": instance_type }),
+        Foreseen::Impossible(obstacles) => json!({ "possible": false, "obstacles": obstacles }),
+        Foreseen::Unknown(why) => json!({ "possible": null, "reason": why }),
+    }))
+}
+
+pub async fn shown(
+    Caller(actor): Caller,
+    State(hub): State<Arc<Hub>>,
+    Path((id, purpose, what)): Path<(SourceServerId, Purpose, Shown)>,
+) -> Result<Response, ApiError> {
+    let server = hub.store.server(&id).await?;
+    Ok(instances::show(&hub, &actor, &server, purpose, what).await?)
+}

@@ -1,0 +1,73 @@
+//! What a launched instance shows of itself: its serial console and its screen.
+
+use askama::Template;
+use axum::{
+    extract::{Path, State},
+    response::Response,
+};
+use domain::{ids::SourceServerId, launch::Purpose};
+
+use super::{
+    Web,
+    conversion::{CONSOLE_SHOWN, end_of},
+    session::Session,
+    visit::{PageError, Section, Shell, Visit},
+};
+use crate::actions::instances::{self, Shown};
+
+#[derive(Debug, Template)]
+#[template(path = "instance/page.html")]
+struct InstancePage {
+    shell: Shell,
+    server: String,
+    name: String,
+    instance: String,
+    purpose: &'static str,
+    /// Or why there is none.
+    console: Result<String, String>,
+    is_cut: bool,
+}
+
+pub async fn page(
+    State(web): State<Web>,
+    visit: Visit,
+    Path((id, purpose)): Path<(SourceServerId, Purpose)>,
+) -> Result<Response, PageError> {
+    let server = web.hub.store.server(&id).await?;
+    let Some(launch) = server.launch(purpose) else {
+        return Err(PageError::NotFound(format!(
+            "A {} instance of {}",
+            purpose.name(),
+            server.known_as()
+        )));
+    };
+    let console = instances::console_text(&web.hub, &visit.session.actor, &server, purpose).await;
+    let page = InstancePage {
+        shell: visit.shell(
+            format!("Instance {}", launch.instance),
+            Section::Servers,
+            format!("/events?server={id}"),
+        ),
+        server: id.to_string(),
+        name: server.known_as().to_owned(),
+        instance: launch.instance.clone(),
+        purpose: purpose.name(),
+        is_cut: console.as_ref().is_ok_and(|text| text.len() > CONSOLE_SHOWN),
+        console: match console {
+            Ok(text) if text.is_empty() => Err("It has said nothing yet.".into()),
+            Ok(text) => Ok(end_of(text.as_bytes())),
+            Err(error) => Err(format!("It cannot be read: {error}.")),
+        },
+    };
+    visit.answer(page.render())
+}
+
+pub async fn shown(
+    State(web): State<Web>,
+    session: Session,
+    Path((id, purpose, what)): Path<(SourceServerId, Purpose, Shown)>,
+) -> Result<Response, PageError> {
+    let server = web.hub.store.server(&id).await?;
+    let shown = instances::show(&web.hub, &session.actor, &server, purpose, what).await;
+    shown.map_err(|error| PageError::NotFound(error.to_string()))
+}
