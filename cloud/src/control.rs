@@ -15,7 +15,10 @@ use domain::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::route::{Errand, Route};
+use crate::{
+    caller::{Caller, SignedCall},
+    route::{Errand, Route},
+};
 
 /// What a caller can do about a refusal decides which one it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -356,6 +359,15 @@ pub trait Cloud: Send + Sync + std::fmt::Debug {
         place: &Place,
         launch_subnets: &[String],
     ) -> Result<Surroundings, CloudError>;
+
+    /// Who signed a call to STS, which is sent to `url`. A cloud without identities knows nobody.
+    async fn caller(&self, _url: &str, _call: &SignedCall) -> Result<Caller, CloudError> {
+        Err(CloudError::Rejected {
+            call: "sts:GetCallerIdentity",
+            account: "that is not known".into(),
+            reason: "this cloud has no identities; enrol with a token".into(),
+        })
+    }
 
     /// Everything of ours that exists in the account. Terminated instances do not count.
     async fn inventory(&self, place: &Place) -> Result<Vec<Resource>, CloudError>;

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 /// The role in every account, unless its organization names it otherwise.
 pub const MEMBER_ROLE: &str = "OrgliftMember";
 
+/// What the onboarding template calls the role of a runner, before the region.
+pub const RUNNER_ROLE: &str = "OrgliftRunner";
+
 /// The way into all accounts of one organization or roster.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
@@ -22,6 +25,8 @@ pub struct Route {
     pub through: Vec<Hop>,
     /// The role in every account, by its name.
     pub member_role: String,
+    /// The role of each account's runner, by its name; `None` for what the onboarding template calls it.
+    pub runner_role: Option<String>,
     /// Says to the member role on whose behalf the hub comes. Whoever wrote the role knows it as well.
     pub external_id: Option<String>,
     /// Where the hub may act. It calls no other region.
@@ -39,12 +44,21 @@ impl Default for Route {
             profile: None,
             through: Vec::new(),
             member_role: MEMBER_ROLE.into(),
+            runner_role: None,
             external_id: None,
             regions: BTreeSet::new(),
             denied: BTreeSet::new(),
             own_account: false,
             endpoints: Endpoints::default(),
         }
+    }
+}
+
+impl Route {
+    /// The role by which a runner in this region proves who it is.
+    pub fn runner_role(&self, region: &str) -> String {
+        let of_template = || format!("{RUNNER_ROLE}-{region}");
+        self.runner_role.clone().unwrap_or_else(of_template)
     }
 }
 

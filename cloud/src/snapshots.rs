@@ -34,7 +34,7 @@ pub struct SnapshotSpec {
     pub tags: Tags,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SnapshotInfo {
     pub id: SnapshotId,
     pub parent: Option<SnapshotId>,
@@ -131,6 +131,18 @@ pub trait SnapshotStore: Send + Sync + std::fmt::Debug {
     /// Snapshots that were deleted here, and exist until somebody else deletes them. Most stores delete themselves.
     async fn released(&self) -> Result<Vec<SnapshotInfo>, StoreError> {
         Ok(Vec::new())
+    }
+
+    /// Takes up a committed snapshot that this store had before it lost what it knew. `false` if there is none that can
+    /// be read.
+    async fn take_up(&self, lost: &SnapshotInfo) -> Result<bool, StoreError> {
+        let all = self.list().await?;
+        Ok(all.iter().any(|info| info.id == lost.id && info.committed))
+    }
+
+    /// Of such snapshots, lets one go that nobody needs. Most stores know all they have, and need no telling.
+    async fn let_go(&self, _lost: &SnapshotInfo) -> Result<(), StoreError> {
+        Ok(())
     }
 
     /// A released snapshot is gone.

@@ -20,7 +20,7 @@ use std::{
 use anyhow::{Context, bail};
 use chrono::NaiveDate;
 use clap::{Args, Parser, Subcommand};
-use domain::{ids::AccountId, network::cidr::Cidr};
+use domain::{digest::Digest, ids::AccountId, network::cidr::Cidr};
 use tracing_subscriber::EnvFilter;
 
 use self::{accounts::AccountsCommand, organization::OrganizationCommand, readiness::ReadinessArgs};
@@ -67,6 +67,8 @@ enum Command {
     /// One-time tokens with which machines enrol.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Print the SHA-256 of the certificate of the hub's authority, by which runners know their hub.
+    Ca(Dir),
     /// Print the firewall request for the network team: every connection that the programs open, and no other.
     ///
     /// CSV is UTF-8 with a byte order mark, so that Excel opens it as it is. Needs neither the hub's folder nor a cloud.
@@ -323,6 +325,10 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let token = tokens::create(&mut tx, &pki, &account, purpose, ttl, "console").await?;
             tx.commit().await?;
             println!("{}", token.reveal());
+        }
+        Command::Ca(dir) => {
+            let pki = Pki::open(&dir.dir.join("ca"))?;
+            println!("{}", Digest(pki.ca_sha256()?));
         }
         Command::FirewallRequest(request) => request.print()?,
     }

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     changes::Changes,
+    machines::identity::Proofs,
     pki::{Pki, PkiError},
     store::{Store, StoreError},
 };
@@ -19,6 +20,8 @@ pub struct Hub {
     pub cloud: Arc<dyn Cloud>,
     pub pki: Pki,
     pub settings: Settings,
+    /// Of runners that enrol by their identity.
+    pub proofs: Proofs,
     /// A saga was added: the engine looks at once.
     pub sagas_added: Notify,
     /// An account was added, or somebody wants to know now: the reconciler looks at once.
@@ -76,6 +79,7 @@ impl Hub {
             cloud,
             pki: Pki::open(&dir.join("ca"))?,
             settings,
+            proofs: Proofs::default(),
             sagas_added: Notify::new(),
             accounts_changed: Notify::new(),
             readiness_wanted: Notify::new(),

@@ -121,6 +121,7 @@ impl Replicate {
             data: TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?,
             desired,
             scrub_bytes_per_second: None,
+            index: None,
             converting: Converting::never(),
         })
         .await?;

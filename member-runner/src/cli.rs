@@ -9,7 +9,7 @@ use anyhow::Context;
 use chrono::{DateTime, SecondsFormat};
 use clap::{Args, Parser, Subcommand};
 use cloud::snapshots::SnapshotStore;
-use domain::ids::SourceServerId;
+use domain::{digest::Digest, ids::SourceServerId};
 use protocol::exchange::Observed;
 use tracing_subscriber::EnvFilter;
 
@@ -23,7 +23,7 @@ use crate::{
     export::{self, Meter, Which},
     files,
     ledger::read_checkpoints,
-    run::{self, OBSERVED_FILE, Options, STORE_FILE},
+    run::{self, OBSERVED_FILE, Options, Proof, STORE_FILE},
     scrub::{Finding, Pace, Scrub},
     server::server_dir,
     store,
@@ -106,9 +106,24 @@ struct RunArgs {
     /// A file with the enrolment token, needed once. `ORGLIFT_TOKEN` in the environment serves as well.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Enrol by the role that AWS gives this machine, in this region, in place of a token.
+    #[arg(
+        long,
+        value_name = "REGION",
+        requires = "hub_ca",
+        conflicts_with = "token_file"
+    )]
+    aws_identity: Option<String>,
+    /// SHA-256 of the certificate of the hub's authority, as `orglift-hub ca` prints it.
+    #[arg(long, value_name = "HEX")]
+    hub_ca: Option<Digest>,
     /// Where snapshots are kept: layers:PATH, layers:PATH?limit=BYTES, ebs:REGION or ebs:REGION:KEY.
     #[arg(long)]
     store: String,
+    /// Where checkpoints' manifests and digests are kept besides, so that a new machine goes on without a first copy:
+    /// s3:REGION:BUCKET, s3:REGION:BUCKET/PREFIX or folder:PATH. A runner without a state takes up what it finds there.
+    #[arg(long)]
+    index: Option<String>,
     /// Where agents replicate to.
     #[arg(long, default_value = "0.0.0.0:1500")]
     data_listen: SocketAddr,
@@ -212,12 +227,16 @@ async fn execute(command: Command) -> anyhow::Result<()> {
 
 impl RunArgs {
     fn options(self) -> anyhow::Result<Options> {
-        let token = match self.token_file {
-            Some(file) => Some(
+        let proof = match (self.aws_identity, self.hub_ca, self.token_file) {
+            (Some(region), Some(ca), _) => Proof::Identity {
+                region,
+                ca_sha256: ca.0,
+            },
+            (_, _, Some(file)) => Proof::Token(
                 std::fs::read_to_string(&file)
                     .with_context(|| format!("cannot read the token file {}", file.display()))?,
             ),
-            None => std::env::var("ORGLIFT_TOKEN").ok(),
+            _ => std::env::var("ORGLIFT_TOKEN").map_or(Proof::Nothing, Proof::Token),
         };
         let scrub = self
             .scrub_mib_per_second
@@ -229,8 +248,9 @@ impl RunArgs {
         Ok(Options {
             dir: self.dir.dir,
             hub: self.hub,
-            token,
+            proof,
             store: self.store,
+            index: self.index,
             data_listen: self.data_listen,
             enrol_listen: self.enrol_listen,
             address: self.address,
@@ -334,6 +354,11 @@ fn show_status(dir: &Dir) -> anyhow::Result<()> {
     let observed: Observed = serde_json::from_slice(&text)?;
     if let Some(free) = observed.staging_free_bytes {
         println!("staging area: {free} bytes free");
+    }
+    match observed.index_behind {
+        Some(0) => println!("index: up to date"),
+        Some(behind) => println!("index: {behind} checkpoints behind"),
+        None => {}
     }
     for server in &observed.servers {
         let (state, count) = (server.replication.name(), server.checkpoints.len());

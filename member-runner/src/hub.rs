@@ -18,8 +18,8 @@ use domain::{
 use identity::Role;
 use protocol::{
     artifacts::Artifact,
-    enrol::{EnrolledRunner, Problem, RunnerEnrolment},
-    exchange::{Deleted, Desired, LONG_POLL, OBSERVED_EVERY, Observed, Released},
+    enrol::{EnrolledRunner, IdentityEnrolment, Problem, RunnerEnrolment},
+    exchange::{Deleted, Desired, Kept, LONG_POLL, OBSERVED_EVERY, Observed, Released},
 };
 use reqwest::{StatusCode, dns};
 use rustls::ClientConfig;
@@ -132,6 +132,16 @@ impl HubClient {
             .map_err(self.wrap("understand"))
     }
 
+    pub async fn enrol_by_identity(&self, request: &IdentityEnrolment) -> Result<EnrolledRunner, HubError> {
+        let sent = self.http.post(self.url("/v1/runners/identity")).json(request);
+        let answer = self.send("enrol with", sent.timeout(DELETE_MAX)).await?;
+        self.success("enrol this runner", answer)
+            .await?
+            .json()
+            .await
+            .map_err(self.wrap("understand"))
+    }
+
     /// Passes an agent's request on, and gives the hub's answer as it is.
     pub async fn pass_on_enrolment(&self, body: Vec<u8>) -> Result<(StatusCode, Vec<u8>), HubError> {
         let sent = self
@@ -149,6 +159,14 @@ impl HubClient {
         let sent = self.http.post(self.url("/v1/observed")).json(observed);
         let answer = self.send("report to", sent.timeout(ANSWER_MAX)).await?;
         self.success("take a report", answer).await.map(|_| ())
+    }
+
+    /// What is known of what a runner kept before it lost its folder.
+    pub async fn kept(&self) -> Result<Kept, HubError> {
+        let sent = self.http.get(self.url("/v1/kept")).timeout(DELETE_MAX);
+        let answer = self.send("ask", sent).await?;
+        let answer = self.success("say what was kept", answer).await?;
+        answer.json().await.map_err(self.wrap("understand"))
     }
 
     /// Has snapshots deleted; the answer says which are gone.

@@ -149,7 +149,7 @@ impl Ledger {
 
     /// A checkpoint that was promised will not be.
     pub fn give_up(&mut self, number: CheckpointNumber) -> Result<(), LedgerError> {
-        files::replace(&self.dir.join(GIVEN_UP), number.to_string().as_bytes())?;
+        write_given_up(&self.dir, number)?;
         self.given_up = Some(number);
         Ok(())
     }
@@ -262,13 +262,8 @@ impl Ledger {
             damage: None,
             disks: listed,
         };
-        let manifest = Manifest {
-            version: MANIFEST_VERSION,
-            checkpoint,
-        };
-        let text = serde_json::to_vec_pretty(&manifest).expect("a manifest's keys are text");
-        files::replace(&manifest_path(&self.dir, number), &text)?;
-        let mut checkpoint = manifest.checkpoint;
+        write_manifest(&self.dir, &checkpoint)?;
+        let mut checkpoint = checkpoint;
         let roots = checkpoint.disks.iter().map(|disk| disk.root).collect();
         checkpoint.damage = self.quarantine.damage(number);
         self.checkpoints.push(checkpoint);
@@ -443,6 +438,20 @@ enum Whole {
     No,
 }
 
+/// From here on, the checkpoint exists.
+pub fn write_manifest(dir: &Path, checkpoint: &ObservedCheckpoint) -> Result<(), FileError> {
+    let manifest = Manifest {
+        version: MANIFEST_VERSION,
+        checkpoint: checkpoint.clone(),
+    };
+    let text = serde_json::to_vec_pretty(&manifest).expect("a manifest's keys are text");
+    files::replace(&manifest_path(dir, checkpoint.number), &text)
+}
+
+pub fn write_given_up(dir: &Path, number: CheckpointNumber) -> Result<(), FileError> {
+    files::replace(&dir.join(GIVEN_UP), number.to_string().as_bytes())
+}
+
 fn read_given_up(dir: &Path) -> Result<Option<CheckpointNumber>, LedgerError> {
     let path = dir.join(GIVEN_UP);
     let Some(text) = files::read(&path)? else {
@@ -510,7 +519,7 @@ pub fn manifest_path(dir: &Path, number: CheckpointNumber) -> PathBuf {
     dir.join("checkpoints").join(format!("{number}.json"))
 }
 
-fn digest_path(dir: &Path, number: CheckpointNumber, disk: &DiskId) -> PathBuf {
+pub fn digest_path(dir: &Path, number: CheckpointNumber, disk: &DiskId) -> PathBuf {
     dir.join("digests").join(format!("{number}-{disk}"))
 }
 

@@ -15,6 +15,7 @@
 //! - [`ledger`]: what is committed, on disk. A checkpoint exists from the rename of its manifest on.
 //! - [`standing`]: the state of a server's replication.
 //! - [`housekeeping`]: old checkpoints leave, and whatever no manifest names.
+//! - [`index`]: what outlives the runner's machine, and how another one takes it up.
 //! - [`hub`], [`enrolment`]: the link to the hub, and HTTPS for agents that enrol.
 //! - [`convert`]: a clone of a checkpoint made fit to boot; [`conversions`]: those that jobs wait for.
 //! - [`export`]: a disk of a checkpoint as a raw image.
@@ -30,6 +31,8 @@ pub mod export;
 mod files;
 mod housekeeping;
 mod hub;
+mod index;
+mod join;
 mod journal;
 mod ledger;
 pub mod machine;

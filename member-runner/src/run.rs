@@ -8,12 +8,9 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, bail};
-use identity::{Credentials, NewKey, tls};
-use protocol::{
-    enrol::{RunnerEnrolment, Token},
-    exchange::Desired,
-};
+use anyhow::Context;
+use identity::{Credentials, tls};
+use protocol::exchange::Desired;
 use serde::{Deserialize, Serialize};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -23,18 +20,17 @@ use tokio::{
 
 use crate::{
     Converting, Runner, RunnerConfig, enrolment, files,
-    hub::{self, Backoff, HubAddress, HubClient, HubError},
-    released,
-    staging::chain,
-    store,
+    hub::{self, HubAddress, HubClient},
+    index, join, released, store,
 };
 
 #[derive(Debug)]
 pub(crate) struct Options {
     pub dir: PathBuf,
     pub hub: String,
-    pub token: Option<String>,
+    pub proof: Proof,
     pub store: String,
+    pub index: Option<String>,
     pub data_listen: SocketAddr,
     pub enrol_listen: SocketAddr,
     pub address: Option<String>,
@@ -44,11 +40,23 @@ pub(crate) struct Options {
     pub inspect_every: Option<Duration>,
 }
 
+/// What the runner enrols by.
+#[derive(Debug)]
+pub(crate) enum Proof {
+    Nothing,
+    Token(String),
+    /// The role that AWS gives this machine, in a region, to the hub with this fingerprint.
+    Identity {
+        region: String,
+        ca_sha256: [u8; 32],
+    },
+}
+
 /// Where this runner listens, for whoever started it with port 0.
 #[derive(Debug, Serialize, Deserialize)]
-struct Listening {
-    data: SocketAddr,
-    enrol: SocketAddr,
+pub(crate) struct Listening {
+    pub data: SocketAddr,
+    pub enrol: SocketAddr,
 }
 
 const LISTEN_FILE: &str = "listen.json";
@@ -61,6 +69,10 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let hub: HubAddress = options.hub.parse()?;
     let store = store::open(&options.store, dir).await?;
+    let index = match &options.index {
+        Some(name) => Some(store::open_index(name).await?),
+        None => None,
+    };
     files::replace(&dir.join(STORE_FILE), options.store.as_bytes())?;
     // Bound before enrolment, which tells the hub the ports.
     let before = earlier_ports(dir);
@@ -72,14 +84,18 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     };
     let credentials = match Credentials::load(&dir.join("identity"))? {
         Some(credentials) => credentials,
-        None => enrol_at_hub(&options, &hub, &listening).await?,
+        None => join::enrol(&options, &hub, &listening).await?,
     };
     let client = HubClient::new(hub, tls::client(&credentials)?)?;
+    if let Some(index) = &index {
+        index::restore::restore(dir, &client, &*store, &**index).await;
+    }
     let (desired_out, desired) = watch::channel(kept_desired(&dir.join(DESIRED_FILE))?);
     let runner = Runner::start(RunnerConfig {
         dir: dir.clone(),
         credentials: credentials.clone(),
         store: Arc::clone(&store),
+        index,
         data: tokio::net::TcpListener::from_std(data)?,
         desired,
         scrub_bytes_per_second: options.scrub_bytes_per_second,
@@ -155,49 +171,8 @@ fn kept_desired(path: &Path) -> anyhow::Result<Desired> {
     }
 }
 
-/// Makes a key, and has it signed for the token. The hub may be away, or its token wrong: only the first
-/// is worth waiting for.
-async fn enrol_at_hub(
-    options: &Options,
-    hub: &HubAddress,
-    listening: &Listening,
-) -> anyhow::Result<Credentials> {
-    let Some(token) = &options.token else {
-        bail!("this runner is not enrolled: give a token from the console by --token-file or ORGLIFT_TOKEN");
-    };
-    let token: Token = token.parse()?;
-    let client = HubClient::new(hub.clone(), tls::enrolling_client(token.ca_sha256)?)?;
-    let key = NewKey::generate()?;
-    let request = RunnerEnrolment {
-        token_secret: token.secret,
-        csr_pem: key.csr_pem()?,
-        runner_version: env!("CARGO_PKG_VERSION").to_owned(),
-        address: match &options.address {
-            Some(address) => address.clone(),
-            None => own_address(hub, listening)?,
-        },
-        data_port: listening.data.port(),
-        enrol_port: listening.enrol.port(),
-    };
-    let mut backoff = Backoff::default();
-    let enrolled = loop {
-        match client.enrol_runner(&request).await {
-            Ok(enrolled) => break enrolled,
-            Err(refused @ HubError::Refused { .. }) => return Err(refused.into()),
-            Err(error) => {
-                tracing::warn!(error = %chain(&error), "cannot enrol yet; trying again");
-                tokio::time::sleep(backoff.next()).await;
-            }
-        }
-    };
-    let credentials = key.certified(enrolled.certificate_pem, enrolled.ca_pem);
-    credentials.save(&options.dir.join("identity"))?;
-    tracing::info!(runner.id = %enrolled.runner, account = %enrolled.account, region = %enrolled.region, "enrolled");
-    Ok(credentials)
-}
-
 /// The address by which this machine reaches the hub: the likeliest one for agents, too.
-fn own_address(hub: &HubAddress, listening: &Listening) -> anyhow::Result<String> {
+pub(crate) fn own_address(hub: &HubAddress, listening: &Listening) -> anyhow::Result<String> {
     let ip = listening.data.ip();
     if !ip.is_unspecified() {
         return Ok(ip.to_string());

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use cloud::SnapshotStore;
+use cloud::{ObjectStore, SnapshotStore};
 use identity::{Credentials, IdentityError};
 use protocol::exchange::{Desired, Observed};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
@@ -18,7 +18,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use crate::{
     conversions,
     files::{FileError, context},
-    scrub,
+    index, scrub,
 };
 
 pub(crate) mod core;
@@ -38,6 +38,8 @@ pub struct RunnerConfig {
     pub dir: PathBuf,
     pub credentials: Credentials,
     pub store: Arc<dyn SnapshotStore>,
+    /// Where checkpoints outlive this machine.
+    pub index: Option<Arc<dyn ObjectStore>>,
     /// Where agents connect for the data session.
     pub data: TcpListener,
     pub desired: watch::Receiver<Desired>,
@@ -91,6 +93,7 @@ impl Runner {
             dir,
             credentials,
             store,
+            index,
             data,
             desired,
             scrub_bytes_per_second,
@@ -113,6 +116,9 @@ impl Runner {
         duties.spawn(duties::keep_promises(Arc::clone(&core)));
         duties.spawn(conversions::tend_for_ever(Arc::clone(&core)));
         duties.spawn(scrub::listen(Arc::clone(&core)));
+        if let Some(objects) = index {
+            duties.spawn(index::keep_for_ever(Arc::clone(&core), objects));
+        }
         if let Some(rate) = scrub_bytes_per_second {
             duties.spawn(scrub::for_ever(Arc::clone(&core), rate));
         }

@@ -116,9 +116,12 @@ struct Current {
 /// An agent that was heard within this time lives: it speaks twice as often.
 const ALIVE_WITHIN: Duration = HEARTBEAT.saturating_mul(2);
 
+/// The folder of all servers, within that of the runner.
+pub(crate) const SERVERS: &str = "servers";
+
 /// The folder of a server's state.
 pub fn server_dir(dir: &Path, id: &SourceServerId) -> PathBuf {
-    dir.join("servers").join(id.as_str())
+    dir.join(SERVERS).join(id.as_str())
 }
 
 impl Server {
@@ -415,7 +418,7 @@ impl Server {
     }
 }
 
-const SESSION_FILE: &str = "session.json";
+pub(crate) const SESSION_FILE: &str = "session.json";
 
 /// What a checkpoint says of progress, until the agent reports.
 fn known_progress(newest: &ObservedCheckpoint) -> Vec<DiskProgress> {

@@ -49,6 +49,26 @@ pub struct RunnerEnrolment {
     pub enrol_port: u16,
 }
 
+/// `POST /v1/runners/identity`: the same without a token, by a call to AWS that the runner's credentials signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdentityEnrolment {
+    /// The host of STS that the call was signed for, and its headers.
+    pub host: String,
+    pub headers: BTreeMap<String, String>,
+    #[serde(flatten)]
+    pub applicant: Applicant,
+}
+
+/// What a runner says of itself, whatever it proves itself by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applicant {
+    pub csr_pem: String,
+    pub runner_version: String,
+    pub address: String,
+    pub data_port: u16,
+    pub enrol_port: u16,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnrolledRunner {
     pub runner: RunnerId,
@@ -96,7 +116,7 @@ impl std::str::FromStr for Token {
         if secret.len() != SECRET_LEN || !secret.bytes().all(base64url) {
             return Err(InvalidToken);
         }
-        let ca: domain::digest::Digest = serde_json::from_value(ca.into()).map_err(|_| InvalidToken)?;
+        let ca: domain::digest::Digest = ca.parse().map_err(|_| InvalidToken)?;
         Ok(Self {
             secret: secret.to_owned(),
             ca_sha256: ca.0,

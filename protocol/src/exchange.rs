@@ -57,6 +57,9 @@ pub struct Observed {
     pub runner_version: String,
     /// Room left in the staging area, where it is bounded.
     pub staging_free_bytes: Option<u64>,
+    /// So many checkpoints would be lost with the runner, where it keeps an index elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index_behind: Option<u64>,
     pub servers: Vec<ObservedServer>,
     /// Agents that were turned away since the last report, and why: the console names them.
     pub turned_away: Vec<TurnedAway>,
@@ -146,6 +149,21 @@ pub struct ReleasedSnapshot {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deleted {
     pub snapshots: Vec<String>,
+}
+
+/// `GET /v1/kept`: what is known of what a runner kept before it lost its folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    pub servers: Vec<KeptServer>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptServer {
+    pub id: SourceServerId,
+    /// As they were reported last, oldest first.
+    pub checkpoints: Vec<ObservedCheckpoint>,
+    /// Snapshots in the account that were made for the server's replication; `None` if nobody can tell.
+    pub snapshots: Option<Vec<String>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

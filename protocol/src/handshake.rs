@@ -75,10 +75,16 @@ pub struct SessionMemory {
     pub kept: Option<SessionId>,
     /// Host name and address of the machine that was last let in, to name it to a clone.
     pub machine: Option<String>,
+    /// The memory was lost with the runner's machine. Whoever comes first is believed once; its disks are compared.
+    #[serde(default)]
+    pub lost: bool,
 }
 
 impl SessionMemory {
     pub fn recognises(&self, shown: Option<&SessionId>) -> bool {
+        if self.lost {
+            return true;
+        }
         match (shown, &self.kept) {
             // Never confirmed: a first agent, or one that died before it could keep the session.
             (None, None) => true,
@@ -93,6 +99,7 @@ impl SessionMemory {
         if shown.is_some() {
             self.kept = shown.cloned();
         }
+        self.lost = false;
         self.issued = Some(session);
         self.machine = Some(machine);
     }
@@ -196,6 +203,19 @@ mod tests {
 
     fn session(name: &str) -> SessionId {
         SessionId(name.into())
+    }
+
+    #[test]
+    fn after_a_loss_the_first_one_is_believed_and_then_nobody_else() {
+        let mut memory = SessionMemory {
+            lost: true,
+            ..SessionMemory::default()
+        };
+        let (old, new, other) = (session("old"), session("new"), session("other"));
+        assert!(memory.recognises(Some(&old)) && memory.recognises(None));
+        memory.issue(Some(&old), new.clone(), "web-1".into());
+        assert!(memory.recognises(Some(&old)) && memory.recognises(Some(&new)));
+        assert!(!memory.recognises(Some(&other)) && !memory.recognises(None));
     }
 
     #[test]

@@ -423,6 +423,7 @@ fn exchange() {
         generation: 12,
         runner_version: "0.1.0".into(),
         staging_free_bytes: Some(1 << 40),
+        index_behind: None,
         servers: states.into_iter().map(observe).collect(),
         turned_away: vec![TurnedAway {
             address: "192.0.2.66:50001".into(),

@@ -73,7 +73,7 @@ impl Failure {
         }
     }
 
-    fn named(status: u16, code: String, message: String) -> Self {
+    pub fn named(status: u16, code: String, message: String) -> Self {
         let has = |part: &str| code.contains(part);
         if has("Throttl") || has("RequestLimitExceeded") || code == "SlowDown" || status == 429 {
             return Self::Throttled;

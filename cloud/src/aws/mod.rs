@@ -2,8 +2,11 @@
 //!
 //! - [`AwsCloud`]: the control plane, by roles in accounts ([`sessions`]).
 //! - [`ebs`]: the snapshot store on EBS direct APIs.
+//! - [`caller`]: who somebody is.
+//! - [`s3`]: objects in a bucket.
 //! - [`failure`]: what a caller can do about a call that failed.
 
+pub mod caller;
 mod calls;
 pub mod ebs;
 mod failure;
@@ -14,7 +17,9 @@ mod inventory;
 mod network;
 mod obstacles;
 mod organization;
+pub mod s3;
 mod sessions;
+mod signing;
 mod tags;
 mod templates;
 
@@ -31,6 +36,7 @@ use domain::{
 
 use self::{calls::Asked, failure::Failure, sessions::Sessions};
 use crate::{
+    caller::{Caller, SignedCall},
     control::{
         ClientToken, Cloud, CloudError, ImageSpec, Instance, InstanceSpec, Place, Resource, Screenshot,
         Surroundings, TemplateSpec, TemplateVersion,
@@ -186,6 +192,10 @@ impl Cloud for AwsCloud {
         launch_subnets: &[String],
     ) -> Result<Surroundings, CloudError> {
         network::read(place, &self.ec2(place).await?, launch_subnets).await
+    }
+
+    async fn caller(&self, url: &str, call: &SignedCall) -> Result<Caller, CloudError> {
+        caller::ask(url, call).await
     }
 
     async fn inventory(&self, place: &Place) -> Result<Vec<Resource>, CloudError> {

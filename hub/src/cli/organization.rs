@@ -68,6 +68,9 @@ struct RouteArgs {
     /// The name of the role in every account.
     #[arg(long, default_value = MEMBER_ROLE)]
     member_role: String,
+    /// The name of the role of each account's runner, unless the onboarding template made it.
+    #[arg(long)]
+    runner_role: Option<String>,
     /// What the role in every account is told; made up if it is left out.
     #[arg(long)]
     external_id: Option<String>,
@@ -97,6 +100,7 @@ impl From<RouteArgs> for Route {
             profile: args.profile.map(|name| Profile { name, file: None }),
             through: args.through,
             member_role: args.member_role,
+            runner_role: args.runner_role,
             external_id: args.external_id,
             regions: BTreeSet::from_iter(args.regions),
             denied: BTreeSet::from_iter(args.denied),

@@ -4,7 +4,7 @@ use domain::{
     checkpoint::{CheckpointKind, CheckpointNumber, Consistency},
     ids::{JobId, SourceServerId},
 };
-use protocol::exchange::ObservedSnapshot;
+use protocol::exchange::{ObservedCheckpoint, ObservedSnapshot};
 use sea_orm::entity::prelude::*;
 
 use super::columns::{Doc, Word};
@@ -34,6 +34,21 @@ pub struct Model {
 impl Model {
     pub fn checkpoint_number(&self) -> CheckpointNumber {
         CheckpointNumber(self.number.cast_unsigned())
+    }
+
+    /// As it was reported.
+    pub fn observed(&self) -> ObservedCheckpoint {
+        ObservedCheckpoint {
+            number: self.checkpoint_number(),
+            kind: self.kind.0,
+            consistency: self.consistency.0,
+            taken_at_ms: self.taken_at,
+            request: self.request.cast_unsigned(),
+            frozen_ms: self.frozen_ms.cast_unsigned(),
+            received_bytes: self.received_bytes.cast_unsigned(),
+            damage: self.damage.clone(),
+            disks: self.disks.0.clone(),
+        }
     }
 
     pub fn is_launchable(&self) -> bool {

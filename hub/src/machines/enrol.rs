@@ -16,7 +16,7 @@ use domain::{
     source_server::ReplicationIntent,
 };
 use identity::{Role, authority::Signed};
-use protocol::enrol::{AgentEnrolment, EnrolledAgent, EnrolledRunner, RunnerEnrolment};
+use protocol::enrol::{AgentEnrolment, Applicant, EnrolledAgent, EnrolledRunner, RunnerEnrolment};
 use sea_orm::ActiveValue::Set;
 
 use super::{ArrivedAt, Refusal};
@@ -25,7 +25,7 @@ use crate::{
     changes::Change,
     clock::now_ms,
     entities::{
-        Doc, Word, runner,
+        Doc, Word, account, runner,
         source_server::{self, Milestones},
         token::{self, TokenPurpose},
     },
@@ -45,38 +45,51 @@ pub async fn runner(
     let mut tx = hub.store.begin().await?;
     let admitted = admit(&tx, TokenPurpose::Runner, &request.token_secret, &request.csr_pem).await?;
     let account = tx.account(&admitted.token.account).await?;
-    let hub_address = at.map(|ArrivedAt(at)| at.to_string());
     let again: Option<RunnerId> = admitted.used_by();
-    let id = again
-        .clone()
-        .unwrap_or_else(|| RunnerId::from_entropy(rand::random()));
-    let signed = sign(hub, &mut tx, &request.csr_pem, &Role::Runner(id.clone())).await?;
-    if again.is_some() {
-        let row = runner::ActiveModel {
-            id: Set(Word(id.clone())),
-            version: Set(request.runner_version),
-            address: Set(request.address),
-            hub_address: Set(hub_address),
-            data_port: Set(i32::from(request.data_port)),
-            enrol_port: Set(i32::from(request.enrol_port)),
-            certificate_serial: Set(signed.serial),
-            ..Default::default()
-        };
-        let change = Change::Runner {
-            runner: id.clone(),
-            account: account.id.0.clone(),
-        };
-        tx.runner_update(row, change).await?;
-    } else {
+    let applicant = Applicant {
+        csr_pem: request.csr_pem,
+        runner_version: request.runner_version,
+        address: request.address,
+        data_port: request.data_port,
+        enrol_port: request.enrol_port,
+    };
+    let enrolled = certify(hub, &mut tx, &account, again, &applicant, at).await?;
+    let id = &enrolled.runner;
+    tx.token_used(&admitted.token.sha256, id.to_string(), admitted.key_sha256)
+        .await?;
+    tx.audit_add(&admitted.token.created_by, "enrol runner", id.as_str(), "done")
+        .await?;
+    tx.commit().await?;
+    tracing::info!(runner.id = %id, account = %account.id, "runner {id} enrolled in account {}", account.id);
+    Ok(enrolled)
+}
+
+/// Signs the key of an account's runner: of the one that there is, which then has no other certificate, or of a new one.
+pub async fn certify(
+    hub: &Hub,
+    tx: &mut Write,
+    account: &account::Model,
+    again: Option<RunnerId>,
+    applicant: &Applicant,
+    at: Option<ArrivedAt>,
+) -> Result<EnrolledRunner, Refusal> {
+    let hub_address = at.map(|ArrivedAt(at)| at.to_string());
+    let is_new = again.is_none();
+    let id = again.unwrap_or_else(|| RunnerId::from_entropy(rand::random()));
+    let role = Role::Runner(id.clone());
+    // Whoever has an older key is the machine that this one comes in place of.
+    tx.certificates_revoke(&role.uri(), "enrolled anew").await?;
+    let signed = sign(hub, tx, &applicant.csr_pem, &role).await?;
+    if is_new {
         tx.runner_insert(runner::Model {
             id: Word(id.clone()),
             account: account.id.clone(),
             region: account.region.clone(),
-            address: request.address,
+            address: applicant.address.clone(),
             hub_address,
-            data_port: i32::from(request.data_port),
-            enrol_port: i32::from(request.enrol_port),
-            version: request.runner_version,
+            data_port: i32::from(applicant.data_port),
+            enrol_port: i32::from(applicant.enrol_port),
+            version: applicant.runner_version.clone(),
             certificate_serial: signed.serial,
             last_seen: None,
             staging_free: None,
@@ -85,17 +98,27 @@ pub async fn runner(
             created_at: now_ms(),
         })
         .await?;
+    } else {
+        let row = runner::ActiveModel {
+            id: Set(Word(id.clone())),
+            version: Set(applicant.runner_version.clone()),
+            address: Set(applicant.address.clone()),
+            hub_address: Set(hub_address),
+            data_port: Set(i32::from(applicant.data_port)),
+            enrol_port: Set(i32::from(applicant.enrol_port)),
+            certificate_serial: Set(signed.serial),
+            ..Default::default()
+        };
+        let change = Change::Runner {
+            runner: id.clone(),
+            account: account.id.0.clone(),
+        };
+        tx.runner_update(row, change).await?;
     }
-    tx.token_used(&admitted.token.sha256, id.to_string(), admitted.key_sha256)
-        .await?;
-    tx.audit_add(&admitted.token.created_by, "enrol runner", id.as_str(), "done")
-        .await?;
-    tx.commit().await?;
-    tracing::info!(runner.id = %id, account = %account.id, "runner {id} enrolled in account {}", account.id);
     Ok(EnrolledRunner {
         runner: id,
-        account: account.id.0,
-        region: account.region,
+        account: account.id.0.clone(),
+        region: account.region.clone(),
         certificate_pem: signed.certificate_pem,
         ca_pem: hub.pki.authority.certificate_pem().to_owned(),
     })
@@ -286,7 +309,7 @@ async fn sign(hub: &Hub, tx: &mut Write, csr_pem: &str, role: &Role) -> Result<S
     Ok(signed)
 }
 
-fn unreadable(error: &identity::IdentityError) -> Refusal {
+pub fn unreadable(error: &identity::IdentityError) -> Refusal {
     tracing::warn!(
         error = error as &dyn std::error::Error,
         "a signing request was refused"

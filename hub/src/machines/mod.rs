@@ -4,14 +4,17 @@
 //! | request | who | |
 //! |---|---|---|
 //! | `POST /v1/runners` | anybody with a token | [`enrol`] |
+//! | `POST /v1/runners/identity` | anybody with a role | [`identity`] |
 //! | `POST /v1/enrol` | a runner, for an agent with a token | [`enrol`] |
 //! | `POST /v1/observed` | a runner | [`observed`] |
 //! | `POST /v1/released` | a runner | [`released`] |
+//! | `GET /v1/kept` | a runner | [`kept`] |
 //! | `GET /v1/desired?after=N` | a runner | [`desired`], a long poll |
 //! | `PUT /v1/conversions/{job}/{server}/{artifact}` | the server's runner | [`artifacts`] |
 
 use std::sync::Arc;
 
+use ::identity::Role;
 use axum::{
     Extension, Json, Router,
     extract::{DefaultBodyLimit, FromRequestParts, Query, State},
@@ -20,10 +23,9 @@ use axum::{
     routing::{get, post, put},
 };
 use domain::ids::RunnerId;
-use identity::Role;
 use protocol::{
-    enrol::{AgentEnrolment, EnrolledAgent, EnrolledRunner, Problem, RunnerEnrolment},
-    exchange::{Deleted, Desired, Observed, Released},
+    enrol::{AgentEnrolment, EnrolledAgent, EnrolledRunner, IdentityEnrolment, Problem, RunnerEnrolment},
+    exchange::{Deleted, Desired, Kept, Observed, Released},
 };
 use serde::Deserialize;
 
@@ -32,6 +34,8 @@ use crate::{Hub, store::StoreError};
 pub mod artifacts;
 pub mod desired;
 pub mod enrol;
+pub mod identity;
+pub mod kept;
 pub mod listener;
 pub mod observed;
 pub mod released;
@@ -47,12 +51,14 @@ const ENROLMENT_MAX: usize = 256 << 10;
 pub fn router(hub: Arc<Hub>) -> Router {
     let enrolment = Router::new()
         .route("/v1/runners", post(enrol_runner))
+        .route("/v1/runners/identity", post(enrol_by_identity))
         .route("/v1/enrol", post(enrol_agent))
         .layer(DefaultBodyLimit::max(ENROLMENT_MAX));
     Router::new()
         .route("/v1/observed", post(observed))
         .layer(DefaultBodyLimit::max(OBSERVED_MAX))
         .route("/v1/released", post(released))
+        .route("/v1/kept", get(kept))
         .route("/v1/desired", get(desired))
         // Each artifact has a limit of its own.
         .route("/v1/conversions/{job}/{server}/{artifact}", put(artifacts::put))
@@ -139,6 +145,16 @@ async fn enrol_runner(
         .map(Json)
 }
 
+async fn enrol_by_identity(
+    State(hub): State<Arc<Hub>>,
+    at: At,
+    Json(request): Json<IdentityEnrolment>,
+) -> Result<Json<EnrolledRunner>, Refusal> {
+    identity::runner(&hub, at.map(|Extension(at)| at), request)
+        .await
+        .map(Json)
+}
+
 async fn enrol_agent(
     Runner(runner): Runner,
     State(hub): State<Arc<Hub>>,
@@ -163,6 +179,10 @@ async fn released(
     Json(released): Json<Released>,
 ) -> Result<Json<Deleted>, Refusal> {
     Ok(Json(released::delete(&hub, &runner, released).await?))
+}
+
+async fn kept(Runner(runner): Runner, State(hub): State<Arc<Hub>>) -> Result<Json<Kept>, Refusal> {
+    Ok(Json(kept::of(&hub, &runner).await?))
 }
 
 #[derive(Debug, Deserialize)]

@@ -11,6 +11,7 @@ use domain::{
     changes::ChangeList,
     checkpoint::{CheckpointKind, CheckpointNumber, Consistency},
     conversion::{Conversion, ConversionState, Inspection},
+    digest::Digest,
     disk::{DiskProgress, Tracking},
     flow::{Flow, Forecast, Hop},
     ids::{AccountId, JobId, SourceServerId},
@@ -21,7 +22,7 @@ use identity::{Credentials, NewKey, Role, tls};
 use protocol::{
     artifacts::{Artifact, SignedChangeList},
     enrol::{AgentEnrolment, EnrolledAgent, EnrolledRunner, Problem, RunnerEnrolment, Token},
-    exchange::{Desired, Observed, ObservedCheckpoint, ObservedServer},
+    exchange::{Desired, Kept, KeptServer, Observed, ObservedCheckpoint, ObservedServer, ObservedSnapshot},
 };
 use reqwest::{Client, StatusCode};
 use rustls::ClientConfig;
@@ -162,6 +163,7 @@ fn report(generation: u64, servers: Vec<ObservedServer>) -> Observed {
         generation,
         runner_version: "0.1.0".into(),
         staging_free_bytes: Some(1 << 30),
+        index_behind: None,
         servers,
         turned_away: vec![],
     }
@@ -270,6 +272,61 @@ async fn only_a_runner_whose_certificate_stands_is_heard() {
     tx.commit().await.unwrap();
     let refused = answer(client).await.unwrap_err();
     assert_eq!(refused, (StatusCode::UNAUTHORIZED, "certificate_revoked".into()));
+}
+
+/// A runner that comes in place of another is told what that one had reported, and gets it word for word.
+#[tokio::test]
+async fn what_was_reported_is_told_again() {
+    let api = api().await;
+    let (_, client) = api.runner().await;
+    let (agent, _) = api.agent(&client).await;
+    let reported = ObservedCheckpoint {
+        number: CheckpointNumber(7),
+        kind: CheckpointKind::Launchable,
+        consistency: Consistency::Filesystem,
+        taken_at_ms: 1_767_323_045_000,
+        request: 3,
+        frozen_ms: 120,
+        received_bytes: 1 << 33,
+        damage: None,
+        disks: vec![ObservedSnapshot {
+            disk: "serial-1".parse().unwrap(),
+            device_name: "/dev/sda".into(),
+            is_boot: true,
+            bytes: 64 << 40,
+            snapshot: "snap-1".into(),
+            root: Digest::of(b"root"),
+        }],
+    };
+    let body = report(1, vec![observed(&agent.server, vec![reported.clone()])]);
+    api.post::<_, ()>(&client, "/v1/observed", &body).await.unwrap();
+    let answer = client.get(api.url("/v1/kept")).send().await.unwrap();
+    let kept: Kept = answer.json().await.unwrap();
+    let expected = KeptServer {
+        id: agent.server,
+        checkpoints: vec![reported],
+        snapshots: Some(vec![]),
+    };
+    assert_eq!(kept.servers, [expected]);
+}
+
+/// Its first answer was lost, or another machine came in its place: the newest certificate alone is taken.
+#[tokio::test]
+async fn a_runner_that_enrols_again_has_one_certificate() {
+    let api = api().await;
+    let token = api.token(TokenPurpose::Runner, MINUTE).await;
+    let key = NewKey::generate().unwrap();
+    let enrolling = api.client(tls::enrolling_client(token.ca_sha256).unwrap());
+    let request = runner_request(&token, &key);
+    let first: EnrolledRunner = api.post(&enrolling, "/v1/runners", &request).await.unwrap();
+    let second: EnrolledRunner = api.post(&enrolling, "/v1/runners", &request).await.unwrap();
+    assert_eq!(first.runner, second.runner);
+    let newest = key.certified(second.certificate_pem, second.ca_pem);
+    let newest = api.client(tls::client(&newest).unwrap());
+    let answer = newest.get(api.url("/v1/kept")).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let revoked = api.hub.store.revoked_serials().await.unwrap();
+    assert_eq!(revoked.len(), 1);
 }
 
 #[tokio::test]

@@ -46,7 +46,7 @@ mod session;
 mod sign_in;
 mod silence;
 mod text;
-mod throttle;
+pub mod throttle;
 mod visit;
 
 pub use session::OverTls;

@@ -59,6 +59,32 @@ def make_network(ec2, zone):
     }
 
 
+def session_of(account, region, name):
+    """Credentials of a new role of the account, as an instance gets them."""
+    trust = {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Principal": {"AWS": account}, "Action": ["sts:AssumeRole"]}],
+    }
+    iam = client("iam", account, region)
+    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+    sts = client("sts", account, region)
+    given = sts.assume_role(RoleArn=role, RoleSessionName="i-0123456789abcdef0")["Credentials"]
+    return {"key": given["AccessKeyId"], "secret": given["SecretAccessKey"], "token": given["SessionToken"]}
+
+
+def make_runner(account, region):
+    """What the onboarding template makes for a runner, as far as it is used here."""
+    bucket = f"orglift-{account}"
+    client("s3", account, region).create_bucket(
+        Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": region}
+    )
+    return {
+        "bucket": bucket,
+        "runner": session_of(account, region, f"OrgliftRunner-{region}"),
+        "other": session_of(account, region, "Somebody"),
+    }
+
+
 def organization():
     """The accounts of the organization; the hub sets out from one more, which administrates for it."""
     region = wish["region"]
@@ -84,7 +110,8 @@ def organization():
         iam = client("iam", member, region)
         make_role(iam, "OrgliftMember", f"arn:aws:iam::{hub}:root", wish["external_id"])
         network = make_network(client("ec2", member, region), f"{region}a")
-        members.append({"id": member, "name": name, **network})
+        runner = make_runner(member, region)
+        members.append({"id": member, "name": name, **network, **runner})
     return hub, members
 
 
@@ -100,9 +127,12 @@ def tenant():
     )
     make_role(client("iam", member, region), "OrgliftMember", way, wish["external_id"])
     network = make_network(client("ec2", member, region), f"{region}a")
-    return way, {"id": member, "name": "tenant", **network}
+    return way, {"id": member, "name": "tenant", **network, **make_runner(member, region)}
 
 
 hub, members = organization()
 way, member = tenant()
-json.dump({"hub": hub, "members": members, "way": way, "tenant": member}, sys.stdout)
+stranger = session_of(wish["tenant"]["delegate"], wish["region"], f"OrgliftRunner-{wish['region']}")
+json.dump(
+    {"hub": hub, "members": members, "way": way, "tenant": member, "stranger": stranger}, sys.stdout
+)

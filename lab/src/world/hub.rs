@@ -159,6 +159,13 @@ impl Hub {
         Ok(())
     }
 
+    /// The fingerprint of its authority, by which runners that have no token know it.
+    pub async fn ca(&self) -> anyhow::Result<String> {
+        let args: Vec<OsString> = vec!["ca".into(), "--dir".into(), self.dir.clone().into()];
+        let ca = run(&self.programs, Program::Hub, args, &[]).await?;
+        Ok(ca.trim().to_owned())
+    }
+
     /// A token made on the hub's machine, for tests that need one with a life of their own.
     pub async fn token(&self, account: &str, purpose: &str, ttl: Duration) -> anyhow::Result<String> {
         let mut args = command("token", "create", &self.dir);

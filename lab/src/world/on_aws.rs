@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     process::Stdio,
@@ -45,6 +46,8 @@ struct Made {
     /// The delegate's role.
     way: String,
     tenant: Member,
+    /// Of a role with a runner's name in an account that the hub does not manage.
+    stranger: RoleSession,
 }
 
 /// An account that servers are moved into.
@@ -55,8 +58,21 @@ pub struct Member {
     pub test_subnet: String,
     pub target_subnet: String,
     pub security_group: String,
+    /// Of the runner's role.
+    pub runner: RoleSession,
+    /// Of a role that no runner has.
+    pub other: RoleSession,
+    pub bucket: String,
     #[serde(skip)]
     pub region: &'static str,
+}
+
+/// Credentials of a role, as an instance gets them.
+#[derive(Debug, Clone, Deserialize)]
+pub struct RoleSession {
+    pub key: String,
+    pub secret: String,
+    pub token: String,
 }
 
 /// Accounts on AWS-shaped endpoints, and how a hub reaches them.
@@ -68,6 +84,7 @@ pub struct Accounts {
     pub members: Vec<Member>,
     pub to_organization: Route,
     pub to_tenant: Route,
+    pub stranger: RoleSession,
 }
 
 #[derive(Debug)]
@@ -76,6 +93,7 @@ pub struct WorldOnAws {
     pub hub: Hub,
     pub members: Vec<Member>,
     pub runners: BTreeMap<AccountId, Runner>,
+    pub stranger: RoleSession,
     programs: Programs,
     dir: PathBuf,
 }
@@ -120,6 +138,7 @@ impl Accounts {
                 .collect(),
             to_organization: route("own", REGION, Vec::new()),
             to_tenant: route("tenant", TENANT_REGION, vec![way]),
+            stranger: made.stranger,
         })
     }
 }
@@ -140,19 +159,18 @@ impl WorldOnAws {
         };
         let hub = Hub::start(programs, &dir.join("hub"), cloud, ([127, 0, 0, 1], 0).into(), hub).await?;
         hub.api.know_accounts_on_aws(&accounts).await?;
+        let ca = hub.ca().await?;
         let mut runners = BTreeMap::new();
         for member in &accounts.members {
-            let key = key_of(member.id.as_str()).context("an account without a key")?;
             let store = Told {
                 name: format!("ebs:{}", member.region).into(),
-                env: vec![
-                    ("AWS_ACCESS_KEY_ID", key.into()),
-                    ("AWS_SECRET_ACCESS_KEY", "any".into()),
-                    ("AWS_ENDPOINT_URL", aws.endpoint().into()),
-                ],
+                env: member.runner.env(&aws.endpoint()),
             };
             let folder = dir.join("runners").join(member.id.as_str());
-            let settings = RunnerSettings::default();
+            let settings = RunnerSettings {
+                args: member.runner_args(&ca),
+                ..RunnerSettings::default()
+            };
             let runner = Runner::start(programs, &folder, store, &member.plan(), &hub, &settings).await?;
             runners.insert(member.id.clone(), runner);
         }
@@ -161,6 +179,7 @@ impl WorldOnAws {
             hub,
             members: accounts.members,
             runners,
+            stranger: accounts.stranger,
             programs: programs.clone(),
             dir: dir.to_owned(),
         })
@@ -170,13 +189,36 @@ impl WorldOnAws {
         Server::prepare(&self.programs, &self.dir.join("servers"), plan)
     }
 
+    pub fn runner_mut(&mut self, account: &AccountId) -> anyhow::Result<&mut Runner> {
+        let runner = self.runners.get_mut(account);
+        runner.with_context(|| format!("there is no runner in account {account}"))
+    }
+
     pub fn runner(&self, account: &AccountId) -> anyhow::Result<&Runner> {
         let runner = self.runners.get(account);
         runner.with_context(|| format!("there is no runner in account {account}"))
     }
 }
 
+impl RoleSession {
+    pub fn env(&self, endpoint: &str) -> Vec<(&'static str, OsString)> {
+        vec![
+            ("AWS_ACCESS_KEY_ID", self.key.clone().into()),
+            ("AWS_SECRET_ACCESS_KEY", self.secret.clone().into()),
+            ("AWS_SESSION_TOKEN", self.token.clone().into()),
+            ("AWS_ENDPOINT_URL", endpoint.into()),
+        ]
+    }
+}
+
 impl Member {
+    /// Of a runner that enrols by its role, and keeps an index; `ca` is the hub's fingerprint.
+    pub fn runner_args(&self, ca: &str) -> Vec<OsString> {
+        let index = format!("s3:{}:{}/index", self.region, self.bucket);
+        let args = ["--index", &index, "--aws-identity", self.region, "--hub-ca", ca];
+        args.map(OsString::from).to_vec()
+    }
+
     pub fn plan(&self) -> AccountPlan {
         AccountPlan {
             id: self.id.clone(),

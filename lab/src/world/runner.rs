@@ -19,6 +19,8 @@ use crate::{
 
 #[derive(Debug, Clone)]
 pub struct RunnerSettings {
+    /// Further arguments, such as where its index is.
+    pub args: Vec<OsString>,
     /// Put a wire that can be cut between agents and the runner's data port.
     pub with_network: bool,
     /// Look at every first checkpoint that can be launched, as runners do unless they are told otherwise. Most disks of
@@ -31,6 +33,7 @@ pub struct RunnerSettings {
 impl Default for RunnerSettings {
     fn default() -> Self {
         Self {
+            args: Vec::new(),
             with_network: false,
             inspects: false,
             address: Ipv4Addr::LOCALHOST.into(),
@@ -54,6 +57,7 @@ pub struct Runner {
     token: String,
     account: AccountPlan,
     inspects: bool,
+    args: Vec<OsString>,
     address: IpAddr,
     listening: Listening,
     process: Option<Process>,
@@ -84,6 +88,7 @@ impl Runner {
             token,
             account: account.clone(),
             inspects: settings.inspects,
+            args: settings.args.clone(),
             address: settings.address,
             listening: kept.unwrap_or(Listening {
                 data: any,
@@ -116,6 +121,7 @@ impl Runner {
         if !self.inspects {
             args.extend(["--inspect-every-hours".into(), "0".into()]);
         }
+        args.extend(self.args.iter().cloned());
         let token = OsString::from(&self.token);
         let of_store = self
             .store
@@ -169,6 +175,15 @@ impl Runner {
     /// `kill -9`.
     pub fn kill(&mut self) -> anyhow::Result<()> {
         self.process.take().context("the runner does not run")?.kill()
+    }
+
+    /// A new machine at the address of the old one, which is gone with all that was on it. It has no token.
+    pub async fn replace(&mut self) -> anyhow::Result<()> {
+        self.kill()?;
+        std::fs::remove_dir_all(&self.dir)
+            .with_context(|| format!("cannot remove {}", self.dir.display()))?;
+        self.token.clear();
+        self.restart().await
     }
 
     pub async fn terminate(&mut self) -> anyhow::Result<()> {

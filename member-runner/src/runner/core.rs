@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     fs,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -62,6 +62,7 @@ pub(crate) struct Core {
     /// Who was named lately, so as not to be named again at once.
     named: Mutex<VecDeque<TurnedAway>>,
     pub free_bytes: Mutex<Option<u64>>,
+    index_behind: Mutex<Option<u64>>,
     generation: Mutex<u64>,
     /// Something that is reported changed.
     pub changed: Notify,
@@ -105,6 +106,7 @@ impl Core {
             turned_away: Mutex::default(),
             named: Mutex::default(),
             free_bytes: Mutex::default(),
+            index_behind: Mutex::default(),
             generation: Mutex::default(),
             changed: Notify::new(),
             tidy: Notify::new(),
@@ -153,6 +155,16 @@ impl Core {
         *lock(&self.generation) = desired.generation;
         self.changed.notify_one();
         self.tidy.notify_one();
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn set_index_behind(&self, checkpoints: u64) {
+        if lock(&self.index_behind).replace(checkpoints) != Some(checkpoints) {
+            self.changed.notify_one();
+        }
     }
 
     pub fn has_broken(&self) -> bool {
@@ -225,6 +237,7 @@ impl Core {
             generation: *lock(&self.generation),
             runner_version: env!("CARGO_PKG_VERSION").to_owned(),
             staging_free_bytes: *lock(&self.free_bytes),
+            index_behind: *lock(&self.index_behind),
             servers: servers.collect(),
             turned_away: lock(&self.turned_away).iter().cloned().collect(),
         }

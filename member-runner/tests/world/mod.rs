@@ -114,6 +114,7 @@ impl World {
             data: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             desired: self.desired.subscribe(),
             scrub_bytes_per_second: None,
+            index: None,
             converting: Converting {
                 program: env!("CARGO_BIN_EXE_orglift-runner").into(),
                 inspect_every: None,

@@ -34,7 +34,7 @@ const SOON: Duration = Duration::from_mins(2);
 const TOKEN_BEGINS: &str = "FQoGZXIvYXdzEBYaD";
 
 #[derive(Debug, Deserialize)]
-struct Launched {
+pub(super) struct Launched {
     state: String,
     #[serde(rename = "type")]
     instance_type: String,
@@ -54,7 +54,7 @@ struct LaunchedVolume {
 }
 
 /// What a public client sees in an account.
-async fn ask(world: &WorldOnAws, member: &Member, more: &[&str]) -> Value {
+pub(super) async fn ask(world: &WorldOnAws, member: &Member, more: &[&str]) -> Value {
     let output = Command::new(python().unwrap())
         .arg("account.py")
         .args([member.id.as_str(), member.region])
@@ -72,7 +72,7 @@ async fn ask(world: &WorldOnAws, member: &Member, more: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-async fn until_state(world: &WorldOnAws, member: &Member, id: &SourceServerId, state: &str) {
+pub(super) async fn until_state(world: &WorldOnAws, member: &Member, id: &SourceServerId, state: &str) {
     let what = format!("{} is {state}", member.name);
     eventually(&what, SOON, || async {
         let seen = world.hub.api.server(&member.id, id).await?;
@@ -82,14 +82,19 @@ async fn until_state(world: &WorldOnAws, member: &Member, id: &SourceServerId, s
     .unwrap();
 }
 
-async fn launches(world: &WorldOnAws, member: &Member, id: &SourceServerId, operation: &str) -> String {
+pub(super) async fn launches(
+    world: &WorldOnAws,
+    member: &Member,
+    id: &SourceServerId,
+    operation: &str,
+) -> String {
     let api = &world.hub.api;
     let job = api.launch(operation, &member.id, id).await.unwrap();
     api.launched(&member.id, &job.id, id, SOON).await.unwrap()
 }
 
 /// Each volume shows its disk, and zeros behind it.
-fn equal(server: &Server, launched: &Launched) {
+pub(super) fn equal(server: &Server, launched: &Launched) {
     let disks = server.disks();
     assert_eq!(launched.volumes.len(), disks.len());
     let named = &launched.tags["orglift:disks"];

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod journey;
+mod replacement;
 
 use std::{
     fs,

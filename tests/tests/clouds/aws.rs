@@ -41,6 +41,8 @@ impl Scene {
         let aws = Aws::start(&folder.path().join("aws"), 0).await.unwrap();
         let members = ["production", "analytics"];
         let accounts = Accounts::make(&aws, folder.path(), &members).await.unwrap();
+        // Whoever made them called, too.
+        aws.calls().forget();
         Some(Self {
             aws,
             accounts,

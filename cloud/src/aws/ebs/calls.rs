@@ -29,6 +29,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 const PENDING_MINUTES: i32 = 60;
 /// Blocks per list: between 100 and 10,000. A token has some 100 bytes.
 const LIST_MAX: i32 = 1000;
+const LIST_LEAST: i32 = 100;
 
 #[derive(Debug)]
 pub(super) struct Calls {
@@ -212,6 +213,20 @@ impl Calls {
                 return Ok(Listed { first, end, tokens });
             }
         }
+    }
+
+    /// The size of the volume that a completed snapshot is of, in GiB.
+    pub async fn volume_gib(&self, id: &SnapshotId) -> Result<i64, Failure> {
+        let page = self.persist(
+            &self.get,
+            |_| false,
+            || {
+                let ask = self.client.list_snapshot_blocks().snapshot_id(&id.0);
+                let ask = ask.max_results(LIST_LEAST);
+                async move { ask.send().await.map_err(|error| Failure::of(&error)) }
+            },
+        );
+        Ok(page.await?.volume_size().unwrap_or(1))
     }
 
     /// A whole block, which is what EBS says it is.

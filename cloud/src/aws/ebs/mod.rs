@@ -50,6 +50,8 @@ use crate::snapshots::{SnapshotId, SnapshotInfo, SnapshotSpec, SnapshotStore, St
 const GIB: u64 = 1 << 30;
 /// Blocks on their way, of all snapshots: 128 MiB.
 const ROOM: usize = 256;
+/// `snap-` and seventeen digits.
+const ID_MAX: usize = 64;
 /// How long a new writer waits for one that is just ending.
 const CLAIM_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -147,6 +149,30 @@ impl EbsStore {
 
     fn open_drafts(&self) -> MutexGuard<'_, HashMap<SnapshotId, Arc<Draft>>> {
         self.shared.open.lock().expect("no panic while it was held")
+    }
+
+    /// Notes what was known of a snapshot before it was lost. The name becomes that of a file.
+    fn remember(&self, lost: &SnapshotInfo, gib: i64, standing: Standing) -> Result<(), StoreError> {
+        let id = &lost.id;
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        if id.0.is_empty() || id.0.len() > ID_MAX || !id.0.bytes().all(is_name) {
+            return Err(StoreError::NotFound(id.clone()));
+        }
+        let wish = Wish {
+            token: String::new(),
+            parent: lost.parent.clone(),
+            bytes: lost.bytes,
+            gib,
+            tags: lost.tags.clone(),
+            key: self.shared.key.clone(),
+        };
+        let record = Record {
+            parent: wish.parent.clone(),
+            wish,
+            standing,
+        };
+        let set = self.shared.records.set(id.clone(), record);
+        set.map_err(store_error("write", &self.shared.dir))
     }
 
     async fn read_committed(&self, id: &SnapshotId, block: u64) -> Result<Option<Vec<u8>>, Failure> {
@@ -300,6 +326,20 @@ impl SnapshotStore for EbsStore {
     async fn released(&self) -> Result<Vec<SnapshotInfo>, StoreError> {
         self.claim().await?;
         Ok(self.shared.records.released())
+    }
+
+    async fn take_up(&self, lost: &SnapshotInfo) -> Result<bool, StoreError> {
+        self.claim().await?;
+        match self.shared.calls.volume_gib(&lost.id).await {
+            Ok(gib) => self.remember(lost, gib, Standing::Committed).map(|()| true),
+            Err(Failure::NotFound(_) | Failure::Denied(_) | Failure::Rejected { .. }) => Ok(false),
+            Err(failure) => Err(refused("read", &lost.id.0, &failure)),
+        }
+    }
+
+    async fn let_go(&self, lost: &SnapshotInfo) -> Result<(), StoreError> {
+        self.claim().await?;
+        self.remember(lost, 0, Standing::Released)
     }
 
     async fn forget(&self, deleted: &SnapshotId) -> Result<(), StoreError> {

@@ -390,6 +390,7 @@ impl FakeRunner {
                 generation: desired.generation,
                 runner_version: "0.1.0".into(),
                 staging_free_bytes: None,
+                index_behind: None,
                 servers,
                 turned_away: vec![],
             };
