@@ -49,7 +49,7 @@ def onboarding(folder, *more):
     command = [os.environ["ORGLIFT_HUB"], "onboarding", "--out", out]
     command += ["--hub-principal", "arn:aws:iam::444455556666:role/OrgliftHub", "--external-id", "orglift-7f3c9a"]
     command += ["--region", "eu-central-1", "--hub", "10.1.2.3:8443", "--source-range", "10.20.0.0/16"]
-    command += ["--runner-sha256", "0a" * 32, *more]
+    command += ["--runner-sha256", "0a" * 32, "--hub-ca", "0c" * 32, *more]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(out.read_text())

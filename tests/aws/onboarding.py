@@ -33,7 +33,7 @@ def onboarding(folder, *more):
     command += ["--hub-principal", f"arn:aws:iam::{HUB}:role/OrgliftHub", "--external-id", EXTERNAL_ID]
     command += ["--region", REGION, "--region", "eu-west-1", "--hub", "10.1.2.3:8443"]
     command += ["--source-range", "10.20.0.0/16", "--source-range", "192.168.7.9/32"]
-    command += ["--runner-sha256", "0a" * 32, *more]
+    command += ["--runner-sha256", "0a" * 32, "--hub-ca", "0c" * 32, *more]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     values = out.with_name("onboarding.parameters.json")

@@ -68,6 +68,9 @@ pub struct OnboardingArgs {
     /// Addresses behind that name; needed unless it is an address.
     #[arg(long, value_name = "CIDR")]
     hub_range: Option<SourceRange>,
+    /// Fingerprint of the hub's authority, as `orglift-hub ca` prints it.
+    #[arg(long, value_name = "HEX")]
+    hub_ca: Sha256,
     /// Version of the runner's program that the instance takes from the bucket.
     #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]
     runner_version: RunnerVersion,
@@ -137,6 +140,7 @@ impl OnboardingArgs {
             source_ranges: self.source_ranges,
             hub: self.hub,
             hub_range,
+            hub_ca: self.hub_ca,
             runner_version: self.runner_version,
             runner_sha256: self.runner_sha256,
             key: self.kms_key,

@@ -68,6 +68,8 @@ pub struct Onboarding {
     pub hub: HubAddress,
     /// Addresses of the hub, as a range.
     pub hub_range: SourceRange,
+    /// Fingerprint of its authority, by which a runner that has no certificate yet knows it.
+    pub hub_ca: Sha256,
     pub runner_version: RunnerVersion,
     pub runner_sha256: Sha256,
     pub key: Option<Key>,

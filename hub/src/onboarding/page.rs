@@ -75,6 +75,7 @@ fn in_words(condition: Condition) -> String {
         Condition::MadeBy(calls) => format!("while it is made by {}", calls.join(", ")),
         Condition::PassedToEc2 => "for instances".into(),
         Condition::ForAws => "for EBS".into(),
+        Condition::Below(prefix) => format!("below `{prefix}`"),
         Condition::InRegions => "in the allowed regions".into(),
     }
 }

@@ -98,6 +98,14 @@ pub fn of_central_team(of: &Onboarding) -> Vec<Known> {
             text("Addresses of the hub, as a range.", RANGE),
         ),
     ];
+    parameters.push(known(
+        "HubCa",
+        &of.hub_ca,
+        text(
+            "SHA-256 of the certificate of the hub's authority.",
+            "^[0-9a-f]{64}$",
+        ),
+    ));
     for (number, range) in (1..).zip(&of.source_ranges) {
         let description = format!("Addresses of source servers, range {number}.");
         parameters.push(known(source_range(number), range, text(&description, RANGE)));

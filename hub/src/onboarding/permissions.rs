@@ -48,6 +48,8 @@ pub enum Condition {
     PassedToEc2,
     /// The grant is for EBS, which encrypts, and not for a person.
     ForAws,
+    /// What is listed begins so.
+    Below(&'static str),
     /// The region is one of those that the account was onboarded for.
     InRegions,
 }
@@ -65,6 +67,7 @@ impl Condition {
                 ("StringEquals", "iam:PassedToService".into(), service)
             }
             Self::ForAws => ("Bool", "kms:GrantIsForAWSResource".into(), json!("true")),
+            Self::Below(prefix) => ("StringLike", "s3:prefix".into(), json!(format!("{prefix}*"))),
             Self::InRegions => (
                 "StringEquals",
                 "aws:RequestedRegion".into(),
@@ -433,6 +436,24 @@ pub const PERMISSIONS: &[Permission] = &[
         why: "A new instance takes the runner's program, in the version of the template, from the bucket.",
     },
     Permission {
+        sid: "KeepIndex",
+        holder: Holder::Runner,
+        feature: None,
+        actions: &["s3:PutObject", "s3:GetObject", "s3:DeleteObject"],
+        resources: Resources::These(&["${Bucket.Arn}/index/*"]),
+        conditions: &[],
+        why: "Manifests and digests of checkpoints outlive the instance, so that a new one copies nothing again.",
+    },
+    Permission {
+        sid: "ListIndex",
+        holder: Holder::Runner,
+        feature: None,
+        actions: &["s3:ListBucket"],
+        resources: Resources::These(&["${Bucket.Arn}"]),
+        conditions: &[Condition::Below("index/")],
+        why: "A new instance finds what is kept, and an object that is not there is not taken for a forbidden one.",
+    },
+    Permission {
         sid: "WriteLogs",
         holder: Holder::Runner,
         feature: Some(Feature::Logs),
@@ -456,6 +477,7 @@ mod tests {
             "LaunchIntoNetwork",
             "PassInstanceRoles",
             "FetchProgram",
+            "KeepIndex",
             "WriteLogs",
         ];
         let reads = ["Describe", "Get", "List", "Detect", "Simulate"];

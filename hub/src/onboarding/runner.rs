@@ -12,6 +12,9 @@ use super::{
 const FIRST_BOOT: &str = include_str!("runner.sh");
 const FIRST_BOOT_LOGS: &str = include_str!("runner-logs.sh");
 const LOGS_KEPT_DAYS: u32 = 365;
+/// What the runner keeps in the bucket. It writes some of it anew with every checkpoint.
+const INDEX: &str = "index/";
+const INDEX_KEPT_DAYS: u32 = 7;
 
 pub fn resources(of: &Onboarding) -> Vec<(&'static str, Value)> {
     let mut resources = vec![
@@ -47,6 +50,12 @@ fn bucket() -> Value {
                 "RestrictPublicBuckets": true,
             },
             "VersioningConfiguration": {"Status": "Enabled"},
+            "LifecycleConfiguration": {"Rules": [{
+                "Id": "FormerIndex",
+                "Prefix": INDEX,
+                "Status": "Enabled",
+                "NoncurrentVersionExpiration": {"NoncurrentDays": INDEX_KEPT_DAYS},
+            }]},
             "Tags": tags("Orglift"),
         },
     })
@@ -94,6 +103,12 @@ fn launch_template(of: &Onboarding) -> Value {
     if of.has(Feature::Logs) {
         first_boot.push_str(FIRST_BOOT_LOGS);
     }
+    let store = if of.has(Feature::Kms) {
+        "ebs:${AWS::Region}:${KmsKeyArn}"
+    } else {
+        "ebs:${AWS::Region}"
+    };
+    let first_boot = first_boot.replace("${Store}", store);
     json!({
         "Type": "AWS::EC2::LaunchTemplate",
         "Properties": {

@@ -10,14 +10,12 @@ fetch() {
     aws s3api get-object --region '${AWS::Region}' --bucket '${Bucket}' --key "runner/$1" "$2" >/dev/null
 }
 
-install -d -m 0700 "$state" "$state/snapshots"
+install -d -m 0700 "$state"
 # The bucket is empty until somebody puts the program there.
 until fetch '${RunnerVersion}/orglift-runner' "$program.new"; do sleep 30; done
 echo "${RunnerSha256}  $program.new" | sha256sum --check --quiet
 chmod 0755 "$program.new"
 mv "$program.new" "$program"
-# Needed once; an instance that comes in place of another needs a new one.
-until fetch token "$state/token"; do sleep 30; done
 
 cat >/etc/systemd/system/orglift-runner.service <<'UNIT'
 [Unit]
@@ -26,7 +24,7 @@ After=network-online.target
 Wants=network-online.target
 
 [Service]
-ExecStart=/usr/local/bin/orglift-runner run --dir /var/lib/orglift/runner --hub ${HubHost}:${HubPort} --store ebs:/var/lib/orglift/snapshots --token-file /var/lib/orglift/token
+ExecStart=/usr/local/bin/orglift-runner run --dir /var/lib/orglift/runner --hub ${HubHost}:${HubPort} --hub-ca ${HubCa} --aws-identity ${AWS::Region} --store ${Store} --index s3:${AWS::Region}:${Bucket}/index
 Environment=AWS_REGION=${AWS::Region}
 Restart=always
 RestartSec=5

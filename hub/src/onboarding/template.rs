@@ -90,7 +90,7 @@ fn outputs() -> Value {
         },
         "RunnerRoleArn": {"Description": "The runner's role", "Value": attribute("RunnerRole", "Arn")},
         "BucketName": {
-            "Description": "Where the runner's program and its enrolment token are put",
+            "Description": "Where the runner's program is put, and where the runner keeps what outlives it",
             "Value": reference("Bucket"),
         },
     })

@@ -25,6 +25,7 @@ fn onboarding(features: &[Feature]) -> Onboarding {
         source_ranges: vec!["10.20.0.0/16".parse().unwrap(), "192.168.7.9/32".parse().unwrap()],
         hub: "hub.example.com:8443".parse().unwrap(),
         hub_range: "10.1.2.3/32".parse().unwrap(),
+        hub_ca: "0c".repeat(32).parse().unwrap(),
         runner_version: "0.1.0".parse().unwrap(),
         runner_sha256: "0a".repeat(32).parse().unwrap(),
         key: features.contains(&Feature::Kms).then(|| key.parse().unwrap()),
