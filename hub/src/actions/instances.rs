@@ -4,7 +4,10 @@ use axum::{
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
-use cloud::{control::Place, route::Errand};
+use cloud::{
+    control::{Place, Screenshot},
+    route::Errand,
+};
 use domain::launch::Purpose;
 use serde::Deserialize;
 
@@ -31,6 +34,18 @@ pub async fn console_text(
     text.map_err(|error| ActionError::Invalid(error.to_string()))
 }
 
+/// What its screen shows, if it has one.
+pub async fn screenshot(
+    hub: &Hub,
+    actor: &Actor,
+    server: &source_server::Model,
+    purpose: Purpose,
+) -> Result<Option<Screenshot>, ActionError> {
+    let (place, instance) = launched(hub, actor, server, purpose).await?;
+    let screen = hub.cloud.screenshot(&place, &instance).await;
+    screen.map_err(|error| ActionError::Invalid(error.to_string()))
+}
+
 /// As a file. A browser shows the picture, saves the text, and takes neither for a page.
 pub async fn show(
     hub: &Hub,
@@ -46,11 +61,9 @@ pub async fn show(
             ("text/plain; charset=utf-8", disposition, text.into_bytes())
         }
         Shown::Screenshot => {
-            let (place, instance) = launched(hub, actor, server, purpose).await?;
-            let screen = hub.cloud.screenshot(&place, &instance).await;
-            let screen = screen.map_err(|error| ActionError::Invalid(error.to_string()))?;
+            let screen = screenshot(hub, actor, server, purpose).await?;
             let screen = screen.ok_or_else(|| ActionError::NotFound {
-                what: format!("a picture of the screen of instance {instance}"),
+                what: "a picture of the instance's screen".into(),
             })?;
             (screen.media_type, "inline", screen.bytes)
         }

@@ -23,6 +23,8 @@ struct InstancePage {
     name: String,
     instance: String,
     purpose: &'static str,
+    /// That there is a picture of it, or why there is none.
+    screen: Result<(), String>,
     /// Or why there is none.
     console: Result<String, String>,
     is_cut: bool,
@@ -41,7 +43,11 @@ pub async fn page(
             server.known_as()
         )));
     };
-    let console = instances::console_text(&web.hub, &visit.session.actor, &server, purpose).await;
+    let actor = &visit.session.actor;
+    let (screen, console) = tokio::join!(
+        instances::screenshot(&web.hub, actor, &server, purpose),
+        instances::console_text(&web.hub, actor, &server, purpose),
+    );
     let page = InstancePage {
         shell: visit.shell(
             format!("Instance {}", launch.instance),
@@ -52,6 +58,13 @@ pub async fn page(
         name: server.known_as().to_owned(),
         instance: launch.instance.clone(),
         purpose: purpose.name(),
+        screen: match screen {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => {
+                Err("It has no screen: a stopped instance has none, and some types have none.".into())
+            }
+            Err(error) => Err(format!("It cannot be read: {error}.")),
+        },
         is_cut: console.as_ref().is_ok_and(|text| text.len() > CONSOLE_SHOWN),
         console: match console {
             Ok(text) if text.is_empty() => Err("It has said nothing yet.".into()),
