@@ -211,7 +211,8 @@ impl Look<'_> {
     fn service(&self, service: &Service) -> Vec<Finding> {
         let name = format!("com.amazonaws.{}.{}", self.needs.region, service.name);
         let of_kind = |endpoint: &&Endpoint| {
-            endpoint.service == name
+            // In China some begin with the country.
+            endpoint.service.strip_prefix("cn.").unwrap_or(&endpoint.service) == name
                 && matches!(endpoint.kind, EndpointKind::Gateway { .. }) == service.is_gateway
         };
         let kind = if service.is_gateway {

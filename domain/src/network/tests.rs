@@ -309,6 +309,15 @@ const BROKEN: [(&str, Break); 40] = [
 ];
 
 #[test]
+fn in_china_some_names_of_endpoints_begin_with_the_country() {
+    let mut network = sound();
+    for endpoint in network.endpoints.iter_mut().step_by(2) {
+        endpoint.service.insert_str(0, "cn.");
+    }
+    assert_eq!(findings(&network, &needs()), []);
+}
+
+#[test]
 fn each_break_has_one_finding_that_names_it() {
     let mut told = String::new();
     for (what, break_it) in BROKEN {

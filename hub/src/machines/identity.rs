@@ -111,11 +111,7 @@ pub async fn runner(
         .iter()
         .filter_map(|one| one.route.endpoints.url.clone())
         .collect();
-    let url = endpoint(&call.host, &urls).ok_or_else(|| {
-        let message = "the proof is for a host that is no endpoint of STS: use the public one of the region, or set the \
-                       endpoint URL of the organization";
-        Refusal::new(StatusCode::UNAUTHORIZED, "identity_host", message)
-    })?;
+    let url = endpoint(&call.host, &urls).ok_or_else(foreign_host)?;
     let proofs = &hub.proofs;
     let busy = || {
         let message = "too many runners prove their identity just now; ask again in a minute";
@@ -138,7 +134,7 @@ pub async fn runner(
         ));
     }
     let enrolled = match hub.cloud.caller(&url, &call).await {
-        Ok(caller) => enrol(hub, &caller, &applicant, at).await,
+        Ok(caller) => enrol(hub, &caller, &call.host, &applicant, at).await,
         Err(error) => Err(unproved(&error)),
     };
     if enrolled.is_err() {
@@ -147,9 +143,16 @@ pub async fn runner(
     enrolled
 }
 
+fn foreign_host() -> Refusal {
+    let message = "the proof is for a host that is no endpoint of STS: use the public one of the region, or set the endpoint \
+                   URL of the organization";
+    Refusal::new(StatusCode::UNAUTHORIZED, "identity_host", message)
+}
+
 async fn enrol(
     hub: &Hub,
     caller: &Caller,
+    host: &str,
     applicant: &Applicant,
     at: Option<ArrivedAt>,
 ) -> Result<EnrolledRunner, Refusal> {
@@ -164,6 +167,10 @@ async fn enrol(
         return refuse("identity_account", message);
     };
     let route = hub.store.organization(&account.organization).await?.route.0;
+    // What another organization has in the place of STS says nothing of this one's accounts.
+    if endpoint(host, route.endpoints.url.as_slice()).is_none() {
+        return Err(foreign_host());
+    }
     if account.suspended || route.denied.contains(&account.id.0) {
         let message = format!(
             "account {} is suspended, or on the deny-list of its organization",

@@ -351,7 +351,7 @@ async fn the_index_follows_retention() {
 }
 
 /// What the hub says to a runner that shows these credentials.
-async fn answer_to(scene: &Scene, name: &str, session: &RoleSession, aws_credentials: bool) -> String {
+async fn answer_to(scene: &Scene, name: &str, session: &RoleSession, endpoint: &str) -> String {
     let programs = Programs::beside_this_test().unwrap();
     let dir = scene.folder.path().join(name);
     fs::create_dir_all(&dir).unwrap();
@@ -372,10 +372,8 @@ async fn answer_to(scene: &Scene, name: &str, session: &RoleSession, aws_credent
         args.push(arg.into());
     }
     args.extend(scene.member.runner_args(&ca));
-    let mut env = session.env(&scene.world.aws.endpoint());
-    if !aws_credentials {
-        env.retain(|(name, _)| *name != "AWS_SESSION_TOKEN");
-    }
+    let mut env = session.env(endpoint);
+    env.retain(|(_, value)| !value.is_empty());
     let env: Vec<_> = env
         .iter()
         .map(|(name, value)| (*name, value.as_os_str()))
@@ -398,24 +396,39 @@ async fn answer_to(scene: &Scene, name: &str, session: &RoleSession, aws_credent
 #[tokio::test]
 async fn only_the_runners_role_of_a_managed_account_enrols() {
     let Some(scene) = Scene::begin().await else { return };
-    let said = answer_to(&scene, "stranger", &scene.world.stranger, true).await;
+    let endpoint = scene.world.aws.endpoint();
+    let said = answer_to(&scene, "stranger", &scene.world.stranger, &endpoint).await;
     assert!(
         said.contains("is not one of those that this hub manages"),
         "{said}"
     );
-    let said = answer_to(&scene, "other-role", &scene.member.other, true).await;
+    let said = answer_to(&scene, "other-role", &scene.member.other, &endpoint).await;
     assert!(said.contains("has the role OrgliftRunner-eu-central-1"), "{said}");
     let root = RoleSession {
         key: key_of(scene.member.id.as_str()).unwrap(),
         secret: "any".into(),
         token: String::new(),
     };
-    let said = answer_to(&scene, "no-role", &root, false).await;
+    let said = answer_to(&scene, "no-role", &root, &endpoint).await;
     assert!(said.contains("is not a role that was assumed"), "{said}");
+    // What another organization calls STS says nothing of this one's accounts.
+    let elsewhere = endpoint.replace("127.0.0.1", "localhost");
+    let roster = json!({
+        "name": "elsewhere",
+        "reach": "ROSTER",
+        "region": "eu-central-1",
+        "accounts": [{ "id": "650000000001", "name": "elsewhere" }],
+        "route": { "endpoints": { "url": elsewhere, "fips": false, "dual_stack": false } },
+    });
+    let api = &scene.world.hub.api;
+    let added = api.call::<Value>(reqwest::Method::POST, "/api/v1/organizations", Some(roster));
+    added.await.unwrap();
+    let said = answer_to(&scene, "elsewhere", &scene.member.runner, &elsewhere).await;
+    assert!(said.contains("no endpoint of STS"), "{said}");
     // The runner that there is goes on: nobody took its place.
     scene.until_newer_than(scene.newest().number).await;
     // One with the right role does take it, and the hub then refuses the old one.
-    let said = answer_to(&scene, "successor", &scene.member.runner, true).await;
+    let said = answer_to(&scene, "successor", &scene.member.runner, &endpoint).await;
     assert!(said.contains("enrolled"), "{said}");
     let old = scene.runner_dir().join("log.txt");
     eventually("the old runner is told that its place is taken", SOON, || async {
