@@ -178,6 +178,7 @@ pub struct InstanceSpec {
     pub token: ClientToken,
     pub image: String,
     /// Which keeps the same settings in the account.
+    #[serde(default)]
     pub template: TemplateVersion,
     #[serde(flatten)]
     pub launch: LaunchSpec,
@@ -195,7 +196,7 @@ pub struct TemplateSpec {
 
 /// Some version of a launch template. Versions never change: an instance is launched from one of them by its
 /// number, whichever is the template's default by then.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TemplateVersion {
     pub template: String,
     pub version: i64,

@@ -91,26 +91,28 @@ impl Document {
         }
     }
 
-    /// An answer that a browser saves, or shows where it is an image, and never takes for a page.
     pub fn answer(self, contents: Vec<u8>) -> Response {
-        let disposition = match self {
-            Self::Screenshot => "inline".to_owned(),
-            _ => format!("attachment; filename=\"{}\"", self.name()),
-        };
-        let headers = [
-            (
-                header::CONTENT_TYPE,
-                HeaderValue::from_static(self.content_type()),
-            ),
-            (
-                header::CONTENT_DISPOSITION,
-                HeaderValue::try_from(disposition).expect("names of documents are plain"),
-            ),
-            (
-                header::X_CONTENT_TYPE_OPTIONS,
-                HeaderValue::from_static("nosniff"),
-            ),
-        ];
-        (headers, contents).into_response()
+        let saved_as = (self != Self::Screenshot).then(|| self.name());
+        file(self.content_type(), saved_as, contents)
     }
+}
+
+/// An answer that a browser saves under a name, or shows where it has none, and never takes for a page.
+pub fn file(content_type: &'static str, saved_as: Option<&str>, contents: Vec<u8>) -> Response {
+    let disposition = match saved_as {
+        Some(name) => format!("attachment; filename=\"{name}\""),
+        None => "inline".to_owned(),
+    };
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
+        (
+            header::CONTENT_DISPOSITION,
+            HeaderValue::try_from(disposition).expect("names of files are plain"),
+        ),
+        (
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ),
+    ];
+    (headers, contents).into_response()
 }

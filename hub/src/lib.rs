@@ -7,6 +7,7 @@
 //! - [`fan_out`]: the same done in many accounts. [`readiness`]: whether their networks are ready.
 //! - [`tasks`]: reconcilers, which keep true what must stay true.
 //! - [`onboarding`]: what an account deploys before any server is moved into it.
+//! - [`documents`], [`launched`]: files of conversions, and what launched instances show.
 //! - [`web`]: the pages. [`auth`] says who looks.
 //! - [`firewall_request`]: what network teams are asked to let through.
 //! - [`serve`], [`cli`]: the program around them.
@@ -26,6 +27,7 @@ pub mod firewall_request;
 #[cfg(test)]
 mod fixtures;
 mod hub;
+pub mod launched;
 pub mod machines;
 mod onboarding;
 pub mod pki;

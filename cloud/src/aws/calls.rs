@@ -1,5 +1,9 @@
 //! A call into an account, and what becomes of its failure.
 
+use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_async::future::pagination_stream::PaginationStream;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+
 use super::failure::Failure;
 use crate::control::{CloudError, Place};
 
@@ -14,6 +18,25 @@ impl Asked<'_> {
     /// Another call in the same place.
     pub fn to(self, call: &'static str) -> Self {
         Self { call, ..self }
+    }
+
+    /// All pages of a list that has no more than `most`.
+    pub async fn listed<T, E>(
+        self,
+        mut pages: PaginationStream<Result<T, SdkError<E, HttpResponse>>>,
+        most: usize,
+    ) -> Result<Vec<T>, CloudError>
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let mut all = Vec::new();
+        while let Some(item) = pages.next().await {
+            if all.len() == most {
+                return Err(self.rejected(&format!("it lists more than {most}")));
+            }
+            all.push(item.map_err(|error| self.refused(&Failure::of(&error)))?);
+        }
+        Ok(all)
     }
 
     pub fn refused(self, failure: &Failure) -> CloudError {

@@ -11,10 +11,15 @@ use domain::launch::{
     instance_type::{Architecture, InstanceType},
 };
 
-use super::{calls::Asked, failure::Failure, tags::filter};
+use super::{
+    calls::Asked,
+    tags::{filter, one_of},
+};
 use crate::control::CloudError;
 
 const MIB: u64 = 1 << 20;
+/// EC2 has a tenth of it.
+const TYPES_MAX: usize = 10_000;
 
 /// Those that fit one of `patterns`, such as `m5.large` and `m5.*`, in the zone of a subnet.
 pub(super) async fn offered(
@@ -24,19 +29,14 @@ pub(super) async fn offered(
     patterns: &[String],
 ) -> Result<Vec<InstanceType>, CloudError> {
     let here = offered_in(asked, ec2, zone).await?;
-    let described = ec2.describe_instance_types().filters(
-        aws_sdk_ec2::types::Filter::builder()
-            .name("instance-type")
-            .set_values(Some(patterns.to_vec()))
-            .build(),
-    );
-    let mut described = described.into_paginator().items().send();
-    let mut types = Vec::new();
-    while let Some(one) = described.next().await {
-        let one = one.map_err(|error| asked.refused(&Failure::of(&error)))?;
-        types.extend(read(&one).filter(|one| here.contains(&one.name)));
-    }
-    Ok(types)
+    let described = ec2
+        .describe_instance_types()
+        .filters(one_of("instance-type", patterns));
+    let described = asked
+        .listed(described.into_paginator().items().send(), TYPES_MAX)
+        .await?;
+    let types = described.iter().filter_map(read);
+    Ok(types.filter(|one| here.contains(&one.name)).collect())
 }
 
 /// Not every zone of a region has every type.
@@ -45,13 +45,11 @@ async fn offered_in(asked: Asked<'_>, ec2: &Client, zone: &str) -> Result<BTreeS
         .describe_instance_type_offerings()
         .location_type(LocationType::AvailabilityZone)
         .filters(filter("location", zone));
-    let mut offerings = offerings.into_paginator().items().send();
-    let mut names = BTreeSet::new();
-    while let Some(offering) = offerings.next().await {
-        let offering = offering.map_err(|error| asked.refused(&Failure::of(&error)))?;
-        names.extend(offering.instance_type().map(|name| name.as_str().to_owned()));
-    }
-    Ok(names)
+    let offerings = asked
+        .listed(offerings.into_paginator().items().send(), TYPES_MAX)
+        .await?;
+    let names = offerings.iter().filter_map(|offering| offering.instance_type());
+    Ok(names.map(|name| name.as_str().to_owned()).collect())
 }
 
 fn read(info: &InstanceTypeInfo) -> Option<InstanceType> {

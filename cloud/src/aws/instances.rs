@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use aws_sdk_ec2::{
     Client,
     types::{
-        InstanceStateName, InstanceStatus, LaunchTemplateSpecification, Reservation, ResourceType,
+        self, InstanceStateName, InstanceStatus, LaunchTemplateSpecification, Reservation, ResourceType,
         SummaryStatus,
     },
 };
@@ -23,6 +23,8 @@ const DISKS_TAG: &str = "orglift:disks";
 /// Of a tag's value, in characters.
 const TAG_LEN: usize = 256;
 const GIB: u64 = 1 << 30;
+/// EC2 attaches a tenth of it.
+const VOLUMES_MAX: usize = 1_000;
 
 pub(super) async fn launch(
     asked: Asked<'_>,
@@ -159,19 +161,15 @@ fn decoded(base64: Option<&str>) -> Vec<u8> {
 /// How large each volume of an instance is.
 async fn sizes(asked: Asked<'_>, ec2: &Client, instance: &str) -> Result<Vec<(String, u64)>, CloudError> {
     let attached = super::tags::filter("attachment.instance-id", instance);
-    let mut volumes = ec2
-        .describe_volumes()
-        .filters(attached)
-        .into_paginator()
-        .items()
-        .send();
-    let mut sizes = Vec::new();
-    while let Some(volume) = volumes.next().await {
-        let volume = volume.map_err(|error| asked.refused(&Failure::of(&error)))?;
+    let volumes = ec2.describe_volumes().filters(attached);
+    let volumes = asked
+        .listed(volumes.into_paginator().items().send(), VOLUMES_MAX)
+        .await?;
+    let size = |volume: types::Volume| {
         let gib = u64::try_from(volume.size().unwrap_or_default()).unwrap_or_default();
-        sizes.push((volume.volume_id.unwrap_or_default(), gib * GIB));
-    }
-    Ok(sizes)
+        (volume.volume_id.unwrap_or_default(), gib * GIB)
+    };
+    Ok(volumes.into_iter().map(size).collect())
 }
 
 /// A check that is impaired may still come to pass: a large file system is examined for long at its first boot.

@@ -2,7 +2,7 @@
 
 use aws_sdk_ec2::{
     Client,
-    types::{Filter, InstanceStateName},
+    types::{Filter, Image, Instance, InstanceStateName, LaunchTemplate, Snapshot, Volume},
 };
 
 use super::{
@@ -10,7 +10,10 @@ use super::{
     failure::Failure,
     tags::{asked_by, ours, read},
 };
-use crate::control::{CloudError, Resource, ResourceKind, SERVER_TAG};
+use crate::control::{CloudError, Resource, ResourceKind, SERVER_TAG, Tags};
+
+/// More than any account has of ours.
+const OURS_MAX: usize = 1_000_000;
 
 pub(super) async fn everything(asked: Asked<'_>, ec2: &Client) -> Result<Vec<Resource>, CloudError> {
     let mut all = snapshots(asked, ec2).await?;
@@ -66,81 +69,62 @@ pub(super) async fn delete_snapshot(
 
 async fn snapshots(asked: Asked<'_>, ec2: &Client) -> Result<Vec<Resource>, CloudError> {
     let found = ec2.describe_snapshots().owner_ids("self").filters(ours());
-    let mut found = found.into_paginator().items().send();
-    let mut all = Vec::new();
-    while let Some(snapshot) = found.next().await {
-        let snapshot = snapshot.map_err(|error| asked.refused(&Failure::of(&error)))?;
-        all.push(Resource {
-            kind: ResourceKind::Snapshot,
-            tags: read(snapshot.tags()),
-            id: snapshot.snapshot_id.unwrap_or_default(),
-        });
-    }
-    Ok(all)
+    let found = asked
+        .listed(found.into_paginator().items().send(), OURS_MAX)
+        .await?;
+    let resource = |one: Snapshot| resource(ResourceKind::Snapshot, read(one.tags()), one.snapshot_id);
+    Ok(found.into_iter().map(resource).collect())
 }
 
 async fn images(asked: Asked<'_>, ec2: &Client, filter: Filter) -> Result<Vec<Resource>, CloudError> {
     let found = ec2.describe_images().owners("self").filters(filter);
-    let mut found = found.into_paginator().items().send();
-    let mut all = Vec::new();
-    while let Some(image) = found.next().await {
-        let image = image.map_err(|error| asked.refused(&Failure::of(&error)))?;
-        all.push(Resource {
-            kind: ResourceKind::Image,
-            tags: read(image.tags()),
-            id: image.image_id.unwrap_or_default(),
-        });
-    }
-    Ok(all)
+    let found = asked
+        .listed(found.into_paginator().items().send(), OURS_MAX)
+        .await?;
+    let resource = |one: Image| resource(ResourceKind::Image, read(one.tags()), one.image_id);
+    Ok(found.into_iter().map(resource).collect())
 }
 
 async fn templates(asked: Asked<'_>, ec2: &Client, filter: Filter) -> Result<Vec<Resource>, CloudError> {
     let found = ec2.describe_launch_templates().filters(filter);
-    let mut found = found.into_paginator().items().send();
-    let mut all = Vec::new();
-    while let Some(template) = found.next().await {
-        let template = template.map_err(|error| asked.refused(&Failure::of(&error)))?;
-        all.push(Resource {
-            kind: ResourceKind::LaunchTemplate,
-            tags: read(template.tags()),
-            id: template.launch_template_id.unwrap_or_default(),
-        });
-    }
-    Ok(all)
+    let found = asked
+        .listed(found.into_paginator().items().send(), OURS_MAX)
+        .await?;
+    let resource = |one: LaunchTemplate| {
+        let tags = read(one.tags());
+        resource(ResourceKind::LaunchTemplate, tags, one.launch_template_id)
+    };
+    Ok(found.into_iter().map(resource).collect())
 }
 
 async fn instances(asked: Asked<'_>, ec2: &Client, filter: Filter) -> Result<Vec<Resource>, CloudError> {
     let found = ec2.describe_instances().filters(filter);
-    let mut found = found.into_paginator().items().send();
-    let mut all = Vec::new();
-    while let Some(reservation) = found.next().await {
-        let reservation = reservation.map_err(|error| asked.refused(&Failure::of(&error)))?;
-        for instance in reservation.instances.unwrap_or_default() {
-            // Shown for an hour after their end.
-            if instance.state().and_then(|state| state.name()) == Some(&InstanceStateName::Terminated) {
-                continue;
-            }
-            all.push(Resource {
-                kind: ResourceKind::Instance,
-                tags: read(instance.tags()),
-                id: instance.instance_id.unwrap_or_default(),
-            });
-        }
-    }
-    Ok(all)
+    let found = asked
+        .listed(found.into_paginator().items().send(), OURS_MAX)
+        .await?;
+    // Shown for an hour after their end.
+    let is_there =
+        |one: &Instance| one.state().and_then(|state| state.name()) != Some(&InstanceStateName::Terminated);
+    let resource = |one: Instance| resource(ResourceKind::Instance, read(one.tags()), one.instance_id);
+    let found = found
+        .into_iter()
+        .flat_map(|reservation| reservation.instances.unwrap_or_default());
+    Ok(found.filter(is_there).map(resource).collect())
 }
 
 async fn volumes(asked: Asked<'_>, ec2: &Client) -> Result<Vec<Resource>, CloudError> {
     let found = ec2.describe_volumes().filters(ours());
-    let mut found = found.into_paginator().items().send();
-    let mut all = Vec::new();
-    while let Some(volume) = found.next().await {
-        let volume = volume.map_err(|error| asked.refused(&Failure::of(&error)))?;
-        all.push(Resource {
-            kind: ResourceKind::Volume,
-            tags: read(volume.tags()),
-            id: volume.volume_id.unwrap_or_default(),
-        });
+    let found = asked
+        .listed(found.into_paginator().items().send(), OURS_MAX)
+        .await?;
+    let resource = |one: Volume| resource(ResourceKind::Volume, read(one.tags()), one.volume_id);
+    Ok(found.into_iter().map(resource).collect())
+}
+
+fn resource(kind: ResourceKind, tags: Tags, id: Option<String>) -> Resource {
+    Resource {
+        kind,
+        id: id.unwrap_or_default(),
+        tags,
     }
-    Ok(all)
 }

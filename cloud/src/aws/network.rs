@@ -14,11 +14,8 @@ use std::{
 
 use aws_sdk_ec2::{
     Client,
-    error::{ProvideErrorMetadata, SdkError},
     types::{self, State, VpcAttributeName, VpcEndpointType},
 };
-use aws_smithy_async::future::pagination_stream::PaginationStream;
-use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use domain::network::{
     AclEntry, Endpoint, EndpointKind, EndpointState, Interface, Network, NetworkAcl, Peer, Policy, Route,
     RouteTable, SecurityGroup, SecurityRule, Subnet,
@@ -30,7 +27,7 @@ use serde_json::Value;
 use super::{
     calls::Asked,
     failure::Failure,
-    tags::{self, filter},
+    tags::{self, filter, one_of},
 };
 use crate::control::{CloudError, LOGS_TAG, Place, Surroundings, TEMPLATE_TAG};
 
@@ -112,7 +109,10 @@ impl Account<'_> {
             .describe_network_interfaces()
             .filters(filter("tag-key", TEMPLATE_TAG));
         let found = found.into_paginator().items().send();
-        let mut found = listed(self.asked("ec2:DescribeNetworkInterfaces"), found).await?;
+        let mut found = self
+            .asked("ec2:DescribeNetworkInterfaces")
+            .listed(found, LISTED_MAX)
+            .await?;
         found.sort_by_key(|one| (one.attachment.is_none(), one.network_interface_id.clone()));
         Ok(found.into_iter().find_map(runner))
     }
@@ -141,11 +141,9 @@ impl Account<'_> {
         for values in values.chunks(FILTER_MAX) {
             let found = self.ec2.describe_subnets().filters(one_of(name, values));
             all.extend(
-                listed(
-                    self.asked("ec2:DescribeSubnets"),
-                    found.into_paginator().items().send(),
-                )
-                .await?,
+                self.asked("ec2:DescribeSubnets")
+                    .listed(found.into_paginator().items().send(), LISTED_MAX)
+                    .await?,
             );
         }
         Ok(all)
@@ -162,36 +160,33 @@ impl Account<'_> {
 
     async fn route_tables(&self, vpc: &str) -> Result<Vec<types::RouteTable>, CloudError> {
         let found = self.ec2.describe_route_tables().filters(filter("vpc-id", vpc));
-        listed(
-            self.asked("ec2:DescribeRouteTables"),
-            found.into_paginator().items().send(),
-        )
-        .await
+        self.asked("ec2:DescribeRouteTables")
+            .listed(found.into_paginator().items().send(), LISTED_MAX)
+            .await
     }
 
     async fn security_groups(&self, vpc: &str) -> Result<Vec<types::SecurityGroup>, CloudError> {
         let found = self.ec2.describe_security_groups().filters(filter("vpc-id", vpc));
-        listed(
-            self.asked("ec2:DescribeSecurityGroups"),
-            found.into_paginator().items().send(),
-        )
-        .await
+        self.asked("ec2:DescribeSecurityGroups")
+            .listed(found.into_paginator().items().send(), LISTED_MAX)
+            .await
     }
 
     async fn network_acls(&self, vpc: &str) -> Result<Vec<types::NetworkAcl>, CloudError> {
         let found = self.ec2.describe_network_acls().filters(filter("vpc-id", vpc));
-        listed(
-            self.asked("ec2:DescribeNetworkAcls"),
-            found.into_paginator().items().send(),
-        )
-        .await
+        self.asked("ec2:DescribeNetworkAcls")
+            .listed(found.into_paginator().items().send(), LISTED_MAX)
+            .await
     }
 
     /// Without those that are gone, which EC2 shows for a while.
     async fn endpoints(&self, vpc: &str) -> Result<Vec<types::VpcEndpoint>, CloudError> {
         let found = self.ec2.describe_vpc_endpoints().filters(filter("vpc-id", vpc));
         let found = found.into_paginator().items().send();
-        let mut all = listed(self.asked("ec2:DescribeVpcEndpoints"), found).await?;
+        let mut all = self
+            .asked("ec2:DescribeVpcEndpoints")
+            .listed(found, LISTED_MAX)
+            .await?;
         all.retain(|one| !is_in(one, &State::Deleted) && !is_in(one, &State::Deleting));
         Ok(all)
     }
@@ -212,7 +207,10 @@ impl Account<'_> {
                 .describe_network_interfaces()
                 .filters(one_of("network-interface-id", ids));
             let found = found.into_paginator().items().send();
-            let found = listed(self.asked("ec2:DescribeNetworkInterfaces"), found).await?;
+            let found = self
+                .asked("ec2:DescribeNetworkInterfaces")
+                .listed(found, LISTED_MAX)
+                .await?;
             all.extend(found.into_iter().filter_map(|one| {
                 let address = one.private_ip_address()?.parse().ok()?;
                 Some((one.network_interface_id?, (one.subnet_id?, address)))
@@ -235,7 +233,10 @@ impl Account<'_> {
                 .describe_managed_prefix_lists()
                 .filters(one_of("prefix-list-name", services));
             let found = found.into_paginator().items().send();
-            let found = listed(self.asked("ec2:DescribeManagedPrefixLists"), found).await?;
+            let found = self
+                .asked("ec2:DescribeManagedPrefixLists")
+                .listed(found, LISTED_MAX)
+                .await?;
             all.extend(
                 found
                     .into_iter()
@@ -249,35 +250,15 @@ impl Account<'_> {
     async fn ranges(&self, list: &str) -> Result<Vec<Cidr>, CloudError> {
         let asked = self.asked("ec2:GetManagedPrefixListEntries");
         let found = self.ec2.get_managed_prefix_list_entries().prefix_list_id(list);
-        match listed(asked, found.into_paginator().items().send()).await {
+        match asked
+            .listed(found.into_paginator().items().send(), LISTED_MAX)
+            .await
+        {
             Ok(entries) => Ok(entries.iter().filter_map(|entry| range(entry.cidr())).collect()),
             Err(CloudError::NotFound { .. }) => Ok(Vec::new()),
             Err(error) => Err(error),
         }
     }
-}
-
-/// All pages of a list.
-async fn listed<T, E>(
-    asked: Asked<'_>,
-    mut pages: PaginationStream<Result<T, SdkError<E, HttpResponse>>>,
-) -> Result<Vec<T>, CloudError>
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-{
-    let mut all = Vec::new();
-    while let Some(item) = pages.next().await {
-        if all.len() == LISTED_MAX {
-            return Err(asked.rejected(&format!("it lists more than {LISTED_MAX}")));
-        }
-        all.push(item.map_err(|error| asked.refused(&Failure::of(&error)))?);
-    }
-    Ok(all)
-}
-
-fn one_of(name: &str, values: &[String]) -> types::Filter {
-    let values = Some(values.to_vec());
-    types::Filter::builder().name(name).set_values(values).build()
 }
 
 fn runner(found: types::NetworkInterface) -> Option<(String, Interface)> {

@@ -15,7 +15,7 @@ use super::{
     calls::Asked,
     failure::Failure,
     images, instance_types,
-    tags::{filter, read, specification},
+    tags::{filter, one_of, read, specification},
     templates,
 };
 use crate::control::{CloudError, LaunchSpec, SERVER_TAG, TemplateSpec};
@@ -162,10 +162,7 @@ async fn groups_fit(
         return Ok(());
     }
     // By a filter, so that one that is not there does not hide the others.
-    let wanted = aws_sdk_ec2::types::Filter::builder()
-        .name("group-id")
-        .set_values(Some(launch.security_groups.clone()))
-        .build();
+    let wanted = one_of("group-id", &launch.security_groups);
     let described = ec2.describe_security_groups().filters(wanted).send().await;
     let described = described.map_err(|error| asked.refused(&Failure::of(&error)))?;
     let there = |id: &String| {

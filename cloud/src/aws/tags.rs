@@ -31,5 +31,10 @@ pub(super) fn ours() -> Filter {
 }
 
 pub(super) fn filter(name: &str, value: &str) -> Filter {
-    Filter::builder().name(name).values(value).build()
+    one_of(name, &[value.to_owned()])
+}
+
+pub(super) fn one_of(name: &str, values: &[String]) -> Filter {
+    let values = Some(values.to_vec());
+    Filter::builder().name(name).set_values(values).build()
 }

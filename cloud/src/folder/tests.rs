@@ -319,6 +319,30 @@ async fn an_image_needs_snapshots_that_are_there_and_complete() {
 }
 
 #[tokio::test]
+async fn instances_of_an_older_version_are_still_known() {
+    let account = account().await;
+    let instance = account.launch("launch").await;
+    let file = account
+        .cloud
+        .place(&account.place)
+        .instance_folder(&instance)
+        .join("instance.json");
+    let mut record: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let spec = record["spec"].as_object_mut().unwrap();
+    for newer in [
+        "template",
+        "security_groups",
+        "instance_profile",
+        "tenancy",
+        "encryption",
+    ] {
+        spec.remove(newer).unwrap();
+    }
+    std::fs::write(&file, record.to_string()).unwrap();
+    assert!(account.kinds().await.contains(&ResourceKind::Instance));
+}
+
+#[tokio::test]
 async fn a_damaged_snapshot_is_not_launched() {
     let account = account().await;
     let image = account.image().await;

@@ -14,7 +14,6 @@ use crate::{
 };
 
 pub mod accounts;
-pub mod instances;
 pub mod jobs;
 pub mod launch_check;
 pub mod lifecycle;

@@ -13,7 +13,7 @@ use super::{
     session::Session,
     visit::{PageError, Section, Shell, Visit},
 };
-use crate::actions::instances::{self, Shown};
+use crate::launched::{self, Shown};
 
 #[derive(Debug, Template)]
 #[template(path = "instance/page.html")]
@@ -45,8 +45,8 @@ pub async fn page(
     };
     let actor = &visit.session.actor;
     let (screen, console) = tokio::join!(
-        instances::screenshot(&web.hub, actor, &server, purpose),
-        instances::console_text(&web.hub, actor, &server, purpose),
+        launched::screenshot(&web.hub, actor, &server, purpose),
+        launched::console_text(&web.hub, actor, &server, purpose),
     );
     let page = InstancePage {
         shell: visit.shell(
@@ -81,6 +81,6 @@ pub async fn shown(
     Path((id, purpose, what)): Path<(SourceServerId, Purpose, Shown)>,
 ) -> Result<Response, PageError> {
     let server = web.hub.store.server(&id).await?;
-    let shown = instances::show(&web.hub, &session.actor, &server, purpose, what).await;
+    let shown = launched::show(&web.hub, &session.actor, &server, purpose, what).await;
     shown.map_err(|error| PageError::NotFound(error.to_string()))
 }

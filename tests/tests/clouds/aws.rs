@@ -87,14 +87,17 @@ impl Scene {
 
     async fn holds(&self, member: &Member) {
         let store = self.store(member).await;
-        let ground = Ground {
+        contract::holds(&self.ground(member, &store)).await;
+    }
+
+    fn ground<'a>(&'a self, member: &Member, store: &'a EbsStore) -> Ground<'a> {
+        Ground {
             cloud: &self.cloud,
             place: self.place(member),
-            store: &store,
+            store,
             subnet: member.target_subnet.clone(),
             address: [10, 0, 2, 77].into(),
-        };
-        contract::holds(&ground).await;
+        }
     }
 
     /// What stands in the way into an account.
@@ -151,13 +154,7 @@ async fn lost_answers_make_nothing_twice() {
     let member = scene.member(0);
     let place = scene.place(member);
     let store = scene.store(member).await;
-    let ground = Ground {
-        cloud: &scene.cloud,
-        place: place.clone(),
-        store: &store,
-        subnet: member.test_subnet.clone(),
-        address: [10, 0, 1, 9].into(),
-    };
+    let ground = scene.ground(member, &store);
     let forget = |action| Fault::new(Effect::Forget).on("ec2", action).times(1);
     scene
         .aws
@@ -187,13 +184,7 @@ async fn all_that_is_in_the_way_of_a_launch_is_named_at_once() {
     let member = scene.member(0);
     let place = scene.place(member);
     let store = scene.store(member).await;
-    let ground = Ground {
-        cloud: &scene.cloud,
-        place: place.clone(),
-        store: &store,
-        subnet: member.test_subnet.clone(),
-        address: [10, 0, 1, 9].into(),
-    };
+    let ground = scene.ground(member, &store);
     let image = ground.image_spec("image").await;
     let mut spec = ground.template_spec(&image.disks);
     spec.launch.security_groups = vec![
@@ -374,13 +365,7 @@ async fn another_servers_snapshot_is_not_deleted() {
     let member = scene.member(0);
     let place = scene.place(member);
     let store = scene.store(member).await;
-    let ground = Ground {
-        cloud: &scene.cloud,
-        place: place.clone(),
-        store: &store,
-        subnet: member.test_subnet.clone(),
-        address: [10, 0, 1, 9].into(),
-    };
+    let ground = scene.ground(member, &store);
     let disks = ground.image_spec("image").await.disks;
     let delete = |server| scene.cloud.delete_snapshot(&place, &disks[0].snapshot, server);
     let refused = delete("s-4444444444444444b").await.unwrap_err();

@@ -14,11 +14,9 @@ use serde_json::{Value, json};
 
 use crate::{
     Hub,
-    actions::{
-        instances::{self, Shown},
-        launch_check::{Foreseen, launch_check},
-    },
+    actions::launch_check::{Foreseen, launch_check},
     api::{ApiError, caller::Caller},
+    launched::{self, Shown},
 };
 
 #[derive(Debug, Deserialize)]
@@ -46,5 +44,5 @@ pub async fn shown(
     Path((id, purpose, what)): Path<(SourceServerId, Purpose, Shown)>,
 ) -> Result<Response, ApiError> {
     let server = hub.store.server(&id).await?;
-    Ok(instances::show(&hub, &actor, &server, purpose, what).await?)
+    Ok(launched::show(&hub, &actor, &server, purpose, what).await?)
 }

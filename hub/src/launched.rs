@@ -1,7 +1,7 @@
 //! What a launched instance shows of itself: asked of its account each time, and kept nowhere.
 
 use axum::{
-    http::{HeaderValue, header},
+    http::header,
     response::{IntoResponse, Response},
 };
 use cloud::{
@@ -11,8 +11,7 @@ use cloud::{
 use domain::launch::Purpose;
 use serde::Deserialize;
 
-use super::ActionError;
-use crate::{Hub, auth::Actor, entities::source_server};
+use crate::{Hub, actions::ActionError, auth::Actor, documents::file, entities::source_server};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub enum Shown {
@@ -46,7 +45,7 @@ pub async fn screenshot(
     screen.map_err(|error| ActionError::Invalid(error.to_string()))
 }
 
-/// As a file. A browser shows the picture, saves the text, and takes neither for a page.
+/// As a file.
 pub async fn show(
     hub: &Hub,
     actor: &Actor,
@@ -54,31 +53,26 @@ pub async fn show(
     purpose: Purpose,
     what: Shown,
 ) -> Result<Response, ActionError> {
-    let (kind, disposition, bytes) = match what {
+    let (kind, saved_as, contents) = match what {
         Shown::Console => {
             let text = console_text(hub, actor, server, purpose).await?;
-            let disposition = "attachment; filename=\"console.txt\"";
-            ("text/plain; charset=utf-8", disposition, text.into_bytes())
+            (
+                "text/plain; charset=utf-8",
+                Some("console.txt"),
+                text.into_bytes(),
+            )
         }
         Shown::Screenshot => {
             let screen = screenshot(hub, actor, server, purpose).await?;
             let screen = screen.ok_or_else(|| ActionError::NotFound {
                 what: "a picture of the instance's screen".into(),
             })?;
-            (screen.media_type, "inline", screen.bytes)
+            (screen.media_type, None, screen.bytes)
         }
     };
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
-        (header::CONTENT_DISPOSITION, HeaderValue::from_static(disposition)),
-        (
-            header::X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
-        ),
-        // It is another one a moment later.
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    ];
-    Ok((headers, bytes).into_response())
+    // It is another one a moment later.
+    let headers = [(header::CACHE_CONTROL, "no-store")];
+    Ok((headers, file(kind, saved_as, contents)).into_response())
 }
 
 async fn launched(
