@@ -278,6 +278,25 @@ pub struct Resource {
     pub tags: Tags,
 }
 
+/// Calls that are to come: on what, and what the requests will say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Use {
+    /// `ec2:RunInstances`.
+    pub actions: &'static [&'static str],
+    /// ARNs.
+    pub resources: Vec<String>,
+    /// Values of the keys that conditions of policies look at.
+    pub context: Vec<(String, String)>,
+}
+
+/// How a launch would go. Each line is a sentence that says what to change.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Outlook {
+    pub obstacles: Vec<String>,
+    /// What the account does not let us look at. It may be in the way or not.
+    pub not_checked: Vec<String>,
+}
+
 /// What a runner has around it.
 #[derive(Debug, Clone)]
 pub enum Surroundings {
@@ -315,13 +334,14 @@ pub trait Cloud: Send + Sync + std::fmt::Debug {
     ) -> Result<Vec<InstanceType>, CloudError>;
 
     /// All that would keep such an instance from being launched, as far as it can be known without making
-    /// anything: each in a sentence that says what to change. None if nothing is in the way.
-    async fn launch_obstacles(
+    /// anything; and of `uses`, which of them the role that we come by is not allowed.
+    async fn launch_outlook(
         &self,
         place: &Place,
         spec: &TemplateSpec,
         needs: &Needs,
-    ) -> Result<Vec<String>, CloudError>;
+        uses: &[Use],
+    ) -> Result<Outlook, CloudError>;
 
     /// Has the account keep these settings as a launch template. The same settings make no new version.
     async fn keep_template(&self, place: &Place, spec: &TemplateSpec) -> Result<TemplateVersion, CloudError>;

@@ -29,7 +29,7 @@ mod fixtures;
 mod hub;
 pub mod launched;
 pub mod machines;
-mod onboarding;
+pub mod onboarding;
 pub mod pki;
 pub mod readiness;
 pub mod sagas;

@@ -352,6 +352,51 @@ class Roles(Case):
         self.refused("AccessDenied", session, hub, role)
 
 
+    def test_policies_of_a_role_are_simulated(self):
+        account = next(accounts)
+        iam = client("iam", account)
+        trust = {"Statement": [{"Effect": "Allow", "Principal": {"AWS": account}, "Action": "sts:AssumeRole"}]}
+        role = iam.create_role(RoleName="Member", AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+        allow = {
+            "Effect": "Allow",
+            "Action": "ec2:*Image",
+            "Resource": "arn:aws:ec2:*::image/*",
+            "Condition": {"Null": {"aws:RequestTag/ours": "false"}, "StringEquals": {"aws:RequestedRegion": ["r-1"]}},
+        }
+        policy = {"Version": "2012-10-17", "Statement": [allow]}
+        iam.put_role_policy(RoleName="Member", PolicyName="Own", PolicyDocument=json.dumps(policy))
+
+        def simulate(resources=("arn:aws:ec2:r-1::image/ami-1",), action="ec2:RegisterImage", **context):
+            context = {"aws:RequestTag/ours": "yes", "aws:RequestedRegion": "r-1", **context}
+            entries = [
+                {"ContextKeyName": key, "ContextKeyValues": [value], "ContextKeyType": "string"}
+                for key, value in context.items()
+                if value
+            ]
+            question = {"ActionNames": [action], "ResourceArns": list(resources), "ContextEntries": entries}
+            [result] = iam.simulate_principal_policy(PolicySourceArn=role, **question)["EvaluationResults"]
+            return result
+
+        self.assertEqual(simulate()["EvalDecision"], "allowed")
+        self.assertEqual(simulate(action="EC2:registerimage")["EvalDecision"], "allowed")
+        self.assertEqual(simulate(action="ec2:RunInstances")["EvalDecision"], "implicitDeny")
+        self.assertEqual(simulate(**{"aws:RequestTag/ours": None})["EvalDecision"], "implicitDeny")
+        unknown = simulate(**{"aws:RequestedRegion": None})
+        self.assertEqual(unknown["EvalDecision"], "implicitDeny")
+        self.assertEqual(unknown["MissingContextValues"], ["aws:RequestedRegion"])
+        both = simulate(["arn:aws:ec2:r-1::image/ami-1", "arn:aws:ec2:r-1:1:subnet/subnet-1"])
+        self.assertEqual(both["EvalDecision"], "implicitDeny")
+        decisions = [one["EvalResourceDecision"] for one in both["ResourceSpecificResults"]]
+        self.assertEqual(decisions, ["allowed", "implicitDeny"])
+        freeze = {"Statement": [{"Effect": "Deny", "NotAction": "ec2:Describe*", "Resource": "*"}]}
+        freeze["Version"] = "2012-10-17"
+        iam.put_role_policy(RoleName="Member", PolicyName="Freeze", PolicyDocument=json.dumps(freeze))
+        denied = simulate()
+        self.assertEqual(denied["EvalDecision"], "explicitDeny")
+        self.assertEqual([one["SourcePolicyId"] for one in denied["MatchedStatements"]], ["Freeze"])
+        self.refused("NoSuchEntity", iam.simulate_principal_policy, PolicySourceArn=role + "s", ActionNames=["a:b"])
+
+
 class Organizations(Case):
     def test_who_may_list_the_accounts(self):
         management = next(accounts)

@@ -17,6 +17,7 @@ mod inventory;
 mod network;
 mod obstacles;
 mod organization;
+mod rights;
 pub mod s3;
 mod sessions;
 mod signing;
@@ -38,8 +39,8 @@ use self::{calls::Asked, failure::Failure, sessions::Sessions};
 use crate::{
     caller::{Caller, SignedCall},
     control::{
-        ClientToken, Cloud, CloudError, ImageSpec, Instance, InstanceSpec, Place, Resource, Screenshot,
-        Surroundings, TemplateSpec, TemplateVersion,
+        ClientToken, Cloud, CloudError, ImageSpec, Instance, InstanceSpec, Outlook, Place, Resource,
+        Screenshot, Surroundings, TemplateSpec, TemplateVersion, Use,
     },
     route::{Endpoints, Errand, Profile, Route},
 };
@@ -122,14 +123,22 @@ impl Cloud for AwsCloud {
         instance_types::offered(asked, &ec2, zone, &patterns).await
     }
 
-    async fn launch_obstacles(
+    async fn launch_outlook(
         &self,
         place: &Place,
         spec: &TemplateSpec,
         needs: &Needs,
-    ) -> Result<Vec<String>, CloudError> {
+        uses: &[Use],
+    ) -> Result<Outlook, CloudError> {
         let call = "ec2:RunInstances";
-        obstacles::find(Asked { call, place }, &self.ec2(place).await?, spec, needs).await
+        let (asked, config) = (Asked { call, place }, self.sessions.enter(place).await?);
+        let mut outlook = Outlook {
+            obstacles: obstacles::find(asked, &Client::new(&config), spec, needs).await?,
+            not_checked: Vec::new(),
+        };
+        let iam = aws_sdk_iam::Client::new(&config);
+        rights::look(asked, &iam, uses, &mut outlook).await?;
+        Ok(outlook)
     }
 
     async fn keep_template(&self, place: &Place, spec: &TemplateSpec) -> Result<TemplateVersion, CloudError> {

@@ -41,8 +41,8 @@ use self::{
 };
 use crate::{
     control::{
-        ClientToken, Cloud, CloudError, ImageSpec, Instance, InstanceSpec, Place, Resource, Screenshot,
-        Surroundings, TemplateSpec, TemplateVersion,
+        ClientToken, Cloud, CloudError, ImageSpec, Instance, InstanceSpec, Outlook, Place, Resource,
+        Screenshot, Surroundings, TemplateSpec, TemplateVersion, Use,
     },
     route::Route,
 };
@@ -155,17 +155,22 @@ impl Cloud for FolderCloud {
             .await
     }
 
-    async fn launch_obstacles(
+    /// A folder has no roles: whatever is asked is allowed.
+    async fn launch_outlook(
         &self,
         place: &Place,
         spec: &TemplateSpec,
         needs: &Needs,
-    ) -> Result<Vec<String>, CloudError> {
+        _uses: &[Use],
+    ) -> Result<Outlook, CloudError> {
         let (spec, needs) = (spec.clone(), *needs);
-        self.call(Call::DescribeSubnets, place, move |folder| {
+        let obstacles = self.call(Call::DescribeSubnets, place, move |folder| {
             folder.launch_obstacles(&spec, &needs)
+        });
+        Ok(Outlook {
+            obstacles: obstacles.await?,
+            ..Outlook::default()
         })
-        .await
     }
 
     async fn keep_template(&self, place: &Place, spec: &TemplateSpec) -> Result<TemplateVersion, CloudError> {

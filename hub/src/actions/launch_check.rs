@@ -16,6 +16,8 @@ use crate::{
 pub enum Foreseen {
     Possible {
         instance_type: String,
+        /// What the account does not let us look at.
+        not_checked: Vec<String>,
     },
     /// With everything that is in the way.
     Impossible(Vec<String>),
@@ -36,10 +38,11 @@ pub async fn launch_check(
     let place = hub.store.place(&server.account, errand).await?;
     let planned = plan::plan(hub, &place, server, &server.launch_configuration, purpose).await;
     Ok(match planned {
-        Ok(plan) if plan.obstacles.is_empty() => Foreseen::Possible {
+        Ok(plan) if plan.outlook.obstacles.is_empty() => Foreseen::Possible {
             instance_type: plan.instance_type,
+            not_checked: plan.outlook.not_checked,
         },
-        Ok(plan) => Foreseen::Impossible(plan.obstacles),
+        Ok(plan) => Foreseen::Impossible(plan.outlook.obstacles),
         Err(StepError::Permanent(why)) => Foreseen::Impossible(vec![why]),
         Err(StepError::Transient(why)) => Foreseen::Unknown(why),
     })

@@ -3,6 +3,7 @@
 //!
 //! - [`permissions`]: all that hub and runner may do, and why; [`policy`]: policies made of it.
 //! - [`template`]: the template, of [`runner`] and [`network`]; its parameters are in [`parameters`].
+//! - [`uses`]: what a launch will use of it, for IAM to simulate.
 //! - [`values`]: what it is made for, checked; [`cli`]: `orglift-hub onboarding`.
 //!
 //! A template is data from beginning to end: no text is pasted into text. It is the same for all accounts that have the
@@ -14,11 +15,12 @@ mod network;
 mod page;
 mod parameters;
 mod permissions;
-mod policy;
+pub mod policy;
 mod runner;
 mod template;
 #[cfg(test)]
 mod tests;
+pub mod uses;
 mod values;
 
 use clap::ValueEnum;
@@ -33,6 +35,9 @@ use self::values::{
 
 /// Rises with every change that an account must deploy; a resource's tag tells which one made it.
 pub const TEMPLATE_VERSION: u32 = 1;
+
+/// As our instructions have it called.
+const STACK_NAME: &str = "orglift-member";
 
 /// CloudFormation takes no longer one, in bytes, that is not in a bucket.
 const TEMPLATE_MAX: usize = 51_200;

@@ -75,6 +75,18 @@ impl Condition {
             ),
         }
     }
+
+    /// The value that the key has in a request of ours for a source server.
+    pub fn met(self, server: &str, region: &str) -> String {
+        match self {
+            Self::Tagged | Self::TaggedNow => server.into(),
+            Self::MadeBy(calls) => calls.last().copied().unwrap_or_default().into(),
+            Self::PassedToEc2 => "ec2.amazonaws.com".into(),
+            Self::ForAws => "true".into(),
+            Self::Below(prefix) => prefix.into(),
+            Self::InRegions => region.into(),
+        }
+    }
 }
 
 impl Permission {
@@ -238,10 +250,19 @@ pub const PERMISSIONS: &[Permission] = &[
         sid: "DeleteOwnImages",
         holder: Holder::Hub,
         feature: None,
-        actions: &["ec2:DeregisterImage", "ec2:DeleteSnapshot"],
-        resources: Resources::These(&[IMAGE, SNAPSHOT]),
+        actions: &["ec2:DeregisterImage"],
+        resources: Resources::These(&[IMAGE]),
         conditions: OWN,
-        why: "Images and snapshots that nothing needs any more cost money until they are deleted.",
+        why: "The image of a launch goes with its instance.",
+    },
+    Permission {
+        sid: "DeleteOwnSnapshots",
+        holder: Holder::Hub,
+        feature: None,
+        actions: &["ec2:DeleteSnapshot"],
+        resources: Resources::These(&[SNAPSHOT]),
+        conditions: OWN,
+        why: "Snapshots that nothing needs any more cost money until they are deleted.",
     },
     Permission {
         sid: "MakeLaunchTemplates",

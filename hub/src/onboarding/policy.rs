@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use domain::ids::AccountId;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Feature,
+    Feature, STACK_NAME,
     permissions::{Holder, Permission, Resources},
+    values::partition,
 };
 
 const VERSION: &str = "2012-10-17";
@@ -16,6 +18,22 @@ const VERSION: &str = "2012-10-17";
 pub fn granted(holder: Holder, features: &[Feature]) -> Value {
     let statements: Vec<_> = Permission::granted(holder, features).map(statement).collect();
     document(&statements)
+}
+
+/// What the template lets the hub do by the member role in an account that is worked in in one region, with the features
+/// that need no parameter.
+pub fn of_hub(account: &AccountId, region: &str, role: &str) -> Value {
+    let (partition, suffix) = partition(region);
+    let names = BTreeMap::from([
+        ("AWS::Partition", json!(partition)),
+        ("AWS::URLSuffix", json!(suffix)),
+        ("AWS::AccountId", json!(account)),
+        ("AWS::StackName", json!(STACK_NAME)),
+        ("AllowedRegions", json!([region])),
+        ("MemberRoleName", json!(role)),
+    ]);
+    let features = [Feature::Quotas, Feature::Drift, Feature::DryRun];
+    resolved(granted(Holder::Hub, &features), &names)
 }
 
 /// Who may assume the member role.
@@ -99,7 +117,7 @@ fn single(object: &Map<String, Value>) -> Option<(&str, &str)> {
 }
 
 /// In one pass, so that nothing within a value is taken for a reference.
-fn substituted(text: &str, names: &BTreeMap<&str, Value>) -> String {
+pub(super) fn substituted(text: &str, names: &BTreeMap<&str, Value>) -> String {
     let mut parts = text.split("${");
     let mut result = parts.next().unwrap_or_default().to_owned();
     for part in parts {

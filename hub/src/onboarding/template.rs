@@ -7,7 +7,7 @@ use cloud::control::TEMPLATE_TAG;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Feature, Onboarding, TEMPLATE_VERSION, attribute, network,
+    Feature, Onboarding, STACK_NAME, TEMPLATE_VERSION, attribute, network,
     parameters::{self, of_central_team},
     permissions::{Holder, Permission},
     policy::{granted, member_trust, resolved},
@@ -104,7 +104,7 @@ pub fn member_policies(of: &Onboarding) -> anyhow::Result<Value> {
         ("AWS::Partition", json!(partition)),
         ("AWS::URLSuffix", json!(suffix)),
         ("AWS::AccountId", json!(account)),
-        ("AWS::StackName", json!("orglift-member")),
+        ("AWS::StackName", json!(STACK_NAME)),
     ]);
     let known = of_central_team(of);
     for parameter in &known {

@@ -75,11 +75,16 @@ values! {
 impl Region {
     /// Of the region's partition, for policies that are not resolved by CloudFormation: its name and its suffix.
     pub fn partition(&self) -> (&'static str, &'static str) {
-        match self.0.split('-').next() {
-            Some("cn") => ("aws-cn", "amazonaws.com.cn"),
-            Some("us") if self.0.starts_with("us-gov-") => ("aws-us-gov", "amazonaws.com"),
-            _ => ("aws", "amazonaws.com"),
-        }
+        partition(&self.0)
+    }
+}
+
+/// Name and suffix of the partition that a region is of.
+pub fn partition(region: &str) -> (&'static str, &'static str) {
+    match region.split('-').next() {
+        Some("cn") => ("aws-cn", "amazonaws.com.cn"),
+        Some("us") if region.starts_with("us-gov-") => ("aws-us-gov", "amazonaws.com"),
+        _ => ("aws", "amazonaws.com"),
     }
 }
 

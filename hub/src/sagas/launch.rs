@@ -132,10 +132,10 @@ impl Launch {
     async fn check_launch(&mut self, cx: &Context) -> Result<Progress, StepError> {
         let (server, place) = (cx.server().await?, cx.place().await?);
         let plan = plan::plan(&cx.hub, &place, &server, &self.configuration, self.purpose).await?;
-        if !plan.obstacles.is_empty() {
+        if !plan.outlook.obstacles.is_empty() {
             return Err(StepError::Permanent(format!(
                 "it cannot be launched: {}",
-                plan.obstacles.join("; ")
+                plan.outlook.obstacles.join("; ")
             )));
         }
         self.instance_type = Some(plan.instance_type);

@@ -29,7 +29,7 @@ def client(service, account, region):
     )
 
 
-def make_role(iam, name, principal, external_id):
+def make_role(iam, name, principal, external_id, policy=None):
     trust = {
         "Version": "2012-10-17",
         "Statement": [
@@ -42,7 +42,11 @@ def make_role(iam, name, principal, external_id):
             {"Effect": "Allow", "Principal": {"AWS": principal}, "Action": ["sts:TagSession"]},
         ],
     }
-    return iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+    arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+    if policy:
+        document = policy.replace("000000000000", arn.split(":")[4])
+        iam.put_role_policy(RoleName=name, PolicyName="Orglift", PolicyDocument=document)
+    return arn
 
 
 def make_network(ec2, zone):
@@ -108,7 +112,7 @@ def organization():
         unit = organizations.create_organizational_unit(ParentId=root["Id"], Name=name.title())
         member = account(name, unit["OrganizationalUnit"]["Id"])
         iam = client("iam", member, region)
-        make_role(iam, "OrgliftMember", f"arn:aws:iam::{hub}:root", wish["external_id"])
+        make_role(iam, "OrgliftMember", f"arn:aws:iam::{hub}:root", wish["external_id"], wish["policy"])
         network = make_network(client("ec2", member, region), f"{region}a")
         runner = make_runner(member, region)
         members.append({"id": member, "name": name, **network, **runner})
@@ -125,7 +129,7 @@ def tenant():
         f"arn:aws-us-gov:iam::{hub}:root",
         wish["external_id"],
     )
-    make_role(client("iam", member, region), "OrgliftMember", way, wish["external_id"])
+    make_role(client("iam", member, region), "OrgliftMember", way, wish["external_id"], wish["tenant"]["policy"])
     network = make_network(client("ec2", member, region), f"{region}a")
     return way, {"id": member, "name": "tenant", **network, **make_runner(member, region)}
 

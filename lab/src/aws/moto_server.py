@@ -32,7 +32,9 @@ from moto.ec2.models.instances import InstanceBackend
 from moto.ec2.models.subnets import Subnet
 from moto.ec2.responses import EC2Response
 from moto.ec2.utils import convert_tag_spec
+from moto.iam.exceptions import NotFoundException
 from moto.iam.models import iam_backends
+from moto.iam.responses import IamResponse
 from moto.organizations.models import FakeDelegatedAdministrator, organizations_backends
 from moto.organizations.responses import OrganizationsResponse
 from moto.sts.models import STSBackend
@@ -564,20 +566,127 @@ def is_principal(principal, caller):
 
 
 def holds(condition, context):
-    like = {"StringEquals": False, "StringLike": True, "ArnEquals": True, "ArnLike": True}
-    for operator, wanted in condition.items():
-        of_all = operator.startswith("ForAllValues:")
-        operator = operator.removeprefix("ForAllValues:")
-        for key, patterns in wanted.items():
-            value = context.get(key)
-            # AWS, too, does not compare a list with an operator for one value.
-            if value is None or operator not in like or of_all != isinstance(value, list):
-                return False
-            patterns = [str(pattern) for pattern in listed(patterns)]
-            for one in listed(value):
-                if not (any(fnmatch.fnmatchcase(one, p) for p in patterns) if like[operator] else one in patterns):
-                    return False
-    return True
+    return all(
+        meets(operator, context.get(key), [text(pattern) for pattern in listed(patterns)])
+        for operator, wanted in condition.items()
+        for key, patterns in wanted.items()
+    )
+
+
+def text(value):
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def meets(operator, value, patterns):
+    like = {"StringEquals": False, "Bool": False, "StringLike": True, "ArnEquals": True, "ArnLike": True}
+    if operator == "Null":
+        return patterns == ["true" if value is None else "false"]
+    quantifier, _, name = operator.rpartition(":")
+    if name.endswith("IfExists") and value is None:
+        return True
+    name = name.removesuffix("IfExists")
+    is_negated = "Not" in name
+    name = name.replace("Not", "")
+    # AWS, too, does not compare a list with an operator for one value.
+    if name not in like or value is not None and bool(quantifier) != isinstance(value, list):
+        return False
+    if value is None:
+        return is_negated
+
+    def fits(one):
+        return any(fits_pattern(one, p) if like[name] else one == p for p in patterns) != is_negated
+
+    return (any if quantifier == "ForAnyValue" else all)(fits(one) for one in listed(value))
+
+
+def fits_pattern(value, pattern):
+    """A policy's patterns have stars and question marks, and no brackets."""
+    return fnmatch.fnmatchcase(value, pattern.replace("[", "[[]"))
+
+
+# --- IAM: policies of a role are simulated. They are not asked when anything is called.
+
+
+@correct(IamResponse)
+def simulate_principal_policy(_, self):
+    role = role_by_arn(self._get_param("PolicySourceArn"), self.partition)
+    if role is None or role.account_id != self.current_account:
+        raise NotFoundException(f"The role {self._get_param('PolicySourceArn')} cannot be found.")
+    documents = dict(role.policies)
+    documents |= {policy.name: managed_document(policy) for policy in role.managed_policies.values()}
+    boundary = None
+    if role.permissions_boundary_arn:
+        boundary = {"boundary": managed_document(self.backend.get_policy(role.permissions_boundary_arn))}
+    context = {}
+    for entry in self._get_param("ContextEntries") or []:
+        values = entry["ContextKeyValues"]
+        context[entry["ContextKeyName"]] = values if entry["ContextKeyType"].endswith("List") else values[0]
+    resources = self._get_param("ResourceArns") or ["*"]
+    results = [simulated(action, resources, documents, boundary, context) for action in self._get_param("ActionNames")]
+    return ActionResult({"EvaluationResults": results, "IsTruncated": False})
+
+
+def managed_document(policy):
+    return next(version.document for version in policy.versions if version.version_id == policy.default_version_id)
+
+
+def simulated(action, resources, documents, boundary, context):
+    """One result for each action, with what is decided of each resource below it."""
+    specific = []
+    for resource in resources:
+        decision, matched, missing = decided(action, resource, documents, context)
+        one = {
+            "EvalResourceName": resource,
+            "EvalResourceDecision": decision,
+            "MatchedStatements": [{"SourcePolicyId": name, "SourcePolicyType": "role"} for name in matched],
+            "MissingContextValues": sorted(missing),
+        }
+        if boundary:
+            within, _, _ = decided(action, resource, boundary, context)
+            one["PermissionsBoundaryDecisionDetail"] = {"AllowedByPermissionsBoundary": within == "allowed"}
+            if within != "allowed" and decision == "allowed":
+                one["EvalResourceDecision"] = within
+        specific.append(one)
+    worst = max(specific, key=lambda one: ["allowed", "implicitDeny", "explicitDeny"].index(one["EvalResourceDecision"]))
+    result = {
+        "EvalActionName": action,
+        "EvalResourceName": resources[0] if len(resources) == 1 else "*",
+        "EvalDecision": worst["EvalResourceDecision"],
+        "MatchedStatements": worst["MatchedStatements"],
+        "MissingContextValues": worst["MissingContextValues"],
+    }
+    if resources != ["*"]:
+        result["ResourceSpecificResults"] = specific
+    return result
+
+
+def decided(action, resource, documents, context):
+    """The decision, the policies that made it, and the keys that conditions look for and were not given."""
+    effects, missing = {}, set()
+    for name, document in documents.items():
+        document = document if isinstance(document, dict) else json.loads(document)
+        for statement in listed(document["Statement"]):
+            if not (is_named(statement, "Action", action) and is_named(statement, "Resource", resource)):
+                continue
+            condition = statement.get("Condition", {})
+            asked = {key for operator, wanted in condition.items() if operator != "Null" for key in wanted}
+            missing |= asked - set(context)
+            if holds(condition, context):
+                effects.setdefault(statement["Effect"], []).append(name)
+    if "Deny" in effects:
+        return "explicitDeny", effects["Deny"], missing
+    return ("allowed", effects["Allow"], missing) if "Allow" in effects else ("implicitDeny", [], missing)
+
+
+def is_named(statement, what, value):
+    """Actions know no case."""
+
+    def is_among(patterns):
+        if what == "Action":
+            return any(fits_pattern(value.lower(), pattern.lower()) for pattern in listed(patterns))
+        return any(fits_pattern(value, pattern) for pattern in listed(patterns))
+
+    return is_among(statement[what]) if what in statement else not is_among(statement[f"Not{what}"])
 
 
 @correct(TokenResponse)

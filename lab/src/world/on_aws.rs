@@ -12,6 +12,7 @@ use std::{
 use anyhow::{Context, ensure};
 use cloud::route::{Endpoints, Hop, Profile, Route};
 use domain::ids::AccountId;
+use hub::onboarding;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::{io::AsyncWriteExt, process::Command};
@@ -34,6 +35,8 @@ const MANAGEMENT: &str = "100000000001";
 const TENANT_HUB: &str = "640000000001";
 const TENANT_DELEGATE: &str = "640000000002";
 const TENANT: &str = "640000000003";
+/// Stands for each account in its role's policy.
+const NO_ACCOUNT: &str = "000000000000";
 
 const MAKE_ACCOUNTS: &str = include_str!("../aws/accounts.py");
 
@@ -228,6 +231,10 @@ impl Member {
     }
 }
 
+fn policy(region: &str) -> anyhow::Result<String> {
+    Ok(onboarding::policy::of_hub(&NO_ACCOUNT.parse()?, region, "OrgliftMember").to_string())
+}
+
 async fn run_script(endpoint: &str, members: &[&str]) -> anyhow::Result<Made> {
     let wish = json!({
         "endpoint": endpoint,
@@ -235,7 +242,10 @@ async fn run_script(endpoint: &str, members: &[&str]) -> anyhow::Result<Made> {
         "management": MANAGEMENT,
         "external_id": EXTERNAL_ID,
         "members": members,
+        // What the template grants; of an account without a number yet.
+        "policy": policy(REGION)?,
         "tenant": {
+            "policy": policy(TENANT_REGION)?,
             "region": TENANT_REGION,
             "hub": TENANT_HUB,
             "delegate": TENANT_DELEGATE,

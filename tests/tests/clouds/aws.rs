@@ -5,7 +5,7 @@ use std::{fs, path::Path, sync::Arc};
 use cloud::{
     Cloud, CloudError,
     aws::{Access, AwsCloud, ebs::EbsStore},
-    control::Place,
+    control::{Outlook, Place, Use},
     route::{Errand, Profile, Route},
 };
 use domain::account::{ListedAccount, Reach};
@@ -199,11 +199,12 @@ async fn all_that_is_in_the_way_of_a_launch_is_named_at_once() {
     ];
     let deny = |action| Fault::new(Effect::Deny).on("ec2", action);
     scene.aws.faults().set(actions.map(deny).into());
-    let obstacles = scene
+    let outlook = scene
         .cloud
-        .launch_obstacles(&place, &spec, &contract::NEEDS)
+        .launch_outlook(&place, &spec, &contract::NEEDS, &[])
         .await
         .unwrap();
+    let obstacles = outlook.obstacles;
     assert_eq!(obstacles.len(), 4, "{obstacles:?}");
     for action in actions {
         let named = obstacles
@@ -222,7 +223,86 @@ async fn all_that_is_in_the_way_of_a_launch_is_named_at_once() {
     scene.aws.faults().set(vec![throttle]);
     let unknown = scene
         .cloud
-        .launch_obstacles(&place, &spec, &contract::NEEDS)
+        .launch_outlook(&place, &spec, &contract::NEEDS, &[])
+        .await
+        .unwrap_err();
+    assert!(unknown.is_transient(), "{unknown}");
+}
+
+/// On what, and with what conditions, decides; the role has the policy of the onboarding template.
+#[tokio::test]
+async fn permissions_that_the_role_lacks_are_named_before_there_is_an_image() {
+    let Some(scene) = Scene::new().await else { return };
+    let member = scene.member(0);
+    let place = scene.place(member);
+    let store = scene.store(member).await;
+    let ground = scene.ground(member, &store);
+    let image = ground.image_spec("image").await;
+    let spec = ground.template_spec(&image.disks);
+    let launch = |kind: &str, owner: &str, tag: Option<&str>| Use {
+        actions: &["ec2:RunInstances"],
+        resources: vec![format!("arn:aws:ec2:{}:{owner}:{kind}", member.region)],
+        context: [("aws:RequestedRegion", member.region)]
+            .into_iter()
+            .chain(tag.map(|tag| (tag, "s-3333333333333333a")))
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect(),
+    };
+    let (account, ours) = (member.id.as_str(), "aws:ResourceTag/orglift:source-server");
+    let look = async |uses: &[Use]| {
+        let outlook = scene.cloud.launch_outlook(&place, &spec, &contract::NEEDS, uses);
+        outlook.await.unwrap()
+    };
+    let allowed = [
+        launch("subnet/subnet-1", account, None),
+        launch("image/ami-1", "", Some(ours)),
+        launch(
+            "volume/vol-1",
+            account,
+            Some("aws:RequestTag/orglift:source-server"),
+        ),
+    ];
+    assert_eq!(look(&allowed).await, Outlook::default());
+
+    let mut elsewhere = launch("subnet/subnet-1", account, None);
+    elsewhere.context[0].1 = "ap-south-1".into();
+    let refused = [
+        launch("image/ami-2", "", None),
+        launch("volume/vol-2", account, Some(ours)),
+        elsewhere,
+        Use {
+            actions: &["ec2:CreateVolume"],
+            ..launch("volume/vol-3", account, Some(ours))
+        },
+    ];
+    let outlook = look(&refused).await;
+    let words = ["image/ami-2", "volume/vol-2", "subnet/subnet-1", "volume/vol-3"];
+    assert_eq!(outlook.obstacles.len(), words.len(), "{outlook:?}");
+    for (told, word) in outlook.obstacles.iter().zip(words) {
+        assert!(
+            told.contains(&format!(" on {word}: no policy of it allows")),
+            "{told}"
+        );
+        assert!(told.contains("role OrgliftMember may not call ec2:"), "{told}");
+        assert!(
+            told.contains(&format!("orglift-hub onboarding --account {account}")),
+            "{told}"
+        );
+    }
+
+    let deny = Fault::new(Effect::Deny).on("iam", "SimulatePrincipalPolicy");
+    scene.aws.faults().set(vec![deny]);
+    let outlook = look(&refused).await;
+    assert_eq!(outlook.obstacles, [""; 0], "what is not known is not in the way");
+    let [told] = &outlook.not_checked[..] else {
+        panic!("it is said once: {outlook:?}");
+    };
+    assert!(told.contains("--feature dry-run"), "{told}");
+    let throttle = Fault::new(Effect::Throttle).on("iam", "SimulatePrincipalPolicy");
+    scene.aws.faults().set(vec![throttle]);
+    let unknown = scene
+        .cloud
+        .launch_outlook(&place, &spec, &contract::NEEDS, &refused)
         .await
         .unwrap_err();
     assert!(unknown.is_transient(), "{unknown}");

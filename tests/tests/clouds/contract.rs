@@ -253,7 +253,10 @@ async fn nothing_is_made_by_looking(ground: &Ground<'_>, image: &ImageSpec) {
             launch,
             ..sound.clone()
         };
-        async move { cloud.launch_obstacles(place, &spec, &needs).await.unwrap() }
+        async move {
+            let outlook = cloud.launch_outlook(place, &spec, &needs, &[]).await;
+            outlook.unwrap().obstacles
+        }
     };
     let change = |change: &dyn Fn(&mut LaunchSpec)| {
         let mut launch = sound.launch.clone();
@@ -294,7 +297,8 @@ async fn nothing_is_made_by_looking(ground: &Ground<'_>, image: &ImageSpec) {
 async fn addresses_are_given_back(ground: &Ground<'_>, disks: &[ImageDisk]) {
     let Ground { cloud, place, .. } = ground;
     let own = ground.template_spec(disks);
-    let obstacles = cloud.launch_obstacles(place, &own, &NEEDS).await.unwrap();
+    let outlook = cloud.launch_outlook(place, &own, &NEEDS, &[]).await.unwrap();
+    let obstacles = outlook.obstacles;
     assert_eq!(
         obstacles, [""; 0],
         "a server's own instance gives its address back"
@@ -303,7 +307,8 @@ async fn addresses_are_given_back(ground: &Ground<'_>, disks: &[ImageDisk]) {
         tags: [(SERVER_TAG.to_owned(), "s-4444444444444444a".to_owned())].into(),
         ..own
     };
-    let obstacles = cloud.launch_obstacles(place, &strange, &NEEDS).await.unwrap();
+    let outlook = cloud.launch_outlook(place, &strange, &NEEDS, &[]).await.unwrap();
+    let obstacles = outlook.obstacles;
     assert_eq!(obstacles.len(), 1, "{obstacles:?}");
     assert!(obstacles[0].contains(&format!("{} is in use", ground.address)));
 }

@@ -32,7 +32,10 @@ pub async fn check(
 ) -> Result<Json<Value>, ApiError> {
     let server = hub.store.server(&id).await?;
     Ok(Json(match launch_check(&hub, &actor, &server, purpose).await? {
-        Foreseen::Possible { instance_type } => json!({ "possible": true, "instanceType": instance_type }),
+        Foreseen::Possible {
+            instance_type,
+            not_checked,
+        } => json!({ "possible": true, "instanceType": instance_type, "notChecked": not_checked }),
         Foreseen::Impossible(obstacles) => json!({ "possible": false, "obstacles": obstacles }),
         Foreseen::Unknown(why) => json!({ "possible": null, "reason": why }),
     }))

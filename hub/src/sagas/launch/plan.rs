@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use cloud::control::{ClientToken, ImageDisk, LaunchSpec, Place, SERVER_TAG, TOKEN_TAG, Tags, TemplateSpec};
+use cloud::control::{
+    ClientToken, ImageDisk, LaunchSpec, Outlook, Place, SERVER_TAG, TOKEN_TAG, Tags, TemplateSpec,
+};
 use domain::{
     ids::SourceServerId,
     launch::{
@@ -12,7 +14,7 @@ use domain::{
 };
 use protocol::exchange::ObservedSnapshot;
 
-use crate::{Hub, entities::source_server, sagas::StepError};
+use crate::{Hub, entities::source_server, onboarding::uses, sagas::StepError};
 
 /// A launch as it would be now.
 #[derive(Debug, Clone)]
@@ -20,8 +22,7 @@ pub struct Plan {
     pub instance_type: String,
     /// What the source needs of it.
     pub needs: Needs,
-    /// What keeps it from being launched, each in a sentence.
-    pub obstacles: Vec<String>,
+    pub outlook: Outlook,
 }
 
 /// Asks the account, and changes nothing there.
@@ -42,11 +43,12 @@ pub async fn plan(
         ..launch_spec(server, settings, purpose, &instance_type)?
     };
     let spec = template_spec(server, launch);
-    let obstacles = hub.cloud.launch_obstacles(place, &spec, &needs).await?;
+    let uses = uses::of_launch(place, &spec);
+    let outlook = hub.cloud.launch_outlook(place, &spec, &needs, &uses).await?;
     Ok(Plan {
         instance_type,
         needs,
-        obstacles,
+        outlook,
     })
 }
 
