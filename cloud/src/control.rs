@@ -270,6 +270,18 @@ impl ResourceKind {
     }
 }
 
+/// A snapshot of ours that is to be copied under another key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopySpec {
+    pub snapshot: String,
+    /// The source server that it is of.
+    pub server: String,
+    /// The ARN of a KMS key.
+    pub key: String,
+    /// Once it is known which it is.
+    pub copy: Option<String>,
+}
+
 /// Something of ours that exists in an account, and costs money.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resource {
@@ -368,6 +380,16 @@ pub trait Cloud: Send + Sync + std::fmt::Debug {
     /// Deletes a snapshot that a runner let go, if its tags say that it is of this source server. One that is gone
     /// already is no error.
     async fn delete_snapshot(&self, place: &Place, snapshot: &str, server: &str) -> Result<(), CloudError>;
+
+    /// Has a snapshot copied, if its tags say that it is of this source server, and says which snapshot the copy is and
+    /// whether it is complete.
+    async fn copy_snapshot(&self, place: &Place, _spec: &CopySpec) -> Result<(String, bool), CloudError> {
+        Err(CloudError::Rejected {
+            call: "ec2:CopySnapshot",
+            account: place.account.to_string(),
+            reason: "this cloud has no keys".into(),
+        })
+    }
 
     /// What a token made, if it made anything: how a crashed caller finds its resource again.
     async fn find_by_token(&self, place: &Place, token: &ClientToken)

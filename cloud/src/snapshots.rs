@@ -11,7 +11,7 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use domain::{digest::Digest, disk::DiskId};
+use domain::{digest::Digest, disk::DiskId, ids::SourceServerId};
 
 use crate::control::Tags;
 
@@ -95,6 +95,24 @@ pub enum StoreError {
     },
 }
 
+/// The newest snapshot of a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskHead {
+    pub server: SourceServerId,
+    pub disk: DiskId,
+    pub snapshot: SnapshotId,
+}
+
+/// A snapshot that somebody is to copy, since what is based on it is to be under another key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyWish {
+    pub original: SnapshotId,
+    pub server: SourceServerId,
+    pub key: String,
+    /// Once it was asked for.
+    pub copy: Option<SnapshotId>,
+}
+
 /// What a runner does in its own account.
 #[async_trait]
 pub trait SnapshotStore: Send + Sync + std::fmt::Debug {
@@ -143,6 +161,27 @@ pub trait SnapshotStore: Send + Sync + std::fmt::Debug {
     /// Of such snapshots, lets one go that nobody needs. Most stores know all they have, and need no telling.
     async fn let_go(&self, _lost: &SnapshotInfo) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    /// Which snapshots are to be copied, given the newest of all disks. A snapshot stays the one until its copy is
+    /// complete, whichever is the newest by then. Most stores know no keys.
+    async fn to_copy(&self, _heads: &[DiskHead]) -> Result<Vec<CopyWish>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// How far a copy has come. Once it is complete, the next snapshot of the disk is based on it.
+    async fn copied(
+        &self,
+        _original: &SnapshotId,
+        _copy: &SnapshotId,
+        _complete: bool,
+    ) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Whether the next snapshot of this disk is to be made even if nothing changed: it may be under another key.
+    async fn changes_key(&self, _disk: &DiskId, _newest: &SnapshotId) -> Result<bool, StoreError> {
+        Ok(false)
     }
 
     /// A released snapshot is gone.

@@ -19,7 +19,9 @@ use identity::Role;
 use protocol::{
     artifacts::Artifact,
     enrol::{EnrolledRunner, IdentityEnrolment, Problem, RunnerEnrolment},
-    exchange::{Deleted, Desired, Kept, LONG_POLL, OBSERVED_EVERY, Observed, Released},
+    exchange::{
+        CopyAnswer, CopyAsked, Deleted, Desired, Kept, LONG_POLL, OBSERVED_EVERY, Observed, Released,
+    },
 };
 use reqwest::{StatusCode, dns};
 use rustls::ClientConfig;
@@ -176,6 +178,16 @@ impl HubClient {
             .send("have snapshots deleted by", sent.timeout(DELETE_MAX))
             .await?;
         let answer = self.success("delete snapshots", answer).await?;
+        answer.json().await.map_err(self.wrap("understand"))
+    }
+
+    /// Has a snapshot copied under another key; the answer says which it is.
+    pub async fn copy(&self, asked: &CopyAsked) -> Result<CopyAnswer, HubError> {
+        let sent = self.http.post(self.url("/v1/copies")).json(asked);
+        let answer = self
+            .send("have a snapshot copied by", sent.timeout(DELETE_MAX))
+            .await?;
+        let answer = self.success("copy a snapshot", answer).await?;
         answer.json().await.map_err(self.wrap("understand"))
     }
 

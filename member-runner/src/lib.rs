@@ -38,6 +38,7 @@ mod ledger;
 pub mod machine;
 mod quarantine;
 pub mod rehearse;
+mod rekey;
 mod released;
 mod run;
 pub mod runner;

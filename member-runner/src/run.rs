@@ -21,7 +21,7 @@ use tokio::{
 use crate::{
     Converting, Runner, RunnerConfig, enrolment, files,
     hub::{self, HubAddress, HubClient},
-    index, join, released, store,
+    index, join, rekey, released, store,
 };
 
 #[derive(Debug)]
@@ -119,6 +119,11 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         client.clone(),
         dir.join(DESIRED_FILE),
         desired_out,
+    ));
+    tasks.spawn(rekey::copy_for_ever(
+        client.clone(),
+        Arc::clone(&runner),
+        Arc::clone(&store),
     ));
     tasks.spawn(released::hand_over_for_ever(client.clone(), store));
     tasks.spawn(write_observed(Arc::clone(&runner), dir.join(OBSERVED_FILE)));

@@ -151,6 +151,24 @@ pub struct Deleted {
     pub snapshots: Vec<String>,
 }
 
+/// `POST /v1/copies`: a snapshot that is to be copied under another key. It is repeated until the copy is complete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyAsked {
+    pub snapshot: String,
+    /// The source server that its tags name.
+    pub server: SourceServerId,
+    /// The ARN of a KMS key.
+    pub key: String,
+    /// As it was answered before.
+    pub copy: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyAnswer {
+    pub copy: String,
+    pub complete: bool,
+}
+
 /// `GET /v1/kept`: what is known of what a runner kept before it lost its folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {

@@ -21,12 +21,17 @@ from parliament import analyze_policy_string, iam_definition
 MEMBER = "111122223333"
 # One of each partition.
 REGIONS = ["eu-central-1", "us-gov-west-1", "cn-north-1"]
+KEY, FORMER_KEY = (
+    f"arn:aws:kms:eu-central-1:{MEMBER}:key/{name}"
+    for name in ["0c1d2e3f-0000-4000-8000-000000000000", "8e9f0a1b-0000-4000-8000-000000000000"]
+)
 FEATURES = {
     "logs": ["--feature", "logs"],
     "quotas": ["--feature", "quotas"],
     "drift": ["--feature", "drift"],
     "dry-run": ["--feature", "dry-run"],
-    "kms": ["--kms-key", f"arn:aws:kms:eu-central-1:{MEMBER}:key/0c1d2e3f-0000-4000-8000-000000000000"],
+    "kms": ["--kms-key", KEY],
+    "another-kms": ["--kms-key", KEY, "--former-kms-key", FORMER_KEY],
     "instance-roles": ["--instance-role", f"arn:aws:iam::{MEMBER}:role/Web"],
 }
 # What references are resolved to, for parliament.
@@ -38,7 +43,8 @@ NAMES = {
     "AllowedRegions": ["eu-central-1"],
     "Bucket.Arn": "arn:aws:s3:::orglift",
     "InstanceRoleArns": [f"arn:aws:iam::{MEMBER}:role/Web"],
-    "KmsKeyArn": f"arn:aws:kms:eu-central-1:{MEMBER}:key/0c1d2e3f-0000-4000-8000-000000000000",
+    "KmsKeyArn": KEY,
+    "FormerKmsKeyArn": FORMER_KEY,
     "LogGroup.Arn": f"arn:aws:logs:eu-central-1:{MEMBER}:log-group:orglift:*",
     "MemberRoleName": "OrgliftMember",
 }
@@ -59,6 +65,8 @@ def variants():
     """All choices of features."""
     for count in range(len(FEATURES) + 1):
         for chosen in itertools.combinations(FEATURES, count):
+            if "kms" in chosen and "another-kms" in chosen:
+                continue
             yield [option for feature in chosen for option in FEATURES[feature]]
 
 
@@ -142,11 +150,12 @@ class Lint(unittest.TestCase):
                     continue
                 files.append(self.folder / f"{number}-{kind[0].strip('-')}.json")
                 files[-1].write_text(json.dumps(onboarding(self.folder, *kind, *options)))
-        self.assertGreaterEqual(len(files), 2 ** len(FEATURES))
+        # With a key, with a former one besides, or without.
+        self.assertGreaterEqual(len(files), 3 * 2 ** (len(FEATURES) - 2))
         self.assertEqual(cfn_lint(*files), (0, ""))
 
     def test_policies_of_all_variants(self):
-        every = [option for options in FEATURES.values() for option in options]
+        every = [option for feature, options in FEATURES.items() if feature != "kms" for option in options]
         for options in [[], every, *FEATURES.values()]:
             resources = onboarding(self.folder, "--account", MEMBER, *options)["Resources"]
             for role in ["MemberRole", "RunnerRole"]:

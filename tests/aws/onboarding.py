@@ -22,6 +22,7 @@ SESSION = {"RoleArn": f"arn:aws:iam::{MEMBER}:role/OrgliftMember", "RoleSessionN
 EVERY_FEATURE = [
     *("--feature", "logs", "--feature", "quotas", "--feature", "drift", "--feature", "dry-run"),
     *("--kms-key", f"arn:aws:kms:{REGION}:{MEMBER}:key/0c1d2e3f-0000-4000-8000-000000000000"),
+    *("--former-kms-key", f"arn:aws:kms:{REGION}:{MEMBER}:key/8e9f0a1b-0000-4000-8000-000000000000"),
     *("--instance-role", f"arn:aws:iam::{MEMBER}:role/Web"),
 ]
 

@@ -46,24 +46,36 @@ pub(super) async fn delete_snapshot(
     id: &str,
     server: &str,
 ) -> Result<(), CloudError> {
-    let known = ec2.describe_snapshots().snapshot_ids(id).send().await;
-    let known = match known.map_err(|error| Failure::of(&error)) {
-        Ok(known) => known,
-        Err(Failure::NotFound(_)) => return Ok(()),
-        Err(failure) => return Err(asked.refused(&failure)),
-    };
-    let Some(snapshot) = known.snapshots().first() else {
+    if owned_snapshot(asked, ec2, id, server).await?.is_none() {
         return Ok(());
-    };
-    if read(snapshot.tags()).get(SERVER_TAG).map(String::as_str) != Some(server) {
-        return Err(asked.rejected(&format!(
-            "{id} is not deleted: its tags do not say that it is of source server {server}"
-        )));
     }
     let deleted = ec2.delete_snapshot().snapshot_id(id).send().await;
     match deleted.map_err(|error| Failure::of(&error)) {
         Ok(_) | Err(Failure::NotFound(_)) => Ok(()),
         Err(failure) => Err(asked.refused(&failure)),
+    }
+}
+
+/// A snapshot whose tags say that it is of this source server. `None` if there is none of this id; others are refused.
+pub(super) async fn owned_snapshot(
+    asked: Asked<'_>,
+    ec2: &Client,
+    id: &str,
+    server: &str,
+) -> Result<Option<Snapshot>, CloudError> {
+    let known = ec2.describe_snapshots().snapshot_ids(id).send().await;
+    let known = match known.map_err(|error| Failure::of(&error)) {
+        Ok(known) => known.snapshots.unwrap_or_default().into_iter().next(),
+        Err(Failure::NotFound(_)) => None,
+        Err(failure) => return Err(asked.refused(&failure)),
+    };
+    let is_of =
+        |snapshot: &Snapshot| read(snapshot.tags()).get(SERVER_TAG).map(String::as_str) == Some(server);
+    match known {
+        Some(snapshot) if !is_of(&snapshot) => Err(asked.rejected(&format!(
+            "{id} is left alone: its tags do not say that it is of source server {server}"
+        ))),
+        known => Ok(known),
     }
 }
 

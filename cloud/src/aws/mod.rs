@@ -8,6 +8,7 @@
 
 pub mod caller;
 mod calls;
+mod copies;
 pub mod ebs;
 mod failure;
 mod images;
@@ -17,6 +18,8 @@ mod inventory;
 mod network;
 mod obstacles;
 mod organization;
+mod pace;
+mod paced;
 mod rights;
 pub mod s3;
 mod sessions;
@@ -30,6 +33,7 @@ use async_trait::async_trait;
 use aws_config::{BehaviorVersion, ConfigLoader, Region, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_sdk_ec2::Client;
+use aws_smithy_types::timeout::TimeoutConfigBuilder;
 use domain::{
     account::{ListedAccount, Reach},
     launch::instance_type::{InstanceType, Needs},
@@ -39,8 +43,8 @@ use self::{calls::Asked, failure::Failure, sessions::Sessions};
 use crate::{
     caller::{Caller, SignedCall},
     control::{
-        ClientToken, Cloud, CloudError, ImageSpec, Instance, InstanceSpec, Outlook, Place, Resource,
-        Screenshot, Surroundings, TemplateSpec, TemplateVersion, Use,
+        ClientToken, Cloud, CloudError, CopySpec, ImageSpec, Instance, InstanceSpec, Outlook, Place,
+        Resource, Screenshot, Surroundings, TemplateSpec, TemplateVersion, Use,
     },
     route::{Endpoints, Errand, Profile, Route},
 };
@@ -186,6 +190,11 @@ impl Cloud for AwsCloud {
         inventory::delete_snapshot(Asked { call, place }, &self.ec2(place).await?, snapshot, server).await
     }
 
+    async fn copy_snapshot(&self, place: &Place, spec: &CopySpec) -> Result<(String, bool), CloudError> {
+        let call = "ec2:CopySnapshot";
+        copies::follow(Asked { call, place }, &self.ec2(place).await?, spec).await
+    }
+
     async fn find_by_token(
         &self,
         place: &Place,
@@ -213,6 +222,13 @@ impl Cloud for AwsCloud {
     }
 }
 
+/// Until an answer begins.
+fn first_byte() -> TimeoutConfigBuilder {
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT_WITHIN)
+        .read_timeout(READ_WITHIN)
+}
+
 /// With whose credentials a program calls, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Access {
@@ -225,9 +241,7 @@ pub struct Access {
 impl Access {
     /// One attempt per call and explicit time-outs: what is tried again, and when, is decided in one place.
     fn loader(&self) -> ConfigLoader {
-        let time = TimeoutConfig::builder()
-            .connect_timeout(CONNECT_WITHIN)
-            .read_timeout(READ_WITHIN)
+        let time = first_byte()
             .operation_attempt_timeout(ATTEMPT_WITHIN)
             .operation_timeout(ATTEMPT_WITHIN)
             .build();

@@ -19,7 +19,7 @@ use aws_credential_types::Credentials;
 use aws_sdk_sts::{Client, config::SharedCredentialsProvider, types::Tag};
 use tokio::sync::OnceCell;
 
-use super::{Access, failure::Failure};
+use super::{Access, failure::Failure, first_byte, paced::Turns};
 use crate::{
     control::{CloudError, Place},
     route::{Errand, Hop, Route},
@@ -37,6 +37,7 @@ pub(super) const ORGANIZATION: &str = "of the organization";
 
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
+    turns: Turns,
     known: Mutex<HashMap<Step, Arc<OnceCell<Session>>>>,
 }
 
@@ -162,7 +163,7 @@ impl Sessions {
     async fn begin(&self, step: &Step, account: &str) -> Result<Session, CloudError> {
         let route = &step.route;
         let previous = match &step.reached {
-            Reached::Start => return start(step, account).await,
+            Reached::Start => return self.start(step, account).await,
             Reached::Through(1) => Reached::Start,
             Reached::Through(hops) => Reached::Through(hops - 1),
             Reached::Account(_) if route.through.is_empty() => Reached::Start,
@@ -183,78 +184,99 @@ impl Sessions {
                 external_id: route.external_id.clone(),
             },
         };
-        assume(&previous, &hop, step, account).await
+        self.assume(&previous, &hop, step, account).await
     }
-}
 
-async fn start(step: &Step, account: &str) -> Result<Session, CloudError> {
-    let access = Access {
-        region: step.region.clone(),
-        profile: step.route.profile.clone(),
-        endpoints: step.route.endpoints.clone(),
-    };
-    let config = access.loader().load().await;
-    let identity = Client::new(&config).get_caller_identity().send().await;
-    let identity = identity.map_err(|error| {
-        Failure::of(&error).at(WHO_AM_I, account, |why| {
-            format!("the hub's own credentials are not accepted ({why}); give it a profile or an instance role that is valid")
+    async fn start(&self, step: &Step, account: &str) -> Result<Session, CloudError> {
+        let access = Access {
+            region: step.region.clone(),
+            profile: step.route.profile.clone(),
+            endpoints: step.route.endpoints.clone(),
+        };
+        // Whoever gives turns counts the time, too.
+        let config = access.loader().timeout_config(first_byte().build()).load().await;
+        // Of which account they are is not known yet.
+        let config = config
+            .into_builder()
+            .http_client(self.turns.client_of(""))
+            .build();
+        let identity = Client::new(&config).get_caller_identity().send().await;
+        let identity = identity.map_err(|error| {
+            Failure::of(&error).at(WHO_AM_I, account, |why| {
+                format!(
+                    "the hub's own credentials are not accepted ({why}); give it a profile or an instance role that \
+                     is valid"
+                )
+            })
+        })?;
+        let partition = identity.arn().and_then(|arn| arn.split(':').nth(1));
+        let own_account = identity.account().unwrap_or_default().to_owned();
+        let config = config
+            .into_builder()
+            .http_client(self.turns.client_of(&own_account));
+        Ok(Session {
+            config: config.build(),
+            ends: None,
+            partition: partition.unwrap_or("aws").to_owned(),
+            own_account,
         })
-    })?;
-    let partition = identity.arn().and_then(|arn| arn.split(':').nth(1));
-    Ok(Session {
-        config,
-        ends: None,
-        partition: partition.unwrap_or("aws").to_owned(),
-        own_account: identity.account().unwrap_or_default().to_owned(),
-    })
-}
+    }
 
-async fn assume(from: &Session, hop: &Hop, step: &Step, account: &str) -> Result<Session, CloudError> {
-    let tag = |key: &str, value: &str| Tag::builder().key(key).value(value).build();
-    let Errand { who, why } = &step.errand;
-    let tags = [
-        tag("orglift:who", &allowed(who, 256)),
-        tag("orglift:why", &allowed(why, 256)),
-    ];
-    let assumed = Client::new(&from.config)
-        .assume_role()
-        .role_arn(&hop.role_arn)
-        .set_external_id(hop.external_id.clone())
-        .role_session_name(allowed(&format!("orglift-{who}"), 64))
-        .set_tags(Some(tags.into_iter().filter_map(Result::ok).collect()))
-        .duration_seconds(LENGTH_S)
-        .send()
-        .await;
-    let assumed = assumed.map_err(|error| {
-        Failure::of(&error).at(ASSUME_ROLE, account, |why| {
-            format!(
-                "role {} refused ({why}): it is not there, does not trust the hub, or expects another ExternalId; \
-                 deploy what `orglift-hub onboarding --account {account}` writes",
-                hop.role_arn
-            )
+    async fn assume(
+        &self,
+        from: &Session,
+        hop: &Hop,
+        step: &Step,
+        account: &str,
+    ) -> Result<Session, CloudError> {
+        let tag = |key: &str, value: &str| Tag::builder().key(key).value(value).build();
+        let Errand { who, why } = &step.errand;
+        let tags = [
+            tag("orglift:who", &allowed(who, 256)),
+            tag("orglift:why", &allowed(why, 256)),
+        ];
+        let assumed = Client::new(&from.config)
+            .assume_role()
+            .role_arn(&hop.role_arn)
+            .set_external_id(hop.external_id.clone())
+            .role_session_name(allowed(&format!("orglift-{who}"), 64))
+            .set_tags(Some(tags.into_iter().filter_map(Result::ok).collect()))
+            .duration_seconds(LENGTH_S)
+            .send()
+            .await;
+        let assumed = assumed.map_err(|error| {
+            Failure::of(&error).at(ASSUME_ROLE, account, |why| {
+                format!(
+                    "role {} refused ({why}): it is not there, does not trust the hub, or expects another \
+                     ExternalId; deploy what `orglift-hub onboarding --account {account}` writes",
+                    hop.role_arn
+                )
+            })
+        })?;
+        let given = assumed.credentials().ok_or_else(|| CloudError::Unknown {
+            call: ASSUME_ROLE,
+            account: account.to_owned(),
+            detail: "the answer has no credentials".into(),
+        })?;
+        let ends = SystemTime::try_from(*given.expiration()).unwrap_or(SystemTime::now());
+        let credentials = Credentials::new(
+            given.access_key_id(),
+            given.secret_access_key(),
+            Some(given.session_token().to_owned()),
+            Some(ends),
+            "assumed role",
+        );
+        let role_account = hop.role_arn.split(':').nth(4).unwrap_or_default();
+        let config = from.config.clone().into_builder();
+        Ok(Session {
+            config: config
+                .http_client(self.turns.client_of(role_account))
+                .credentials_provider(SharedCredentialsProvider::new(credentials))
+                .build(),
+            ends: Some(ends),
+            ..from.clone()
         })
-    })?;
-    let given = assumed.credentials().ok_or_else(|| CloudError::Unknown {
-        call: ASSUME_ROLE,
-        account: account.to_owned(),
-        detail: "the answer has no credentials".into(),
-    })?;
-    let ends = SystemTime::try_from(*given.expiration()).unwrap_or(SystemTime::now());
-    let credentials = Credentials::new(
-        given.access_key_id(),
-        given.secret_access_key(),
-        Some(given.session_token().to_owned()),
-        Some(ends),
-        "assumed role",
-    );
-    let config = from.config.clone().into_builder();
-    Ok(Session {
-        config: config
-            .credentials_provider(SharedCredentialsProvider::new(credentials))
-            .build(),
-        ends: Some(ends),
-        ..from.clone()
-    })
+    }
 }
 
 /// What session names and tags may be made of. Others are replaced: the name of a person is no reason to fail.

@@ -8,6 +8,7 @@
 //! | `POST /v1/enrol` | a runner, for an agent with a token | [`enrol`] |
 //! | `POST /v1/observed` | a runner | [`observed`] |
 //! | `POST /v1/released` | a runner | [`released`] |
+//! | `POST /v1/copies` | a runner | [`copies`] |
 //! | `GET /v1/kept` | a runner | [`kept`] |
 //! | `GET /v1/desired?after=N` | a runner | [`desired`], a long poll |
 //! | `PUT /v1/conversions/{job}/{server}/{artifact}` | the server's runner | [`artifacts`] |
@@ -25,13 +26,14 @@ use axum::{
 use domain::ids::RunnerId;
 use protocol::{
     enrol::{AgentEnrolment, EnrolledAgent, EnrolledRunner, IdentityEnrolment, Problem, RunnerEnrolment},
-    exchange::{Deleted, Desired, Kept, Observed, Released},
+    exchange::{CopyAnswer, CopyAsked, Deleted, Desired, Kept, Observed, Released},
 };
 use serde::Deserialize;
 
 use crate::{Hub, store::StoreError};
 
 pub mod artifacts;
+pub mod copies;
 pub mod desired;
 pub mod enrol;
 pub mod identity;
@@ -58,6 +60,7 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route("/v1/observed", post(observed))
         .layer(DefaultBodyLimit::max(OBSERVED_MAX))
         .route("/v1/released", post(released))
+        .route("/v1/copies", post(copied))
         .route("/v1/kept", get(kept))
         .route("/v1/desired", get(desired))
         // Each artifact has a limit of its own.
@@ -179,6 +182,14 @@ async fn released(
     Json(released): Json<Released>,
 ) -> Result<Json<Deleted>, Refusal> {
     Ok(Json(released::delete(&hub, &runner, released).await?))
+}
+
+async fn copied(
+    Runner(runner): Runner,
+    State(hub): State<Arc<Hub>>,
+    Json(wanted): Json<CopyAsked>,
+) -> Result<Json<CopyAnswer>, Refusal> {
+    copies::follow(&hub, &runner, wanted).await.map(Json)
 }
 
 async fn kept(Runner(runner): Runner, State(hub): State<Arc<Hub>>) -> Result<Json<Kept>, Refusal> {

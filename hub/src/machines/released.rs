@@ -43,7 +43,11 @@ pub async fn delete(hub: &Hub, runner: &RunnerId, released: Released) -> Result<
     Ok(Deleted { snapshots: deleted })
 }
 
-async fn is_in(hub: &Hub, server: &SourceServerId, account: &AccountId) -> Result<bool, StoreError> {
+pub(super) async fn is_in(
+    hub: &Hub,
+    server: &SourceServerId,
+    account: &AccountId,
+) -> Result<bool, StoreError> {
     match hub.store.server(server).await {
         Ok(server) => Ok(server.account.0 == *account),
         Err(StoreError::NotFound { .. }) => Ok(false),

@@ -83,6 +83,10 @@ pub struct OnboardingArgs {
     /// Key for snapshots and volumes. It chooses the feature `kms`.
     #[arg(long, value_name = "ARN")]
     kms_key: Option<Key>,
+    /// Key that snapshots are under yet: they are copied under the other one, and not from the source again. Leave it out
+    /// once none is under it. It chooses the feature `former-kms`.
+    #[arg(long, value_name = "ARN", requires = "kms_key")]
+    former_kms_key: Option<Key>,
     /// A role that launched instances may have. It chooses the feature `instance-roles`.
     #[arg(long = "instance-role", value_name = "ARN")]
     instance_roles: Vec<InstanceRole>,
@@ -129,6 +133,7 @@ impl OnboardingArgs {
         };
         let mut features = self.features;
         features.extend(self.kms_key.is_some().then_some(Feature::Kms));
+        features.extend(self.former_kms_key.is_some().then_some(Feature::FormerKms));
         features.extend((!self.instance_roles.is_empty()).then_some(Feature::InstanceRoles));
         Ok(Onboarding {
             account: self.account,
@@ -144,6 +149,7 @@ impl OnboardingArgs {
             runner_version: self.runner_version,
             runner_sha256: self.runner_sha256,
             key: self.kms_key,
+            former_key: self.former_kms_key,
             instance_roles: self.instance_roles,
         })
     }

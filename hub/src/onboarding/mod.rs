@@ -49,6 +49,8 @@ pub enum Feature {
     Logs,
     /// Snapshots and volumes under a KMS key of the account's choice.
     Kms,
+    /// Snapshots that are under another key yet, and are copied under that one.
+    FormerKms,
     /// Launched instances with instance profiles.
     InstanceRoles,
     /// Quotas are looked at before a wave starts.
@@ -78,6 +80,7 @@ pub struct Onboarding {
     pub runner_version: RunnerVersion,
     pub runner_sha256: Sha256,
     pub key: Option<Key>,
+    pub former_key: Option<Key>,
     pub instance_roles: Vec<InstanceRole>,
 }
 

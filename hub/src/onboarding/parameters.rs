@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Feature, Onboarding};
+use super::{Feature, Onboarding, values::Key};
 
 /// A parameter that the central team has a value for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,11 +125,7 @@ pub fn of_central_team(of: &Onboarding) -> Vec<Known> {
             text("SHA-256 of the runner's program.", "^[0-9a-f]{64}$"),
         ),
     ]);
-    if of.has(Feature::Kms) {
-        let key = of.key.as_ref().map(ToString::to_string);
-        let declaration = text("Key for snapshots and volumes of migrated servers.", KEY);
-        parameters.push(known("KmsKeyArn", &key.unwrap_or_default(), declaration));
-    }
+    parameters.extend(keys(of));
     if of.has(Feature::InstanceRoles) {
         let declaration = list("Roles that launched instances may have.");
         parameters.push(known(
@@ -139,6 +135,29 @@ pub fn of_central_team(of: &Onboarding) -> Vec<Known> {
         ));
     }
     parameters
+}
+
+fn keys(of: &Onboarding) -> Vec<Known> {
+    let keys = [
+        (
+            Feature::Kms,
+            "KmsKeyArn",
+            &of.key,
+            "Key for snapshots and volumes of migrated servers.",
+        ),
+        (
+            Feature::FormerKms,
+            "FormerKmsKeyArn",
+            &of.former_key,
+            "Key that snapshots are under yet.",
+        ),
+    ];
+    let chosen = keys.into_iter().filter(|(feature, ..)| of.has(*feature));
+    let parameter = |(_, name, key, description): (_, _, &Option<Key>, _)| {
+        let key = key.as_ref().map(ToString::to_string);
+        known(name, &key.unwrap_or_default(), text(description, KEY))
+    };
+    chosen.map(parameter).collect()
 }
 
 pub fn source_range(number: usize) -> String {

@@ -114,6 +114,14 @@ const VPC: &str = "arn:${AWS::Partition}:ec2:*:*:vpc/*";
 const PREFIX_LIST: &str = "arn:${AWS::Partition}:ec2:*:*:prefix-list/*";
 const LAUNCH_TEMPLATE: &str = "arn:${AWS::Partition}:ec2:*:${AWS::AccountId}:launch-template/*";
 const KEY: &str = "${KmsKeyArn}";
+const FORMER_KEY: &str = "${FormerKmsKeyArn}";
+const USE_KEY: &[&str] = &[
+    "kms:DescribeKey",
+    "kms:Decrypt",
+    "kms:GenerateDataKeyWithoutPlaintext",
+    "kms:ReEncryptFrom",
+    "kms:ReEncryptTo",
+];
 const STACK: &str = "arn:${AWS::Partition}:cloudformation:*:${AWS::AccountId}:stack/${AWS::StackName}/*";
 /// CloudFormation names the stacks of a StackSet so, each with an end of its own.
 const STACK_OF_SET: &str =
@@ -189,7 +197,7 @@ pub const PERMISSIONS: &[Permission] = &[
         actions: &["ec2:CopySnapshot"],
         resources: Resources::These(&[SNAPSHOT]),
         conditions: NEW,
-        why: "A launch that asks for another encryption key works on copies under it.",
+        why: "Replication goes on under another encryption key with copies of the newest snapshots.",
     },
     Permission {
         sid: "RegisterImages",
@@ -325,13 +333,7 @@ pub const PERMISSIONS: &[Permission] = &[
         sid: "UseKey",
         holder: Holder::Hub,
         feature: Some(Feature::Kms),
-        actions: &[
-            "kms:DescribeKey",
-            "kms:Decrypt",
-            "kms:GenerateDataKeyWithoutPlaintext",
-            "kms:ReEncryptFrom",
-            "kms:ReEncryptTo",
-        ],
+        actions: USE_KEY,
         resources: Resources::These(&[KEY]),
         conditions: IN_REGIONS,
         why: "Volumes and copies of snapshots are encrypted with the account's own key.",
@@ -344,6 +346,24 @@ pub const PERMISSIONS: &[Permission] = &[
         resources: Resources::These(&[KEY]),
         conditions: &[Condition::InRegions, Condition::ForAws],
         why: "EBS decrypts a volume while an instance uses it.",
+    },
+    Permission {
+        sid: "UseFormerKey",
+        holder: Holder::Hub,
+        feature: Some(Feature::FormerKms),
+        actions: USE_KEY,
+        resources: Resources::These(&[FORMER_KEY]),
+        conditions: IN_REGIONS,
+        why: "Snapshots that are under this key yet are copied, or launched, as they are.",
+    },
+    Permission {
+        sid: "LendFormerKeyToEbs",
+        holder: Holder::Hub,
+        feature: Some(Feature::FormerKms),
+        actions: &["kms:CreateGrant"],
+        resources: Resources::These(&[FORMER_KEY]),
+        conditions: &[Condition::InRegions, Condition::ForAws],
+        why: "EBS decrypts a snapshot that it copies.",
     },
     Permission {
         sid: "SeeQuotas",
@@ -427,13 +447,7 @@ pub const PERMISSIONS: &[Permission] = &[
         sid: "UseKeyForSnapshots",
         holder: Holder::Runner,
         feature: Some(Feature::Kms),
-        actions: &[
-            "kms:DescribeKey",
-            "kms:Decrypt",
-            "kms:GenerateDataKeyWithoutPlaintext",
-            "kms:ReEncryptFrom",
-            "kms:ReEncryptTo",
-        ],
+        actions: USE_KEY,
         resources: Resources::These(&[KEY]),
         conditions: &[],
         why: "Snapshots are encrypted with the account's own key.",
@@ -446,6 +460,24 @@ pub const PERMISSIONS: &[Permission] = &[
         resources: Resources::These(&[KEY]),
         conditions: &[Condition::ForAws],
         why: "EBS encrypts the blocks that are put.",
+    },
+    Permission {
+        sid: "UseFormerKeyForSnapshots",
+        holder: Holder::Runner,
+        feature: Some(Feature::FormerKms),
+        actions: USE_KEY,
+        resources: Resources::These(&[FORMER_KEY]),
+        conditions: &[],
+        why: "Replication goes on under this key until a copy under the other one is there.",
+    },
+    Permission {
+        sid: "LendFormerKeyForSnapshots",
+        holder: Holder::Runner,
+        feature: Some(Feature::FormerKms),
+        actions: &["kms:CreateGrant"],
+        resources: Resources::These(&[FORMER_KEY]),
+        conditions: &[Condition::ForAws],
+        why: "EBS encrypts the blocks that are put until then.",
     },
     Permission {
         sid: "FetchProgram",
@@ -507,7 +539,7 @@ mod tests {
                 let (_, call) = action.split_once(':').unwrap();
                 reads.iter().any(|verb| call.starts_with(verb))
             });
-            let is_key = matches!(permission.resources, Resources::These([KEY]));
+            let is_key = matches!(permission.resources, Resources::These([KEY | FORMER_KEY]));
             let limited = permission.conditions.iter().any(|condition| {
                 matches!(
                     condition,

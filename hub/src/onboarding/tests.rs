@@ -29,6 +29,9 @@ fn onboarding(features: &[Feature]) -> Onboarding {
         runner_version: "0.1.0".parse().unwrap(),
         runner_sha256: "0a".repeat(32).parse().unwrap(),
         key: features.contains(&Feature::Kms).then(|| key.parse().unwrap()),
+        former_key: features
+            .contains(&Feature::FormerKms)
+            .then(|| key.parse().unwrap()),
         instance_roles: if features.contains(&Feature::InstanceRoles) {
             vec!["arn:aws:iam::111122223333:role/Web".parse().unwrap()]
         } else {

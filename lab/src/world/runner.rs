@@ -177,6 +177,11 @@ impl Runner {
         self.process.take().context("the runner does not run")?.kill()
     }
 
+    /// From its next start on.
+    pub fn use_store(&mut self, name: impl Into<OsString>) {
+        self.store.name = name.into();
+    }
+
     /// A new machine at the address of the old one, which is gone with all that was on it. It has no token.
     pub async fn replace(&mut self) -> anyhow::Result<()> {
         self.kill()?;

@@ -41,6 +41,8 @@ pub(super) struct OpenDisk {
     /// As committed, brought to the disk's size.
     base: Arc<DiskDigests>,
     resized: bool,
+    /// Its next snapshot is to be under another key.
+    rekeyed: bool,
     changed: BTreeMap<u64, Digest>,
     open: Option<SnapshotId>,
 }
@@ -52,7 +54,7 @@ impl OpenDisk {
     }
 
     fn is_unchanged(&self) -> bool {
-        self.head.is_some() && !self.resized && self.changed.is_empty()
+        self.head.is_some() && !self.resized && !self.rekeyed && self.changed.is_empty()
     }
 }
 
@@ -266,6 +268,7 @@ async fn open_disk(server: &Arc<Server>, disk: Disk, head: Option<Head>) -> Resu
             start: DiskStart::Full,
             base: Arc::new(DiskDigests::of_zeros(bytes)),
             resized: false,
+            rekeyed: false,
             changed: BTreeMap::new(),
             open: None,
         });
@@ -291,6 +294,8 @@ async fn open_disk(server: &Arc<Server>, disk: Disk, head: Option<Head>) -> Resu
             }
         }
     }
+    let newest = SnapshotId(known.snapshot.clone());
+    let rekeyed = server.store.changes_key(&disk.id, &newest).await?;
     let missing = server.ledger().missing(&disk.id);
     let start = match server.ledger().delta_since() {
         Some(since) if !resized && missing.is_empty() => DiskStart::Delta { since },
@@ -312,6 +317,7 @@ async fn open_disk(server: &Arc<Server>, disk: Disk, head: Option<Head>) -> Resu
         start,
         base,
         resized,
+        rekeyed,
         changed,
         open: None,
     })

@@ -220,11 +220,16 @@ impl Scene {
 
     /// The snapshot that this one was started upon, however many lie between by now.
     fn parent_of(&self, checkpoint: &Checkpoint) -> Option<String> {
+        Some(self.record_of(checkpoint)["wish"]["parent"].as_str()?.to_owned())
+    }
+
+    /// What the runner knows of its snapshot.
+    fn record_of(&self, checkpoint: &Checkpoint) -> Value {
         let record = self
             .runner_dir()
             .join(format!("ebs/{}.json", checkpoint.snapshot));
-        let record: Value = serde_json::from_slice(&fs::read(record).ok()?).ok()?;
-        Some(record["wish"]["parent"].as_str()?.to_owned())
+        let text = fs::read(record).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
     }
 
     async fn bucket(&self) -> Bucket {
@@ -330,6 +335,31 @@ async fn a_damaged_object_of_the_index_costs_a_checkpoint_and_never_the_truth() 
     bucket.put(&key, contents).await.unwrap();
     scene.is_replaced().await;
     scene.goes_on_from(&before).await;
+}
+
+/// As when an account's administrator deploys the template with another key: that replaces the instance, too.
+#[tokio::test]
+async fn a_replaced_runner_goes_on_under_another_key_without_a_first_copy() {
+    let Some(mut scene) = Scene::begin().await else {
+        return;
+    };
+    let before = scene.comes_to_rest().await;
+    let Member { id, region, .. } = scene.member.clone();
+    let key = format!("arn:aws:kms:{region}:{id}:key/0c1d2e3f-0000-4000-8000-000000000000");
+    let runner = scene.world.runner_mut(&id).unwrap();
+    runner.use_store(format!("ebs:{region}:{key}"));
+    scene.is_replaced().await;
+    scene.goes_on_from(&before).await;
+    // Nothing is written any more: an idle disk comes under the new key, too.
+    eventually("the newest snapshot is under the new key", SOON, || async {
+        let record = scene.record_of(&scene.newest());
+        Ok(Look::when(record["wish"]["key"] == key.as_str(), record))
+    })
+    .await
+    .unwrap();
+    let put = puts(&scene.world);
+    assert!(put < scene.first_copy / 4, "{put} blocks of {}", scene.first_copy);
+    scene.launches_what_the_source_has().await;
 }
 
 /// Objects go when their checkpoints do.

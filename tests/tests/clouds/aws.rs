@@ -1,14 +1,26 @@
 //! AWS: roles on the way, what is refused and why, and answers that get lost.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use cloud::{
     Cloud, CloudError,
     aws::{Access, AwsCloud, ebs::EbsStore},
-    control::{Outlook, Place, Use},
+    control::{CopySpec, Outlook, Place, SERVER_TAG, Use},
     route::{Errand, Profile, Route},
+    snapshots::{CopyWish, DiskHead, SnapshotId, SnapshotSpec, SnapshotStore},
 };
-use domain::account::{ListedAccount, Reach};
+use domain::{
+    account::{ListedAccount, Reach},
+    digest::Digest,
+    disk::{BLOCK_LEN, DiskId},
+};
+use futures_util::future::join_all;
 use lab::{
     aws::{
         Aws,
@@ -16,6 +28,7 @@ use lab::{
         faults::{Effect, Fault},
         moto,
     },
+    wait::{Look, eventually},
     world::on_aws::{Accounts, Member},
 };
 use tempfile::TempDir;
@@ -69,9 +82,13 @@ impl Scene {
     }
 
     async fn store(&self, member: &Member) -> EbsStore {
+        self.store_under(member, None).await
+    }
+
+    async fn store_under(&self, member: &Member, key: Option<&str>) -> EbsStore {
         let file = self.folder.path().join("member");
-        let key = key_of(member.id.as_str()).unwrap();
-        let text = format!("[member]\naws_access_key_id = {key}\naws_secret_access_key = any\n");
+        let id = key_of(member.id.as_str()).unwrap();
+        let text = format!("[member]\naws_access_key_id = {id}\naws_secret_access_key = any\n");
         fs::write(&file, text).unwrap();
         let access = Access {
             region: member.region.into(),
@@ -82,7 +99,8 @@ impl Scene {
             endpoints: self.accounts.to_organization.endpoints.clone(),
         };
         let records = self.folder.path().join(member.id.as_str());
-        EbsStore::open(Path::new(&records), &access, None).await.unwrap()
+        let key = key.map(str::to_owned);
+        EbsStore::open(Path::new(&records), &access, key).await.unwrap()
     }
 
     async fn holds(&self, member: &Member) {
@@ -98,6 +116,18 @@ impl Scene {
             subnet: member.target_subnet.clone(),
             address: [10, 0, 2, 77].into(),
         }
+    }
+
+    /// As the service has it.
+    fn key_of_snapshot(&self, id: &SnapshotId) -> Option<String> {
+        let record = self
+            .folder
+            .path()
+            .join("aws/snapshots")
+            .join(&id.0)
+            .join("record.json");
+        let record: serde_json::Value = serde_json::from_slice(&fs::read(record).unwrap()).unwrap();
+        record["kms_key_arn"].as_str().map(str::to_owned)
     }
 
     /// What stands in the way into an account.
@@ -439,6 +469,33 @@ async fn throttled_and_broken_calls_may_be_made_again() {
     scene.cloud.check_access(&place).await.unwrap();
 }
 
+/// Each refusal halves how many calls of this action go out in a second: of a hundred, twelve are left.
+#[tokio::test]
+async fn calls_that_are_throttled_become_fewer() {
+    let Some(scene) = Scene::new().await else { return };
+    let place = scene.place(scene.member(0));
+    let throttle = Fault::new(Effect::Throttle).on("ec2", "DescribeInstances");
+    scene.aws.faults().set(vec![throttle.times(3)]);
+    for _ in 0..3 {
+        let throttled = scene
+            .cloud
+            .instance(&place, "i-0123456789abcdef0")
+            .await
+            .unwrap_err();
+        assert!(matches!(throttled, CloudError::Throttled { .. }), "{throttled}");
+    }
+    let began = Instant::now();
+    let calls = (0..26).map(|_| scene.cloud.instance(&place, "i-0123456789abcdef0"));
+    for answer in join_all(calls).await {
+        assert!(matches!(answer, Err(CloudError::NotFound { .. })), "{answer:?}");
+    }
+    assert!(
+        began.elapsed() > Duration::from_millis(1500),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
 #[tokio::test]
 async fn another_servers_snapshot_is_not_deleted() {
     let Some(scene) = Scene::new().await else { return };
@@ -454,4 +511,160 @@ async fn another_servers_snapshot_is_not_deleted() {
     delete("s-3333333333333333a").await.unwrap();
     delete("s-3333333333333333a").await.unwrap();
     assert_eq!(scene.cloud.inventory(&place).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn snapshots_go_on_under_another_key_without_a_new_copy_of_the_source() {
+    let Some(scene) = Scene::new().await else { return };
+    let member = scene.member(0);
+    let place = scene.place(member);
+    let disk: DiskId = "disk-1".parse().unwrap();
+    let store = scene.store(member).await;
+    let first = committed(&store, None, &[(0, 1), (1, 1), (2, 1)]).await;
+    let head = |snapshot: &SnapshotId| DiskHead {
+        server: SERVER.parse().unwrap(),
+        disk: disk.clone(),
+        snapshot: snapshot.clone(),
+    };
+    assert_eq!(store.to_copy(&[head(&first)]).await.unwrap(), []);
+    drop(store);
+
+    let key = format!(
+        "arn:aws:kms:{}:{}:key/0c1d2e3f-0000-4000-8000-000000000000",
+        member.region, member.id
+    );
+    let store = scene.store_under(member, Some(&key)).await;
+    let follow = async |wish: &CopyWish| {
+        let spec = CopySpec {
+            snapshot: wish.original.0.clone(),
+            server: wish.server.to_string(),
+            key: wish.key.clone(),
+            copy: wish.copy.as_ref().map(|copy| copy.0.clone()),
+        };
+        let (copy, complete) = scene.cloud.copy_snapshot(&place, &spec).await.unwrap();
+        let copy = SnapshotId(copy);
+        store.copied(&wish.original, &copy, complete).await.unwrap();
+        (copy, complete)
+    };
+    let [wish] = &store.to_copy(&[head(&first)]).await.unwrap()[..] else {
+        panic!("one snapshot is to be copied");
+    };
+    assert_eq!((&wish.original, &wish.key, &wish.copy), (&first, &key, &None));
+    let (copy, _) = follow(wish).await;
+    // Its answer is lost: asking again makes no other.
+    assert_eq!(follow(wish).await.0, copy);
+
+    // Replication goes on under the old key, and its checkpoints come and go.
+    let second = committed(&store, Some(&first), &[(1, 2), (3, 2)]).await;
+    assert_eq!(scene.key_of_snapshot(&second), None);
+    store.merge_into_child(&first, &second).await.unwrap();
+    assert_eq!(store.released().await.unwrap(), []);
+    eventually("the copy is complete", Duration::from_secs(30), || async {
+        let wishes = store.to_copy(&[head(&second)]).await.unwrap();
+        for wish in &wishes {
+            assert_eq!((&wish.original, &wish.copy), (&first, &Some(copy.clone())));
+            follow(wish).await;
+        }
+        Ok(Look::when(wishes.is_empty(), wishes))
+    })
+    .await
+    .unwrap();
+
+    assert!(store.changes_key(&disk, &second).await.unwrap());
+    scene.aws.calls().forget();
+    let third = committed(&store, Some(&second), &[(0, 3)]).await;
+    // Its own block, and two that the copy does not have.
+    assert_eq!(scene.aws.calls().count("ebs", "PutSnapshotBlock"), 3);
+    assert_eq!(scene.key_of_snapshot(&third).as_deref(), Some(key.as_str()));
+    assert_eq!(shown(&store, &third).await, [3, 2, 1, 2]);
+    assert!(!store.changes_key(&disk, &third).await.unwrap());
+    assert_eq!(store.to_copy(&[head(&third)]).await.unwrap(), []);
+    let gone: BTreeSet<_> = store
+        .released()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|info| info.id)
+        .collect();
+    assert_eq!(gone, [first, copy].into());
+    for id in gone {
+        scene.cloud.delete_snapshot(&place, &id.0, SERVER).await.unwrap();
+        store.forget(&id).await.unwrap();
+    }
+    let fourth = committed(&store, Some(&third), &[]).await;
+    assert_eq!(scene.key_of_snapshot(&fourth).as_deref(), Some(key.as_str()));
+    assert_eq!(shown(&store, &fourth).await, [3, 2, 1, 2]);
+}
+
+#[tokio::test]
+async fn a_copy_goes_with_the_last_snapshot_of_its_server() {
+    let Some(scene) = Scene::new().await else { return };
+    let member = scene.member(0);
+    let place = scene.place(member);
+    let first = committed(&scene.store(member).await, None, &[(0, 1)]).await;
+    let key = format!(
+        "arn:aws:kms:{}:{}:key/0c1d2e3f-0000-4000-8000-000000000000",
+        member.region, member.id
+    );
+    let store = scene.store_under(member, Some(&key)).await;
+    let head = DiskHead {
+        server: SERVER.parse().unwrap(),
+        disk: "disk-1".parse().unwrap(),
+        snapshot: first.clone(),
+    };
+    store.to_copy(std::slice::from_ref(&head)).await.unwrap();
+    let spec = |server: &str| CopySpec {
+        snapshot: first.0.clone(),
+        server: server.into(),
+        key: key.clone(),
+        copy: None,
+    };
+    let refused = scene
+        .cloud
+        .copy_snapshot(&place, &spec("s-4444444444444444b"))
+        .await;
+    assert!(matches!(refused, Err(CloudError::Rejected { .. })), "{refused:?}");
+    let (copy, _) = scene.cloud.copy_snapshot(&place, &spec(SERVER)).await.unwrap();
+    store
+        .copied(&first, &SnapshotId(copy.clone()), false)
+        .await
+        .unwrap();
+    store.delete(&first).await.unwrap();
+    let gone: BTreeSet<_> = store
+        .released()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|info| info.id.0)
+        .collect();
+    assert_eq!(gone, [first.0, copy].into());
+}
+
+const SERVER: &str = "s-3333333333333333a";
+const BYTES: u64 = 4 * BLOCK_LEN as u64;
+
+async fn committed(store: &EbsStore, parent: Option<&SnapshotId>, blocks: &[(u64, u8)]) -> SnapshotId {
+    let spec = SnapshotSpec {
+        parent: parent.cloned(),
+        bytes: BYTES,
+        disk: "disk-1".parse().unwrap(),
+        tags: [(SERVER_TAG.to_owned(), SERVER.to_owned())].into(),
+    };
+    let id = store.start(&spec).await.unwrap();
+    for (block, byte) in blocks {
+        let data = vec![*byte; BLOCK_LEN];
+        let digest = Digest::of(&data);
+        store.put(&id, *block, data, digest).await.unwrap();
+    }
+    store.commit(&id).await.unwrap();
+    id
+}
+
+/// The first byte of each block.
+async fn shown(store: &EbsStore, id: &SnapshotId) -> Vec<u8> {
+    let mut shown = Vec::new();
+    for block in 0..4 {
+        shown.push(store.read(id, block).await.unwrap()[0]);
+    }
+    shown
 }

@@ -6,15 +6,18 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_sdk_ebs::{
     Client,
     primitives::ByteStream,
-    types::{ChecksumAggregationMethod, ChecksumAlgorithm, Tag},
+    types::{ChangedBlock, ChecksumAggregationMethod, ChecksumAlgorithm, Tag},
 };
 use aws_smithy_types::base64;
 use domain::disk::BLOCK_LEN;
 use tokio::time::{Instant, sleep};
 
-use super::{pace::Pace, records::Wish};
+use super::{LIMITS, records::Wish};
 use crate::{
-    aws::failure::{Failure, chain},
+    aws::{
+        failure::{Failure, chain},
+        pace::Pace,
+    },
     snapshots::{SnapshotId, StoreError},
 };
 
@@ -60,17 +63,19 @@ impl Calls {
     pub fn new(client: Client) -> Self {
         Self {
             client,
-            put: Pace::new(),
-            get: Pace::new(),
+            put: Pace::new(&LIMITS),
+            get: Pace::new(&LIMITS),
         }
     }
 
-    /// Asking again with the same token gives the same snapshot.
-    pub async fn start(&self, wish: &Wish) -> Result<SnapshotId, StoreError> {
+    /// Asking again with the same token gives the same snapshot; and the key that it is under, if it is encrypted.
+    pub async fn start(&self, wish: &Wish) -> Result<(SnapshotId, Option<String>), StoreError> {
         let tags = wish
             .tags
             .iter()
             .map(|(key, value)| Tag::builder().key(key).value(value).build());
+        // A child has its parent's, and EBS refuses to be told so.
+        let key = wish.key.as_ref().filter(|_| wish.parent.is_none());
         let ask = self
             .client
             .start_snapshot()
@@ -79,8 +84,8 @@ impl Calls {
             .client_token(&wish.token)
             .timeout(PENDING_MINUTES)
             .set_tags(Some(tags.collect()))
-            .set_encrypted(wish.key.as_ref().map(|_| true))
-            .set_kms_key_arn(wish.key.clone());
+            .set_encrypted(key.map(|_| true))
+            .set_kms_key_arn(key.cloned());
         let started = self.persist(
             &self.put,
             |_| false,
@@ -97,7 +102,10 @@ impl Calls {
             id: wish.token.clone(),
             detail: "the answer does not name it".into(),
         })?;
-        Ok(SnapshotId(id.to_owned()))
+        Ok((
+            SnapshotId(id.to_owned()),
+            started.kms_key_arn().map(str::to_owned),
+        ))
     }
 
     /// Puts a whole block, whose SHA-256 this is.
@@ -211,6 +219,30 @@ impl Calls {
             let end = more.as_ref().and(tokens.last()).map(|(last, _)| last + 1);
             if more.is_none() || end.is_some() {
                 return Ok(Listed { first, end, tokens });
+            }
+        }
+    }
+
+    /// The blocks that are others in one snapshot than in another of its line, or are there in one only.
+    pub async fn changed(&self, from: &SnapshotId, to: &SnapshotId) -> Result<Vec<u64>, Failure> {
+        let (mut blocks, mut more) = (Vec::new(), None);
+        loop {
+            let page = self.persist(
+                &self.get,
+                |_| false,
+                || {
+                    let ask = self.client.list_changed_blocks();
+                    let ask = ask.first_snapshot_id(&from.0).second_snapshot_id(&to.0);
+                    let ask = ask.max_results(LIST_MAX).set_next_token(more.clone());
+                    async move { ask.send().await.map_err(|error| Failure::of(&error)) }
+                },
+            );
+            let page = page.await?;
+            let indexes = page.changed_blocks().iter().filter_map(ChangedBlock::block_index);
+            blocks.extend(indexes.filter_map(|index| u64::try_from(index).ok()));
+            more = page.next_token().map(str::to_owned);
+            if more.is_none() {
+                return Ok(blocks);
             }
         }
     }

@@ -18,12 +18,16 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::calls::{Calls, sha256};
+use super::{
+    calls::{Calls, sha256},
+    rekey::Switch,
+};
 use crate::snapshots::{SnapshotId, StoreError};
 
 #[derive(Debug)]
 pub(super) struct Draft {
     id: SnapshotId,
+    pub switch: Option<Switch>,
     path: PathBuf,
     file: fs::File,
     blocks: Mutex<BTreeMap<u64, Put>>,
@@ -48,7 +52,7 @@ struct Uploads {
 }
 
 impl Draft {
-    pub fn create(dir: &Path, id: SnapshotId) -> io::Result<Self> {
+    pub fn create(dir: &Path, id: SnapshotId, switch: Option<Switch>) -> io::Result<Self> {
         let path = dir.join(format!("{id}.data"));
         let file = fs::File::options()
             .read(true)
@@ -58,6 +62,7 @@ impl Draft {
             .open(&path)?;
         Ok(Self {
             id,
+            switch,
             path,
             file,
             blocks: Mutex::default(),
@@ -135,6 +140,10 @@ impl Draft {
                 detail: "it is not what was put".into(),
             })
         }
+    }
+
+    pub fn has(&self, block: u64) -> bool {
+        self.blocks().contains_key(&block)
     }
 
     /// Everything that was put is with EBS: its SHA-256s, in the order of blocks.

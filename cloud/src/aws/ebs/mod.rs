@@ -4,9 +4,9 @@
 //! start ─▶ pending snapshot ◀── put: a local file, and on its way ── commit ─▶ completed ── read by tokens
 //! ```
 //!
-//! - [`calls`]: each call, repeated; [`pace`]: how many in a second.
+//! - [`calls`]: each call, repeated, so many in a second as [`super::pace`] allows.
 //! - [`draft`]: a pending snapshot, and [`listing`]: where the blocks of a completed one are.
-//! - [`records`]: which snapshots there are.
+//! - [`records`]: which snapshots there are, and [`rekey`]: how they come to be under another key.
 //!
 //! One process writes a store, and takes its lock with the first change it makes; others read it meanwhile.
 //!
@@ -16,8 +16,8 @@
 mod calls;
 mod draft;
 mod listing;
-mod pace;
 mod records;
+mod rekey;
 
 use std::{
     collections::HashMap,
@@ -31,7 +31,7 @@ use async_trait::async_trait;
 use aws_sdk_ebs::Client;
 use domain::{
     digest::Digest,
-    disk::{BLOCK_LEN, block_count, block_len},
+    disk::{BLOCK_LEN, DiskId, block_count, block_len},
 };
 use tokio::{
     sync::{OnceCell, Semaphore},
@@ -44,10 +44,23 @@ use self::{
     listing::Listing,
     records::{Record, Records, Standing, Wish},
 };
-use super::{Access, failure::Failure};
-use crate::snapshots::{SnapshotId, SnapshotInfo, SnapshotSpec, SnapshotStore, StoreError};
+use super::{Access, failure::Failure, pace::Limits};
+use crate::snapshots::{
+    CopyWish, DiskHead, SnapshotId, SnapshotInfo, SnapshotSpec, SnapshotStore, StoreError,
+};
 
 const GIB: u64 = 1 << 30;
+/// Requests of 512 KiB each.
+pub(super) const LIMITS: Limits = Limits {
+    first: 100.0,
+    least: 5.0,
+    // Half a gigabyte: no disk brings more, and no quota of EBS allows more for one snapshot.
+    most: 1000.0,
+    more: 25.0,
+    after_refusal: 0.75,
+    // Put takes about 100 ms, so that 128 at once are as many as there may be in a second.
+    at_once: 128,
+};
 /// Blocks on their way, of all snapshots: 128 MiB.
 const ROOM: usize = 256;
 /// `snap-` and seventeen digits.
@@ -63,7 +76,7 @@ pub struct EbsStore {
 #[derive(Debug)]
 struct Shared {
     dir: PathBuf,
-    /// The KMS key of snapshots; the account decides where there is none.
+    /// The KMS key of new snapshots; the account decides where there is none.
     key: Option<String>,
     calls: Arc<Calls>,
     records: Records,
@@ -103,16 +116,16 @@ impl EbsStore {
             remove_drafts(dir).map_err(store_error("tidy", dir))?;
             records.reload().map_err(store_error("read", dir))?;
             for wish in records.wishes().map_err(store_error("read", dir))? {
-                let id = calls.start(&wish).await?;
-                self.came_true(wish, &id, Standing::Released)?;
+                let (id, _) = calls.start(&wish).await?;
+                self.came_true(&id, Record::left(wish, Standing::Released))?;
             }
             Ok(lock)
         });
         claimed.await.map(drop)
     }
 
-    fn came_true(&self, wish: Wish, id: &SnapshotId, standing: Standing) -> Result<(), StoreError> {
-        let noted = self.shared.records.came_true(wish, id.clone(), standing);
+    fn came_true(&self, id: &SnapshotId, record: Record) -> Result<(), StoreError> {
+        let noted = self.shared.records.came_true(id.clone(), record);
         noted.map_err(store_error("write", &self.shared.dir))
     }
 
@@ -127,6 +140,10 @@ impl EbsStore {
     fn change(&self, id: &SnapshotId, change: impl FnOnce(&mut Record)) -> Result<(), StoreError> {
         let mut record = self.record(id)?;
         change(&mut record);
+        self.set(id, record)
+    }
+
+    fn set(&self, id: &SnapshotId, record: Record) -> Result<(), StoreError> {
         let set = self.shared.records.set(id.clone(), record);
         set.map_err(store_error("write", &self.shared.dir))
     }
@@ -164,15 +181,13 @@ impl EbsStore {
             bytes: lost.bytes,
             gib,
             tags: lost.tags.clone(),
-            key: self.shared.key.clone(),
+            key: None,
         };
         let record = Record {
-            parent: wish.parent.clone(),
-            wish,
-            standing,
+            taken_up: true,
+            ..Record::left(wish, standing)
         };
-        let set = self.shared.records.set(id.clone(), record);
-        set.map_err(store_error("write", &self.shared.dir))
+        self.set(id, record)
     }
 
     async fn read_committed(&self, id: &SnapshotId, block: u64) -> Result<Option<Vec<u8>>, Failure> {
@@ -189,26 +204,36 @@ impl SnapshotStore for EbsStore {
     async fn start(&self, spec: &SnapshotSpec) -> Result<SnapshotId, StoreError> {
         self.claim().await?;
         let own = i64::try_from(spec.bytes.div_ceil(GIB)).unwrap_or(i64::MAX).max(1);
-        let parent = spec
-            .parent
-            .as_ref()
-            .map(|parent| self.committed(parent, "be based on"));
-        let parents = parent.transpose()?.map_or(0, |parent| parent.wish.gib);
-        let wish = Wish {
+        let mut wish = Wish {
             token: format!("{:032x}", rand::random::<u128>()),
             parent: spec.parent.clone(),
             bytes: spec.bytes,
-            gib: own.max(parents),
+            gib: own,
             tags: spec.tags.clone(),
             key: self.shared.key.clone(),
         };
+        let mut switch = None;
+        if let Some(parent) = &spec.parent {
+            let above = self.committed(parent, "be based on")?.wish;
+            switch = self.switch(&spec.disk, parent)?;
+            wish.gib = own.max(above.gib);
+            match &switch {
+                Some(switch) => wish.parent = Some(switch.copy.clone()),
+                None => wish.key = above.key,
+            }
+        }
         let Shared {
             dir, records, calls, ..
         } = &*self.shared;
         records.wish(&wish).map_err(store_error("write", dir))?;
-        let id = calls.start(&wish).await?;
-        self.came_true(wish, &id, Standing::Open)?;
-        let draft = Draft::create(dir, id.clone()).map_err(store_error("write", dir))?;
+        let (id, key) = calls.start(&wish).await?;
+        wish.key = key.or(wish.key);
+        let record = Record {
+            parent: spec.parent.clone(),
+            ..Record::left(wish, Standing::Open)
+        };
+        self.came_true(&id, record)?;
+        let draft = Draft::create(dir, id.clone(), switch).map_err(store_error("write", dir))?;
         self.open_drafts().insert(id.clone(), Arc::new(draft));
         Ok(id)
     }
@@ -246,12 +271,16 @@ impl SnapshotStore for EbsStore {
             // Repeated, or of a process that is gone.
             return self.committed(id, "commit").map(drop);
         };
+        self.complete_switch(&draft, self.record(id)?.wish.bytes).await?;
         let digests = draft.all_put().await?;
         self.shared.calls.complete(id, digests.into_iter()).await?;
         self.shared.calls.until_readable(id).await?;
         self.change(id, |record| record.standing = Standing::Committed)?;
         self.open_drafts().remove(id);
-        Ok(())
+        match &draft.switch {
+            Some(switch) => self.end_copying(&switch.original),
+            None => Ok(()),
+        }
     }
 
     async fn read(&self, id: &SnapshotId, block: u64) -> Result<Vec<u8>, StoreError> {
@@ -340,6 +369,26 @@ impl SnapshotStore for EbsStore {
     async fn let_go(&self, lost: &SnapshotInfo) -> Result<(), StoreError> {
         self.claim().await?;
         self.remember(lost, 0, Standing::Released)
+    }
+
+    async fn to_copy(&self, heads: &[DiskHead]) -> Result<Vec<CopyWish>, StoreError> {
+        self.claim().await?;
+        self.wanted_copies(heads)
+    }
+
+    async fn copied(
+        &self,
+        original: &SnapshotId,
+        copy: &SnapshotId,
+        complete: bool,
+    ) -> Result<(), StoreError> {
+        self.claim().await?;
+        self.note_copy(original, copy, complete)
+    }
+
+    async fn changes_key(&self, disk: &DiskId, newest: &SnapshotId) -> Result<bool, StoreError> {
+        let may_change = self.new_key().is_some() && self.record(newest)?.taken_up;
+        Ok(may_change || self.switch(disk, newest)?.is_some())
     }
 
     async fn forget(&self, deleted: &SnapshotId) -> Result<(), StoreError> {

@@ -8,16 +8,17 @@
 //! A wish is durable before it is asked for: after a crash, asking again gives the name of what was made.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard},
 };
 
+use domain::disk::DiskId;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    control::Tags,
+    control::{SERVER_TAG, Tags},
     files::write_json,
     snapshots::{SnapshotId, SnapshotInfo},
 };
@@ -31,7 +32,7 @@ pub(super) struct Wish {
     /// At least as many as the parent has, even of a disk that is smaller now.
     pub gib: i64,
     pub tags: Tags,
-    /// KMS key; the account decides about encryption where there is none.
+    /// The key that it is under, as far as is known; the account decides where there is none.
     pub key: Option<String>,
 }
 
@@ -41,6 +42,46 @@ pub(super) struct Record {
     /// As it is now; merging a parent away changes it.
     pub parent: Option<SnapshotId>,
     pub standing: Standing,
+    #[serde(default)]
+    pub copying: Option<Copying>,
+    /// Made by a runner that was lost. The key is not known; the answer to the next start tells it.
+    #[serde(default)]
+    pub taken_up: bool,
+}
+
+impl Record {
+    /// One that is based on nothing, as far as is known.
+    pub fn left(wish: Wish, standing: Standing) -> Self {
+        Self {
+            parent: wish.parent.clone(),
+            wish,
+            standing,
+            copying: None,
+            taken_up: false,
+        }
+    }
+
+    pub fn key(&self) -> Option<&str> {
+        self.wish.key.as_deref()
+    }
+
+    pub fn is_live(&self) -> bool {
+        matches!(self.standing, Standing::Open | Standing::Committed)
+    }
+
+    pub fn server(&self) -> Option<&str> {
+        self.wish.tags.get(SERVER_TAG).map(String::as_str)
+    }
+}
+
+/// A snapshot is being copied, or was, so that what comes after it is under another key. It exists until then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Copying {
+    pub disk: DiskId,
+    pub key: String,
+    /// `None` until it is known which it is.
+    pub copy: Option<SnapshotId>,
+    pub complete: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +89,8 @@ pub(super) struct Record {
 pub(super) enum Standing {
     Open,
     Committed,
+    /// A copy of another, on which the next snapshot is based.
+    Copy,
     /// Nobody wants it any more. It costs money until it is deleted.
     Released,
 }
@@ -93,14 +136,8 @@ impl Records {
     }
 
     /// The wish came true.
-    pub fn came_true(&self, wish: Wish, id: SnapshotId, standing: Standing) -> io::Result<()> {
-        let path = self.wish_path(&wish);
-        let parent = wish.parent.clone();
-        let record = Record {
-            wish,
-            parent,
-            standing,
-        };
+    pub fn came_true(&self, id: SnapshotId, record: Record) -> io::Result<()> {
+        let path = self.wish_path(&record.wish);
         self.set(id, record)?;
         fs::remove_file(path)
     }
@@ -136,25 +173,31 @@ impl Records {
         Ok(())
     }
 
+    /// What is kept for a copy goes with the last snapshot of its server.
     pub fn released(&self) -> Vec<SnapshotInfo> {
-        self.infos(|standing| standing == Standing::Released)
+        let known = self.known();
+        let live = known.values().filter(|record| record.is_live());
+        let servers: BTreeSet<_> = live.map(Record::server).collect();
+        let is_released = |record: &Record| match record.standing {
+            Standing::Released if record.copying.is_none() => true,
+            Standing::Released | Standing::Copy => !servers.contains(&record.server()),
+            Standing::Open | Standing::Committed => false,
+        };
+        infos(&known, is_released)
     }
 
     pub fn list(&self) -> Vec<SnapshotInfo> {
-        self.infos(|standing| standing != Standing::Released)
+        infos(&self.known(), Record::is_live)
     }
 
-    fn infos(&self, is_wanted: impl Fn(Standing) -> bool) -> Vec<SnapshotInfo> {
+    /// Snapshots that are being copied, or were.
+    pub fn copied(&self) -> Vec<(SnapshotId, Record, Copying)> {
         let known = self.known();
-        let wanted = known.iter().filter(|(_, record)| is_wanted(record.standing));
-        let info = wanted.map(|(id, record)| SnapshotInfo {
-            id: id.clone(),
-            parent: record.parent.clone(),
-            bytes: record.wish.bytes,
-            committed: record.standing == Standing::Committed,
-            tags: record.wish.tags.clone(),
+        let copied = known.iter().filter_map(|(id, record)| {
+            let copying = record.copying.clone()?;
+            Some((id.clone(), record.clone(), copying))
         });
-        info.collect()
+        copied.collect()
     }
 
     fn wish_path(&self, wish: &Wish) -> PathBuf {
@@ -164,6 +207,18 @@ impl Records {
     fn known(&self) -> MutexGuard<'_, BTreeMap<SnapshotId, Record>> {
         self.known.lock().expect("no panic while it was held")
     }
+}
+
+fn infos(known: &BTreeMap<SnapshotId, Record>, is_wanted: impl Fn(&Record) -> bool) -> Vec<SnapshotInfo> {
+    let wanted = known.iter().filter(|(_, record)| is_wanted(record));
+    let info = wanted.map(|(id, record)| SnapshotInfo {
+        id: id.clone(),
+        parent: record.parent.clone(),
+        bytes: record.wish.bytes,
+        committed: record.standing == Standing::Committed,
+        tags: record.wish.tags.clone(),
+    });
+    info.collect()
 }
 
 /// Files and their names without it. Other files are drafts of these.

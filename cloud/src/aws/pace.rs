@@ -1,7 +1,7 @@
 //! How many requests go out in a second: as many as the other side bears.
 //!
-//! Twice as many each second until the first refusal; after one, three quarters, and from there on a few more each second:
-//! additive increase, multiplicative decrease. It is a rate and no number of requests at once, because quotas are.
+//! Twice as many each second until the first refusal; after one, only a part of them, and from there on a few more each
+//! second: additive increase, multiplicative decrease. It is a rate and no number of requests at once, because quotas are.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard},
@@ -13,15 +13,18 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// Requests in a second, of 512 KiB each.
-const FIRST: f64 = 100.0;
-const LEAST: f64 = 5.0;
-/// Half a gigabyte: no disk brings more, and no quota of EBS allows more for one snapshot.
-const MOST: f64 = 1000.0;
-const MORE: f64 = 25.0;
-const AFTER_REFUSAL: f64 = 0.75;
-/// Put takes about 100 ms, so that 128 at once are as many as there may be in a second.
-const AT_ONCE: usize = 128;
+/// Rates are in requests per second.
+#[derive(Debug)]
+pub(super) struct Limits {
+    pub first: f64,
+    pub least: f64,
+    pub most: f64,
+    /// Each second, once there was a refusal.
+    pub more: f64,
+    pub after_refusal: f64,
+    pub at_once: usize,
+}
+
 /// Refusals of requests that were sent before the first came are one refusal. Nobody sends anything meanwhile.
 const ONE_REFUSAL: Duration = Duration::from_millis(300);
 const ROUND: Duration = Duration::from_secs(1);
@@ -34,6 +37,7 @@ pub(super) struct Pace {
 
 #[derive(Debug)]
 struct State {
+    limits: &'static Limits,
     rate: f64,
     /// When the next request may go.
     next: Instant,
@@ -51,17 +55,18 @@ pub(super) struct Turn {
 }
 
 impl Pace {
-    pub fn new() -> Self {
+    pub fn new(limits: &'static Limits) -> Self {
         let now = Instant::now();
         Self {
             state: Arc::new(Mutex::new(State {
-                rate: FIRST,
+                limits,
+                rate: limits.first,
                 next: now,
                 is_limit: false,
                 round: now,
                 refused: None,
             })),
-            at_once: Arc::new(Semaphore::new(AT_ONCE)),
+            at_once: Arc::new(Semaphore::new(limits.at_once)),
         }
     }
 
@@ -114,8 +119,9 @@ impl State {
             return;
         }
         if self.is_limit {
-            let more = if self.refused.is_some() { MORE } else { self.rate };
-            self.rate = (self.rate + more).min(MOST);
+            let Limits { more, most, .. } = *self.limits;
+            let more = if self.refused.is_some() { more } else { self.rate };
+            self.rate = (self.rate + more).min(most);
         }
         self.round = now;
         self.is_limit = false;
@@ -126,7 +132,7 @@ impl State {
             return;
         }
         self.refused = Some(now);
-        self.rate = (self.rate * AFTER_REFUSAL).max(LEAST);
+        self.rate = (self.rate * self.limits.after_refusal).max(self.limits.least);
         self.next = now + ONE_REFUSAL;
         self.round = now;
         self.is_limit = false;
@@ -136,6 +142,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aws::ebs::LIMITS;
 
     fn rate(pace: &Pace) -> u64 {
         let rate = pace.state.lock().unwrap().rate;
@@ -157,7 +164,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn refusals_that_belong_together_are_one() {
-        let pace = Pace::new();
+        let pace = Pace::new(&LIMITS);
         let (first, second) = (pace.turn().await, pace.turn().await);
         first.refused();
         second.refused();
@@ -174,7 +181,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_doubles_until_the_first_refusal_and_is_careful_then() {
-        let pace = Pace::new();
+        let pace = Pace::new(&LIMITS);
         let first = sent(&pace, Duration::from_secs(1)).await;
         assert!((95..=105).contains(&first), "{first}");
         let second = sent(&pace, Duration::from_secs(1)).await;
@@ -189,7 +196,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_does_not_need_more_gets_no_more() {
-        let pace = Pace::new();
+        let pace = Pace::new(&LIMITS);
         for _ in 0..10 {
             pace.turn().await.answered();
             tokio::time::advance(ROUND).await;
@@ -199,9 +206,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn so_many_are_under_way_at_once_and_no_more() {
-        let pace = Pace::new();
+        let pace = Pace::new(&LIMITS);
         let mut turns = Vec::new();
-        for _ in 0..AT_ONCE {
+        for _ in 0..LIMITS.at_once {
             turns.push(pace.turn().await);
         }
         let soon = Duration::from_secs(10);
