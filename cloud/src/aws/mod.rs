@@ -26,6 +26,8 @@ mod sessions;
 mod signing;
 mod tags;
 mod templates;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
