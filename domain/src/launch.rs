@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, ops::RangeInclusive};
 use serde::{Deserialize, Serialize};
 
 pub mod instance_type;
+pub mod quota;
 pub mod volume;
 
 use self::volume::Volumes;

@@ -397,6 +397,21 @@ class Roles(Case):
         self.refused("NoSuchEntity", iam.simulate_principal_policy, PolicySourceArn=role + "s", ActionNames=["a:b"])
 
 
+class Quotas(Case):
+    def test_quotas_of_processors_are_raised(self):
+        account = next(accounts)
+        quotas = client("service-quotas", account)
+        standard = {"ServiceCode": "ec2", "QuotaCode": "L-1216C47A"}
+        self.assertEqual(quotas.get_service_quota(**standard)["Quota"]["Value"], 32)
+        quotas.request_service_quota_increase(**standard, DesiredValue=64)
+        self.assertEqual(quotas.get_service_quota(**standard)["Quota"]["Value"], 64)
+        self.refused("IllegalArgumentException", quotas.request_service_quota_increase, **standard, DesiredValue=5)
+        elsewhere = client("service-quotas", account, "eu-west-1")
+        self.assertEqual(elsewhere.get_service_quota(**standard)["Quota"]["Value"], 32)
+        other = {"ServiceCode": "ec2", "QuotaCode": "L-00000000"}
+        self.refused("NoSuchResourceException", quotas.get_service_quota, **other)
+
+
 class Organizations(Case):
     def test_who_may_list_the_accounts(self):
         management = next(accounts)

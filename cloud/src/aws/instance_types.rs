@@ -19,7 +19,7 @@ use crate::control::CloudError;
 
 const MIB: u64 = 1 << 20;
 /// EC2 has a tenth of it.
-const TYPES_MAX: usize = 10_000;
+pub(super) const TYPES_MAX: usize = 10_000;
 
 /// Those that fit one of `patterns`, such as `m5.large` and `m5.*`, in the zone of a subnet.
 pub(super) async fn offered(

@@ -20,6 +20,7 @@ mod obstacles;
 mod organization;
 mod pace;
 mod paced;
+mod quotas;
 mod rights;
 pub mod s3;
 mod sessions;
@@ -138,10 +139,13 @@ impl Cloud for AwsCloud {
     ) -> Result<Outlook, CloudError> {
         let call = "ec2:RunInstances";
         let (asked, config) = (Asked { call, place }, self.sessions.enter(place).await?);
+        let ec2 = Client::new(&config);
         let mut outlook = Outlook {
-            obstacles: obstacles::find(asked, &Client::new(&config), spec, needs).await?,
+            obstacles: obstacles::find(asked, &ec2, spec, needs).await?,
             not_checked: Vec::new(),
         };
+        let quotas = aws_sdk_servicequotas::Client::new(&config);
+        quotas::look(asked, &ec2, &quotas, spec, &mut outlook).await?;
         let iam = aws_sdk_iam::Client::new(&config);
         rights::look(asked, &iam, uses, &mut outlook).await?;
         Ok(outlook)

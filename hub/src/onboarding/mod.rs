@@ -53,7 +53,7 @@ pub enum Feature {
     FormerKms,
     /// Launched instances with instance profiles.
     InstanceRoles,
-    /// Quotas are looked at before a wave starts.
+    /// Quotas are looked at before a launch begins.
     Quotas,
     /// What was changed by hand in the stack is shown.
     Drift,

@@ -372,7 +372,7 @@ pub const PERMISSIONS: &[Permission] = &[
         actions: &["servicequotas:GetServiceQuota"],
         resources: Resources::All,
         conditions: IN_REGIONS,
-        why: "A wave that the account's quotas do not allow is refused before it starts.",
+        why: "A launch that the account's quotas have no room for is refused before it starts.",
     },
     Permission {
         sid: "SeeDrift",

@@ -15,9 +15,8 @@ use super::{
     values::partition,
 };
 
-/// Rows of the table, by their names. With `CopySnapshots` for launches that ask for another key.
-const OF_A_LAUNCH: [&str; 12] = [
-    "CopySnapshots",
+/// Rows of the table, by their names.
+const OF_A_LAUNCH: [&str; 11] = [
     "RegisterImages",
     "RegisterOwnSnapshots",
     "LaunchOwnImages",

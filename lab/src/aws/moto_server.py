@@ -37,6 +37,9 @@ from moto.iam.models import iam_backends
 from moto.iam.responses import IamResponse
 from moto.organizations.models import FakeDelegatedAdministrator, organizations_backends
 from moto.organizations.responses import OrganizationsResponse
+from moto.servicequotas.exceptions import NoSuchResource
+from moto.servicequotas.models import ServiceQuotasBackend
+from moto.servicequotas.responses import ServiceQuotasResponse
 from moto.sts.models import STSBackend
 from moto.sts.responses import TokenResponse
 
@@ -462,6 +465,46 @@ def get_console_screenshot(_, self):
 @correct(EC2Response)
 def get_ebs_default_kms_key_id(_, self):
     return ActionResult({"KmsKeyId": self.ec2_backend.default_ebs_key()})
+
+
+# --- Service Quotas: those of virtual processors are as in an account that has been in use. More is granted at once.
+
+STANDARD, VCPUS = "L-1216C47A", 32.0
+OTHERS = ["L-74FC7D96", "L-DB2E81BA", "L-417A185B", "L-7295265B", "L-1945791B", "L-2C3B7624", "L-6E869C2A"]
+OTHERS += ["L-43DA4232", "L-F7808C92"]
+
+
+def vcpu_quotas(backend):
+    if not hasattr(backend, "vcpus"):
+        backend.vcpus = {STANDARD: VCPUS} | dict.fromkeys(OTHERS, 0.0)
+    return backend.vcpus
+
+
+@correct(ServiceQuotasBackend)
+def get_service_quota(original, self, service_code, quota_code):
+    if service_code != "ec2":
+        return original(self, service_code, quota_code)
+    if quota_code not in vcpu_quotas(self):
+        raise NoSuchResource
+    return {
+        "ServiceCode": service_code,
+        "QuotaCode": quota_code,
+        "Value": vcpu_quotas(self)[quota_code],
+        "Unit": "None",
+        "Adjustable": True,
+        "GlobalQuota": False,
+    }
+
+
+@correct(ServiceQuotasResponse)
+def request_service_quota_increase(_, self):
+    wish = json.loads(self.body)
+    service, code, value = wish["ServiceCode"], wish["QuotaCode"], wish["DesiredValue"]
+    known = self.backend.get_service_quota(service, code)
+    if value <= known["Value"]:
+        raise StsError("IllegalArgumentException", "You must provide a quota value greater than the current one.")
+    vcpu_quotas(self.backend)[code] = value
+    return json.dumps({"RequestedQuota": {"QuotaCode": code, "DesiredValue": value, "Status": "APPROVED"}})
 
 
 # --- STS: roles exist and their trust policies count. What the caller's own policies say does not.

@@ -338,6 +338,61 @@ async fn permissions_that_the_role_lacks_are_named_before_there_is_an_image() {
     assert!(unknown.is_transient(), "{unknown}");
 }
 
+/// What runs counts, whoever launched it, but for what the same server gives back first.
+#[tokio::test]
+async fn a_quota_that_has_no_room_is_named() {
+    let Some(scene) = Scene::new().await else { return };
+    let member = scene.member(0);
+    let place = scene.place(member);
+    let store = scene.store(member).await;
+    let ground = scene.ground(member, &store);
+    let disks = ground.image_spec("image").await;
+    let image = scene.cloud.register_image(&place, &disks).await.unwrap();
+    let look = async |instance_type: &str, server: &str| {
+        let mut spec = ground.template_spec(&disks.disks);
+        spec.launch.private_ip = None;
+        spec.launch.instance_type = instance_type.into();
+        spec.tags.insert(SERVER_TAG.into(), server.into());
+        let outlook = scene.cloud.launch_outlook(&place, &spec, &contract::NEEDS, &[]);
+        outlook.await.unwrap()
+    };
+    let (own, other) = ("s-3333333333333333a", "s-4444444444444444a");
+    assert_eq!(look("m5.8xlarge", own).await, Outlook::default(), "32 of 32");
+    let outlook = look("m5.12xlarge", own).await;
+    let [told] = &outlook.obstacles[..] else {
+        panic!("one quota is too small: {outlook:?}");
+    };
+    assert!(
+        told.contains("L-1216C47A") && told.contains("which is 32, 0 are in use; ask for 48"),
+        "{told}"
+    );
+    let outlook = look("g4dn.xlarge", own).await;
+    assert!(
+        outlook.obstacles.iter().any(|told| told.contains("L-DB2E81BA")),
+        "{outlook:?}"
+    );
+
+    let mut wish = ground.instance_spec("instance", &image, &disks.disks).await;
+    wish.launch.instance_type = "m5.large".into();
+    scene.cloud.launch_instance(&place, &wish).await.unwrap();
+    assert_eq!(
+        look("m5.8xlarge", own).await,
+        Outlook::default(),
+        "its own goes first"
+    );
+    let outlook = look("m5.8xlarge", other).await;
+    assert!(
+        outlook.obstacles[0].contains("2 are in use; ask for 34"),
+        "{outlook:?}"
+    );
+
+    let deny = Fault::new(Effect::Deny).on("servicequotas", "GetServiceQuota");
+    scene.aws.faults().set(vec![deny]);
+    let outlook = look("m5.12xlarge", own).await;
+    assert_eq!(outlook.obstacles, [""; 0], "what is not known is not in the way");
+    assert!(outlook.not_checked[0].contains("--feature quotas"), "{outlook:?}");
+}
+
 #[tokio::test]
 async fn the_tree_of_an_organization_is_walked_once() {
     let Some(scene) = Scene::new().await else { return };
