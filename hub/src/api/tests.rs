@@ -509,3 +509,41 @@ async fn begun(hub: &Hub, server: &SourceServerId) -> JobId {
     tx.commit().await.unwrap();
     conversion.job.0
 }
+
+#[tokio::test]
+async fn the_network_of_an_account_is_looked_at_when_somebody_asks() {
+    let path = format!("/api/v1/accounts/{MEMBER}/readiness");
+    let viewer = client(UserRole::Viewer).await;
+    let (status, refused) = viewer.call("POST", &path, Value::Null).await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "{refused}");
+    let (status, answer) = viewer.call("GET", &path, Value::Null).await;
+    assert_eq!((status, answer), (StatusCode::OK, json!({ "items": [] })));
+
+    let operator = client(UserRole::Operator).await;
+    let (status, _) = operator.call("POST", &path, Value::Null).await;
+    assert_eq!(status, StatusCode::ACCEPTED);
+    let (_, answer) = operator.call("GET", &path, Value::Null).await;
+    let [row] = &answer["items"].as_array().unwrap()[..] else {
+        panic!("an account is worked in in one region: {answer}");
+    };
+    assert_eq!(
+        (&row["beingChecked"], &row["checkedAt"]),
+        (&json!(true), &Value::Null)
+    );
+
+    crate::tasks::readiness::refresh(&operator.hub).await.unwrap();
+    let (_, answer) = operator.call("GET", &path, Value::Null).await;
+    let row = &answer["items"][0];
+    assert_eq!(row["beingChecked"], false, "{answer}");
+    assert_eq!(
+        row["outcome"], "nothing-to-check",
+        "a folder has no networks: {answer}"
+    );
+    assert!(row["checkedAt"].is_string(), "{answer}");
+
+    let unknown = "/api/v1/accounts/999999999999/readiness";
+    for method in ["GET", "POST"] {
+        let (status, _) = operator.call(method, unknown, Value::Null).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{method}");
+    }
+}

@@ -31,6 +31,7 @@ mod bandwidth;
 mod conversion_settings;
 mod conversions;
 mod launches;
+mod readiness;
 
 pub fn routes() -> Router<Arc<Hub>> {
     Router::new()
@@ -38,6 +39,10 @@ pub fn routes() -> Router<Arc<Hub>> {
         .route("/accounts", get(account_list))
         .route("/accounts/refresh", post(refresh_accounts))
         .route("/accounts/{id}/ledger", get(account_ledger))
+        .route(
+            "/accounts/{id}/readiness",
+            get(readiness::get).post(readiness::check),
+        )
         .route("/tokens", post(create_token))
         .route("/runners", get(runners))
         .route("/runners/{id}/revoke", post(revoke_runner))
