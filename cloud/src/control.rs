@@ -11,7 +11,7 @@ use domain::{
         instance_type::{Architecture, InstanceType, Needs},
         volume::{Encryption, VolumeSettings},
     },
-    network::Network,
+    network::{Network, drift::Drifted},
 };
 use serde::{Deserialize, Serialize};
 
@@ -319,6 +319,16 @@ pub enum Surroundings {
     Network(Box<Network>),
 }
 
+/// A comparison of a stack with its template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Comparison {
+    UnderWay,
+    /// With what is not as the template has it.
+    Done(Vec<Drifted>),
+    /// And why.
+    Failed(String),
+}
+
 /// What the hub does in accounts. Every method may be repeated.
 #[async_trait]
 pub trait Cloud: Send + Sync + std::fmt::Debug {
@@ -403,6 +413,19 @@ pub trait Cloud: Send + Sync + std::fmt::Debug {
         launch_subnets: &[String],
     ) -> Result<Surroundings, CloudError>;
 
+    /// Has a stack compared with its template, which takes the cloud a while; what it answers is what [`Cloud::drift`] asks
+    /// with. A cloud without stacks has nothing to compare.
+    async fn detect_drift(&self, place: &Place, _stack: &str) -> Result<String, CloudError> {
+        Err(without_stacks("cloudformation:DetectStackDrift", place))
+    }
+
+    async fn drift(&self, place: &Place, _stack: &str, _detection: &str) -> Result<Comparison, CloudError> {
+        Err(without_stacks(
+            "cloudformation:DescribeStackDriftDetectionStatus",
+            place,
+        ))
+    }
+
     /// Who signed a call to STS, which is sent to `url`. A cloud without identities knows nobody.
     async fn caller(&self, _url: &str, _call: &SignedCall) -> Result<Caller, CloudError> {
         Err(CloudError::Rejected {
@@ -414,4 +437,12 @@ pub trait Cloud: Send + Sync + std::fmt::Debug {
 
     /// Everything of ours that exists in the account. Terminated instances do not count.
     async fn inventory(&self, place: &Place) -> Result<Vec<Resource>, CloudError>;
+}
+
+fn without_stacks(call: &'static str, place: &Place) -> CloudError {
+    CloudError::Rejected {
+        call,
+        account: place.account.to_string(),
+        reason: "this cloud has no stacks".into(),
+    }
 }

@@ -4,6 +4,8 @@
 //! the hub, people may name; what they did not name is taken from what the hub has seen. What is not known either is
 //! not asked, and the report says so. Nothing here changes anything in an account.
 
+pub mod drift;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
@@ -21,9 +23,11 @@ use domain::{
 use futures_util::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
 
+use self::drift::{Drift, Now, When};
 use crate::{
     entities::{runner, source_server},
     fan_out::fan_out,
+    onboarding::TEMPLATE_VERSION,
     store::{Store, StoreError, servers::ServerFilter},
 };
 
@@ -43,6 +47,8 @@ pub struct Report {
     pub sources: Vec<Cidr>,
     pub hub: Option<SocketAddr>,
     pub outcome: Outcome,
+    #[serde(default)]
+    pub drift: Drift,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,24 +66,31 @@ pub enum Outcome {
 }
 
 impl Report {
-    pub fn findings(&self) -> &[Finding] {
-        match &self.outcome {
+    /// Of the network, and of the stack that made the runner's part of it.
+    pub fn findings(&self) -> Vec<Finding> {
+        let of_network: &[_] = match &self.outcome {
             Outcome::Checked { findings } => findings,
             Outcome::NothingToCheck | Outcome::NotRead { .. } => &[],
-        }
+        };
+        [of_network, self.drift.findings()].concat()
     }
 
-    /// What nobody named and the hub has not seen either, in words.
-    pub fn not_asked(&self) -> Vec<&'static str> {
+    /// What nobody named and the hub has not seen either, and what it may not see, in words.
+    pub fn not_asked(&self) -> Vec<String> {
         let sources = "Where source servers are is not known, so that their way to the runner was not looked at. Name \
                        their ranges with `orglift-hub readiness --source-range`.";
         let hub = "Where runners reach the hub is not known, so that their way to it was not looked at. Name it with \
                    `orglift-hub readiness --hub`, or wait until a runner has called.";
         let was_checked = matches!(self.outcome, Outcome::Checked { .. });
-        [(self.sources.is_empty(), sources), (self.hub.is_none(), hub)]
+        let mut all: Vec<_> = [(self.sources.is_empty(), sources), (self.hub.is_none(), hub)]
             .into_iter()
-            .filter_map(|(unknown, words)| (was_checked && unknown).then_some(words))
-            .collect()
+            .filter(|(unknown, _)| was_checked && *unknown)
+            .map(|(_, words)| words.to_owned())
+            .collect();
+        if let Now::NotChecked { why } = &self.drift.now {
+            all.push(why.clone());
+        }
+        all
     }
 }
 
@@ -87,25 +100,36 @@ pub struct Check {
     pub place: Place,
     pub named: Named,
     needs: Needs,
+    /// As it was known before.
+    drift: Drift,
+    compare: When,
 }
 
 /// Completes what was named for each place by what the hub knows. Without `named`, what was named before is asked.
+/// Stacks are compared `when` it is said, and where somebody wants to know.
 pub async fn prepare(
     store: &Store,
     places: Vec<Place>,
     named: Option<&Named>,
+    when: When,
 ) -> Result<Vec<Check>, StoreError> {
     let before: BTreeMap<_, _> = store
         .readiness_list()
         .await?
         .into_iter()
-        .map(|row| ((row.account.0, row.region), row.named.0))
+        .map(|row| ((row.account.0.clone(), row.region.clone()), row))
         .collect();
     let runners = store.runner_list().await?;
     let mut checks = Vec::new();
     for place in places {
         let key = (place.account.clone(), place.region.clone());
-        let named = named.or_else(|| before.get(&key)).cloned().unwrap_or_default();
+        let before = before.get(&key);
+        let named = named
+            .or_else(|| before.map(|row| &row.named.0))
+            .cloned()
+            .unwrap_or_default();
+        let drift = before.and_then(|row| Some(row.report.0.as_ref()?.drift.clone()));
+        let is_wanted = before.is_some_and(|row| row.wanted);
         let own =
             |runner: &&runner::Model| runner.account.0 == place.account && runner.region == place.region;
         let of_place: Vec<_> = runners.iter().filter(own).collect();
@@ -133,7 +157,10 @@ pub async fn prepare(
                     .or_else(|| called(of_place.iter().copied()))
                     .or_else(|| called(&runners)),
                 launch_subnets: launch_subnets(&servers),
+                template: TEMPLATE_VERSION,
             },
+            drift: drift.unwrap_or_default(),
+            compare: if is_wanted { When::Now } else { when },
             named,
             place,
         });
@@ -199,16 +226,22 @@ pub fn check_all<'a>(
     let asked = Arc::clone(&checks);
     let outcomes = fan_out(places, move |place| {
         let (checks, key) = (Arc::clone(&asked), key(&place));
-        async move { check(cloud, &place, &checks[&key].needs).await }
+        async move { check(cloud, &place, &checks[&key]).await }
     });
     outcomes.then(move |done| {
         let checks = Arc::clone(&checks);
         async move {
-            let Check { named, needs, .. } = &checks[&key(&done.place)];
+            let Check {
+                named, needs, drift, ..
+            } = &checks[&key(&done.place)];
+            let (outcome, drift) = done
+                .outcome
+                .unwrap_or_else(|access| (Outcome::NotRead { access }, drift.clone()));
             let report = Report {
                 sources: needs.sources.clone(),
                 hub: needs.hub,
-                outcome: done.outcome.unwrap_or_else(|access| Outcome::NotRead { access }),
+                outcome,
+                drift,
             };
             let mut tx = store.begin().await?;
             tx.readiness_checked(&done.place, named.clone(), report.clone())
@@ -219,14 +252,27 @@ pub fn check_all<'a>(
     })
 }
 
-async fn check(cloud: &dyn Cloud, place: &Place, needs: &Needs) -> Result<Outcome, CloudError> {
+async fn check(
+    cloud: &dyn Cloud,
+    place: &Place,
+    Check {
+        needs,
+        drift,
+        compare,
+        ..
+    }: &Check,
+) -> Result<(Outcome, Drift), CloudError> {
     Ok(match cloud.surroundings(place, &needs.launch_subnets).await? {
-        Surroundings::NoNetworks => Outcome::NothingToCheck,
-        Surroundings::NotDeployed => Outcome::Checked {
-            findings: vec![network::not_deployed(&place.region)],
-        },
-        Surroundings::Network(found) => Outcome::Checked {
-            findings: network::findings(&found, needs),
-        },
+        Surroundings::NoNetworks => (Outcome::NothingToCheck, Drift::default()),
+        Surroundings::NotDeployed => {
+            let findings = vec![network::not_deployed(&place.region)];
+            (Outcome::Checked { findings }, Drift::default())
+        }
+        Surroundings::Network(found) => {
+            let findings = network::findings(&found, needs);
+            let stack = found.runner.stack.as_deref();
+            let drift = drift::look(cloud, place, stack, drift, *compare).await;
+            (Outcome::Checked { findings }, drift)
+        }
     })
 }

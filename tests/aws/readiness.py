@@ -13,7 +13,7 @@ import unittest
 from pathlib import Path
 
 import onboarding
-from clients import ENDPOINT, REGION, Case, client
+from clients import ENDPOINT, REGION, Case, client, control
 from onboarding import EXTERNAL_ID, MEMBER, hub
 
 SOURCES = ["10.20.0.0/16", "192.168.7.9/32"]
@@ -21,6 +21,7 @@ HUB_ADDRESS = "10.1.2.3"
 EVERYTHING = json.dumps({"Statement": [{"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"}]})
 READ_ONLY = EVERYTHING.replace('"Action": "*"', '"Action": ["ebs:Get*", "ebs:List*", "ebs:StartSnapshot"]')
 READY, NOT_READY = 0, 5
+NO_DRIFT = {"service": "cloudformation", "action": "DetectStackDrift", "effect": {"type": "deny"}}
 
 
 def tcp(port, **peer):
@@ -70,6 +71,18 @@ class Readiness(Case):
         self.assertEqual((row["account"], row["region"]), (MEMBER, REGION))
         return done.returncode, row["outcome"], done.stdout
 
+    def drift(self):
+        """What is not as it was deployed: names in the template, and the text."""
+        report = Path(self.folder) / "report.json"
+        done = self.program("readiness", "--cloud", "aws", "--account", MEMBER, "--json", report)
+        [row] = json.loads(report.read_text())
+        self.assertEqual(row["drift"]["now"], "idle", row["drift"])
+        findings = row["drift"]["compared"]["findings"]
+        for finding in findings:
+            self.assertEqual(finding["rule"], "stack-as-deployed")
+            self.assertIn(finding["text"], done.stdout)
+        return {finding["text"].split(" ")[0]: finding for finding in findings}
+
     def found(self, *more):
         code, outcome, _ = self.readiness(*more)
         findings = outcome["checked"]["findings"]
@@ -96,9 +109,7 @@ class Readiness(Case):
             ec2.authorize_security_group_egress(GroupId=self.runner_group, IpPermissions=rule)
         ec2.modify_network_interface_attribute(NetworkInterfaceId=interface, Groups=[self.runner_group])
         self.assertEqual(self.found()[0]["rule"], "runner-deployed")
-        template = json.loads((Path(self.folder) / "onboarding.json").read_text())
-        tags = template["Resources"]["RunnerInterface"]["Properties"]["Tags"]
-        ec2.create_tags(Resources=[interface], Tags=tags)
+        self.tagged()
         [shown] = ec2.describe_network_interfaces(NetworkInterfaceIds=[interface])["NetworkInterfaces"]
         self.address, self.subnet = shown["PrivateIpAddress"], shown["SubnetId"]
         ec2.modify_vpc_attribute(VpcId=self.vpc, EnableDnsHostnames={"Value": True})
@@ -288,8 +299,49 @@ class Readiness(Case):
         to_s3 = self.runner_group_outbound(self.to_s3, f"the prefix list {self.prefix_list}")
         yield "runner's group without S3", to_s3
 
+    def tagged(self):
+        """moto's templates leave out tags of an interface."""
+        template = json.loads((Path(self.folder) / "onboarding.json").read_text())
+        tags = template["Resources"]["RunnerInterface"]["Properties"]["Tags"]
+        interface = {"Resources": [self.made("RunnerInterface")], "Tags": tags}
+        client("ec2", MEMBER).create_tags(**interface)
+        # moto leaves it there when the stack goes, and the next test has one of its own.
+        self.addCleanup(client("ec2", MEMBER).delete_tags, **interface)
+
+    def test_what_was_changed_by_hand_is_named(self):
+        self.deploy("--account", MEMBER, "--feature", "drift")
+        self.tagged()
+        self.assertEqual(self.drift(), {})
+        group = self.made("RunnerSecurityGroup")
+        change = {"GroupId": group, "IpPermissions": of_range(1500, SOURCES[0])}
+        self.ec2.revoke_security_group_ingress(**change)
+        self.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=of_range(1500, "10.0.0.0/8"))
+        self.ec2.delete_vpc_endpoints(VpcEndpointIds=[self.made("EbsEndpointResource")])
+        everything = {"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}], "Version": "2012-10-17"}
+        iam = client("iam", MEMBER)
+        iam.put_role_policy(RoleName="OrgliftMember", PolicyName="More", PolicyDocument=json.dumps(everything))
+        found = self.drift()
+        self.assertEqual(set(found), {"RunnerSecurityGroup", "EbsEndpointResource", "MemberRole"})
+        rules = found["RunnerSecurityGroup"]
+        self.assertEqual(rules["resource"], group)
+        self.assertIn("CidrIp is 10.0.0.0/8, and was to be 10.20.0.0/16", rules["text"])
+        self.assertIn("was deleted", found["EbsEndpointResource"]["text"])
+        self.assertIn("/Policies/1 was added", found["MemberRole"]["text"])
+        iam.delete_role_policy(RoleName="OrgliftMember", PolicyName="More")
+        self.assertEqual(set(self.drift()), {"RunnerSecurityGroup", "EbsEndpointResource"})
+
+    def test_without_the_feature_it_is_said_that_nobody_looked(self):
+        self.deploy("--account", MEMBER)
+        self.tagged()
+        control("PUT", "faults", [NO_DRIFT])
+        _, _, said = self.readiness()
+        self.assertIn("changed by hand is not checked", said)
+        self.assertIn("--feature drift", said)
+
     def test_each_thing_that_is_broken_has_one_finding(self):
         self.sound()
+        # The feature was not chosen; what is changed here would be told twice.
+        control("PUT", "faults", [NO_DRIFT])
         named = [*(arg for cidr in SOURCES for arg in ("--source-range", cidr)), "--hub", f"{HUB_ADDRESS}:8443"]
         self.assertEqual(self.found(*named), [])
         broken = 0

@@ -9,6 +9,7 @@
 pub mod caller;
 mod calls;
 mod copies;
+mod drift;
 pub mod ebs;
 mod failure;
 mod images;
@@ -46,8 +47,8 @@ use self::{calls::Asked, failure::Failure, sessions::Sessions};
 use crate::{
     caller::{Caller, SignedCall},
     control::{
-        ClientToken, Cloud, CloudError, CopySpec, ImageSpec, Instance, InstanceSpec, Outlook, Place,
-        Resource, Screenshot, Surroundings, TemplateSpec, TemplateVersion, Use,
+        ClientToken, Cloud, CloudError, Comparison, CopySpec, ImageSpec, Instance, InstanceSpec, Outlook,
+        Place, Resource, Screenshot, Surroundings, TemplateSpec, TemplateVersion, Use,
     },
     route::{Endpoints, Errand, Profile, Route},
 };
@@ -216,6 +217,18 @@ impl Cloud for AwsCloud {
         launch_subnets: &[String],
     ) -> Result<Surroundings, CloudError> {
         network::read(place, &self.ec2(place).await?, launch_subnets).await
+    }
+
+    async fn detect_drift(&self, place: &Place, stack: &str) -> Result<String, CloudError> {
+        let call = "cloudformation:DetectStackDrift";
+        let stacks = aws_sdk_cloudformation::Client::new(&self.sessions.enter(place).await?);
+        drift::detect(Asked { call, place }, &stacks, stack).await
+    }
+
+    async fn drift(&self, place: &Place, stack: &str, detection: &str) -> Result<Comparison, CloudError> {
+        let call = "cloudformation:DescribeStackDriftDetectionStatus";
+        let stacks = aws_sdk_cloudformation::Client::new(&self.sessions.enter(place).await?);
+        drift::outcome(Asked { call, place }, &stacks, stack, detection).await
     }
 
     async fn caller(&self, url: &str, call: &SignedCall) -> Result<Caller, CloudError> {

@@ -31,6 +31,8 @@ use super::{
 };
 use crate::control::{CloudError, LOGS_TAG, Place, Surroundings, TEMPLATE_TAG};
 
+/// CloudFormation's own, with the ARN of the stack.
+const STACK_TAG: &str = "aws:cloudformation:stack-id";
 /// Quotas of a VPC are in the hundreds; those that can be raised go no further than this.
 const LISTED_MAX: usize = 5_000;
 /// EC2 takes no more values in one filter.
@@ -262,6 +264,7 @@ impl Account<'_> {
 }
 
 fn runner(found: types::NetworkInterface) -> Option<(String, Interface)> {
+    let tags = tags::read(found.tag_set());
     let interface = Interface {
         address: found.private_ip_address()?.parse().ok()?,
         security_groups: found
@@ -269,7 +272,12 @@ fn runner(found: types::NetworkInterface) -> Option<(String, Interface)> {
             .iter()
             .filter_map(|group| group.group_id.clone())
             .collect(),
-        logs: tags::read(found.tag_set()).contains_key(LOGS_TAG),
+        logs: tags.contains_key(LOGS_TAG),
+        template: tags
+            .get(TEMPLATE_TAG)
+            .and_then(|version| version.parse().ok())
+            .unwrap_or_default(),
+        stack: tags.get(STACK_TAG).cloned(),
         subnet: found.subnet_id?,
     };
     Some((found.vpc_id?, interface))

@@ -17,6 +17,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 pub mod cidr;
+pub mod drift;
 pub mod permits;
 mod rules;
 #[cfg(test)]
@@ -38,6 +39,8 @@ pub struct Needs {
     pub hub: Option<SocketAddr>,
     /// Where instances are launched, in this VPC or in another.
     pub launch_subnets: Vec<String>,
+    /// The version of the onboarding template that is to be deployed.
+    pub template: u32,
 }
 
 /// The runner's network interface, which outlives its instance.
@@ -48,6 +51,10 @@ pub struct Interface {
     pub security_groups: Vec<String>,
     /// Whether the runner's log goes to `CloudWatch`.
     pub logs: bool,
+    /// The version of the template that made it; 0 if it does not say.
+    pub template: u32,
+    /// The ARN of the stack that made it, if one did.
+    pub stack: Option<String>,
 }
 
 /// The runner's VPC, as its account describes it.
@@ -175,6 +182,8 @@ pub struct Policy {
 #[serde(rename_all = "kebab-case")]
 pub enum Rule {
     RunnerDeployed,
+    TemplateIsCurrent,
+    StackAsDeployed,
     SubnetKnown,
     SubnetHasAddresses,
     VpcResolvesNames,

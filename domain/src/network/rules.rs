@@ -34,6 +34,7 @@ pub fn findings(network: &Network, needs: &Needs) -> Vec<Finding> {
         subnet,
     };
     let mut all = Vec::new();
+    all.extend(look.template());
     all.extend(look.free_addresses());
     all.extend(look.names());
     all.extend(look.sources());
@@ -124,6 +125,25 @@ struct Connection<'a> {
 }
 
 impl Look<'_> {
+    fn template(&self) -> Option<Finding> {
+        let (runner, wanted) = (&self.network.runner, self.needs.template);
+        let deployed = match runner.template {
+            0 => "no version that could be read".into(),
+            version => format!("version {version}"),
+        };
+        let resource = runner.stack.as_deref().unwrap_or(&runner.subnet);
+        (runner.template < wanted).then(|| {
+            finding(
+                Rule::TemplateIsCurrent,
+                resource,
+                format!(
+                    "{deployed} of the onboarding template is deployed, and this hub needs version {wanted}"
+                ),
+                format!("Deploy version {wanted}: what `orglift-hub onboarding` writes for the account."),
+            )
+        })
+    }
+
     fn free_addresses(&self) -> Option<Finding> {
         let free = self.subnet.free_addresses;
         (free < FREE_ADDRESSES_MIN).then(|| {

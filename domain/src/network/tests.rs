@@ -18,6 +18,7 @@ fn needs() -> Needs {
         sources: vec![cidr("192.168.0.0/16")],
         hub: Some("10.9.0.4:8443".parse().unwrap()),
         launch_subnets: vec!["subnet-test".into(), "subnet-target".into()],
+        template: 3,
     }
 }
 
@@ -115,6 +116,8 @@ fn sound() -> Network {
             subnet: "subnet-staging".into(),
             security_groups: vec!["sg-runner".into()],
             logs: true,
+            template: 3,
+            stack: Some("arn:aws:cloudformation:eu-central-1:111122223333:stack/orglift-member/1".into()),
         },
         dns_support: true,
         dns_hostnames: true,
@@ -370,4 +373,22 @@ fn a_second_endpoint_that_works_is_enough() {
     idle.state = EndpointState::NotAvailable;
     network.endpoints.push(idle);
     assert_eq!(findings(&network, &needs()), []);
+}
+
+#[test]
+fn an_older_template_is_to_be_deployed_anew() {
+    let mut network = sound();
+    network.runner.template = 2;
+    let [told] = &findings(&network, &needs())[..] else {
+        panic!("nothing else is the matter");
+    };
+    assert_eq!(told.rule, Rule::TemplateIsCurrent);
+    assert!(told.resource.contains("stack/orglift-member"), "{told:?}");
+    assert!(
+        told.text.starts_with("version 2 of the onboarding template"),
+        "{told:?}"
+    );
+    assert!(told.change.starts_with("Deploy version 3"), "{told:?}");
+    network.runner.template = 4;
+    assert_eq!(findings(&network, &needs()), [], "another hub may be newer");
 }

@@ -18,7 +18,11 @@ use super::{
 use crate::{
     changes::Changes,
     hub::open_store,
-    readiness::{Named, Outcome, check_all, prepare},
+    readiness::{
+        Named, Outcome, Report, check_all,
+        drift::{Drift, When},
+        prepare,
+    },
     serve::CloudChoice,
 };
 
@@ -55,15 +59,21 @@ pub(super) async fn run(args: ReadinessArgs) -> anyhow::Result<ExitCode> {
         hub: args.hub,
     };
     let is_named = named != Named::default();
-    let checks = prepare(&store, places, is_named.then_some(&named)).await?;
+    let checks = prepare(&store, places, is_named.then_some(&named), When::Now).await?;
     let mut tally = Tally::default();
     for account in suspended {
         let access = Access::Suspended;
-        tally.add(account.id.as_str(), &account.region, &Outcome::NotRead { access });
+        let report = Report {
+            sources: Vec::new(),
+            hub: None,
+            outcome: Outcome::NotRead { access },
+            drift: Drift::default(),
+        };
+        tally.add(account.id.as_str(), &account.region, &report);
     }
     let mut reports = std::pin::pin!(check_all(&store, &*cloud, checks));
     while let Some((place, report)) = reports.try_next().await? {
-        tally.add(place.account.as_str(), &place.region, &report.outcome);
+        tally.add(place.account.as_str(), &place.region, &report);
         for words in report.not_asked() {
             println!("{}  {}  not asked: {words}", place.account, place.region);
         }
@@ -84,13 +94,15 @@ struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, account: &str, region: &str, outcome: &Outcome) {
+    fn add(&mut self, account: &str, region: &str, report: &Report) {
+        let Report { outcome, drift, .. } = report;
         self.rows
-            .push(json!({ "account": account, "region": region, "outcome": outcome }));
+            .push(json!({ "account": account, "region": region, "outcome": outcome, "drift": drift }));
+        let findings = report.findings();
         match outcome {
             Outcome::NothingToCheck => self.ready += 1,
-            Outcome::Checked { findings } if findings.is_empty() => self.ready += 1,
-            Outcome::Checked { findings } => {
+            Outcome::Checked { .. } if findings.is_empty() => self.ready += 1,
+            Outcome::Checked { .. } => {
                 self.not_ready += 1;
                 for Finding {
                     resource,

@@ -11,7 +11,7 @@ use crate::{
     Hub,
     clock::now_ms,
     entities::readiness,
-    readiness::{check_all, prepare},
+    readiness::{check_all, drift::When, prepare},
     store::StoreError,
 };
 
@@ -40,7 +40,7 @@ pub async fn run(hub: Arc<Hub>) {
 
 /// Checks what is wanted, or old.
 pub async fn refresh(hub: &Hub) -> Result<(), StoreError> {
-    let checks = prepare(&hub.store, due(hub).await?, None).await?;
+    let checks = prepare(&hub.store, due(hub).await?, None, When::InTime).await?;
     check_all(&hub.store, &*hub.cloud, checks)
         .try_for_each(async |_| Ok(()))
         .await
@@ -70,7 +70,10 @@ async fn due(hub: &Hub) -> Result<Vec<Place>, StoreError> {
             places.push(place.clone());
         }
         let is_due = |row: &&readiness::Model| {
-            row.wanted || may_enter && row.checked_at.is_none_or(|checked| checked < old)
+            let is_old = row.checked_at.is_none_or(|checked| checked < old);
+            let report = row.report.0.as_ref();
+            let compares = report.is_some_and(|report| report.drift.is_under_way());
+            row.wanted || may_enter && (is_old || compares)
         };
         places.extend(rows.iter().filter(is_due).map(|row| Place {
             region: row.region.clone(),
@@ -154,14 +157,16 @@ mod tests {
             sources: vec!["192.168.0.0/16".parse().unwrap()],
             hub: None,
         };
-        let checks = prepare(&hub.store, vec![place.clone()], Some(&named))
+        let checks = prepare(&hub.store, vec![place.clone()], Some(&named), When::InTime)
             .await
             .unwrap();
         check_all(&hub.store, &hub.cloud, checks)
             .try_for_each(async |_| Ok(()))
             .await
             .unwrap();
-        let checks = prepare(&hub.store, vec![place], None).await.unwrap();
+        let checks = prepare(&hub.store, vec![place], None, When::InTime)
+            .await
+            .unwrap();
         assert_eq!(checks[0].named, named);
         let [(_, report)] = &check_all(&hub.store, &hub.cloud, checks)
             .try_collect::<Vec<_>>()

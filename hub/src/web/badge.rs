@@ -15,7 +15,10 @@ use domain::{
     replication::{InitiationStep, ReplicationError, StepStatus},
 };
 
-use crate::{entities::ledger::LedgerState, readiness::Outcome};
+use crate::{
+    entities::ledger::LedgerState,
+    readiness::{Outcome, Report},
+};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Badge {
@@ -332,12 +335,14 @@ pub fn access_problem(access: &Access) -> Option<(String, String)> {
 }
 
 /// `None` where no network was looked at yet.
-pub fn network(outcome: Option<&Outcome>) -> Badge {
-    match outcome {
+pub fn network(report: Option<&Report>) -> Badge {
+    match report.map(|report| &report.outcome) {
         None => badge("NOT_CHECKED", "Not looked at yet", "idle"),
         Some(Outcome::NothingToCheck) => badge("NOTHING_TO_CHECK", "Nothing to check", "idle"),
         Some(Outcome::NotRead { .. }) => badge("NOT_READ", "Could not be read", "warn"),
-        Some(Outcome::Checked { findings }) if findings.is_empty() => badge("READY", "Ready", "good"),
+        Some(Outcome::Checked { .. }) if report.is_some_and(|report| report.findings().is_empty()) => {
+            badge("READY", "Ready", "good")
+        }
         Some(Outcome::Checked { .. }) => badge("NOT_READY", "Not ready", "bad"),
     }
 }

@@ -29,7 +29,7 @@ pub struct Network {
     pub nothing: Option<&'static str>,
     pub problem: Option<String>,
     pub findings: Vec<Finding>,
-    pub not_asked: Vec<&'static str>,
+    pub not_asked: Vec<String>,
 }
 
 pub fn network(row: readiness::Model, now: i64) -> Network {
@@ -47,15 +47,22 @@ pub fn network(row: readiness::Model, now: i64) -> Network {
         let sources: Vec<_> = report.sources.iter().map(ToString::to_string).collect();
         looked = format!("{looked}, for source servers in {}", sources.join(", "));
     }
+    if let Some(compared) = report.as_ref().and_then(|report| report.drift.compared.as_ref()) {
+        looked = format!("{looked}, the onboarding stack {}", text::ago(compared.at, now));
+    }
     let outcome = report.as_ref().map(|report| &report.outcome);
+    let findings = report
+        .as_ref()
+        .map(crate::readiness::Report::findings)
+        .unwrap_or_default();
     Network {
-        badge: badge::network(outcome),
+        badge: badge::network(report.as_ref()),
         looked,
         nothing: match outcome {
             Some(Outcome::NothingToCheck) => {
                 Some("The accounts of this cloud have no networks of their own: there is nothing to check.")
             }
-            Some(Outcome::Checked { findings }) if findings.is_empty() => {
+            Some(Outcome::Checked { .. }) if findings.is_empty() => {
                 Some("Nothing that was looked at keeps servers from being replicated.")
             }
             None => Some("The hub has not read the network of this account yet."),
@@ -71,9 +78,7 @@ pub fn network(row: readiness::Model, now: i64) -> Network {
             .as_ref()
             .map(crate::readiness::Report::not_asked)
             .unwrap_or_default(),
-        findings: report
-            .map(|report| report.findings().to_vec())
-            .unwrap_or_default(),
+        findings,
         region: row.region,
     }
 }

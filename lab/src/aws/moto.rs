@@ -1,5 +1,5 @@
 //! The control plane: [moto](https://docs.getmoto.org), a public stand-in for AWS in Python, with what we correct in it
-//! (`moto_server.py`).
+//! (`moto_server.py` and what it imports).
 //!
 //! `tests/run` installs it, in the versions of `requirements.txt`, into a folder of the cache.
 
@@ -29,7 +29,11 @@ use crate::{
     wait::{Look, eventually},
 };
 
-const SERVER: &str = include_str!("moto_server.py");
+/// The first is the program, which finds the others beside itself.
+const FILES: [(&str, &str); 2] = [
+    ("moto_server.py", include_str!("moto_server.py")),
+    ("moto_drift.py", include_str!("moto_drift.py")),
+];
 const REQUIREMENTS: &str = include_str!("requirements.txt");
 /// Python loads for two seconds on an idle machine, and for twenty on one where everything runs at once.
 const START_WAIT: Duration = Duration::from_secs(90);
@@ -51,18 +55,24 @@ impl Moto {
         let dir = dir
             .canonicalize()
             .with_context(|| format!("cannot find {}", dir.display()))?;
-        let server = dir.join("moto_server.py");
         let port = dir.join("port");
-        fs::write(&server, SERVER).with_context(|| format!("cannot write {}", server.display()))?;
+        for (name, text) in FILES {
+            let file = dir.join(name);
+            fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        }
         if port.exists() {
             fs::remove_file(&port).with_context(|| format!("cannot remove {}", port.display()))?;
         }
         let mut command = Command::new(python);
-        command.arg(&server).arg(&dir).current_dir(&dir).envs([
-            // Thousands of images of Amazon's, each with a snapshot, in every account and region that is asked.
-            ("MOTO_EC2_LOAD_DEFAULT_AMIS", "false"),
-            ("PYTHONDONTWRITEBYTECODE", "1"),
-        ]);
+        command
+            .arg(dir.join(FILES[0].0))
+            .arg(&dir)
+            .current_dir(&dir)
+            .envs([
+                // Thousands of images of Amazon's, each with a snapshot, in every account and region that is asked.
+                ("MOTO_EC2_LOAD_DEFAULT_AMIS", "false"),
+                ("PYTHONDONTWRITEBYTECODE", "1"),
+            ]);
         let mut process = Process::of(command, "moto", &dir.join("moto.log"))?;
         let number = eventually("moto listens", START_WAIT, || {
             let ended = process.ended();

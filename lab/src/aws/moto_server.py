@@ -43,6 +43,8 @@ from moto.servicequotas.responses import ServiceQuotasResponse
 from moto.sts.models import STSBackend
 from moto.sts.responses import TokenResponse
 
+import moto_drift  # noqa: F401
+
 FOLDER = Path(sys.argv[1])
 
 # A snapshot that EC2 makes is pending for so long.

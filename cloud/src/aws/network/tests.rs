@@ -26,8 +26,12 @@ fn the_runners_interface_says_where_it_is() {
     assert_eq!(interface.address, IpAddr::from([10, 20, 0, 7]));
     assert_eq!(interface.security_groups, ["sg-1"]);
     assert!(!interface.logs);
+    assert_eq!((interface.template, interface.stack), (1, None));
     let (_, with_logs) = runner(found.clone().tag_set(tag(LOGS_TAG)).build()).unwrap();
     assert!(with_logs.logs);
+    assert_eq!(with_logs.template, 0, "it does not say");
+    let (_, of_stack) = runner(found.clone().tag_set(tag(STACK_TAG)).build()).unwrap();
+    assert_eq!(of_stack.stack.as_deref(), Some("1"));
     assert!(runner(found.private_ip_address("").build()).is_none());
 }
 

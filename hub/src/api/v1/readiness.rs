@@ -49,6 +49,7 @@ fn shape(row: &readiness::Model) -> Value {
         "sources": report.map(|report| &report.sources),
         "hub": report.and_then(|report| report.hub),
         "outcome": report.map(|report| &report.outcome),
+        "drift": report.map(|report| &report.drift),
         "notAsked": report.map(Report::not_asked),
     })
 }

@@ -39,7 +39,7 @@ use crate::{
         user::UserRole,
     },
     fixtures,
-    readiness::{Named, Outcome, Report},
+    readiness::{Named, Outcome, Report, drift::Drift},
     store::{Write, jobs::LogLine},
 };
 
@@ -107,6 +107,7 @@ async fn report_on_a_network(tx: &mut Write) {
                 change: "Add an inbound rule: TCP 1500 from 192.168.0.0/16.".into(),
             }],
         },
+        drift: Drift::default(),
     };
     let named = Named {
         sources: vec![range],
