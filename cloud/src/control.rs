@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use async_trait::async_trait;
 use domain::{
     account::{ListedAccount, Reach},
-    ids::AccountId,
+    ids::{AccountId, SourceServerId},
     launch::{
         BootMode, LaunchDisposition, Tenancy,
         instance_type::{Architecture, InstanceType, Needs},
@@ -100,6 +100,35 @@ pub const SERVER_TAG: &str = "orglift:source-server";
 pub const TEMPLATE_TAG: &str = "orglift:template";
 /// The tag of a runner's network interface whose log goes to the cloud's own service.
 pub const LOGS_TAG: &str = "orglift:logs";
+
+/// Something that is to be stopped or removed, with what the ledger says of it. Nothing happens to it unless its own
+/// tags say the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owned {
+    pub id: String,
+    pub server: SourceServerId,
+    pub token: ClientToken,
+}
+
+impl Owned {
+    /// Why it is left alone, if its tags do not say what the ledger says.
+    pub fn disowned_by(&self, tags: &Tags) -> Option<String> {
+        let said = |tag: &str| tags.get(tag).map(String::as_str);
+        let expected = [
+            (SERVER_TAG, self.server.as_str()),
+            (TOKEN_TAG, self.token.0.as_str()),
+        ];
+        let (tag, value) = expected
+            .into_iter()
+            .find(|(tag, value)| said(tag) != Some(value))?;
+        let seen = said(tag).map_or("has no such tag".to_owned(), |seen| format!("says {seen:?}"));
+        Some(format!(
+            "{} is left alone: by the ledger its tag {tag} is {value:?}, and in the account it {seen}; if nobody \
+             else uses it, remove it there",
+            self.id
+        ))
+    }
+}
 
 /// A machine image made of snapshots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -345,7 +374,8 @@ pub trait Cloud: Send + Sync + std::fmt::Debug {
 
     async fn register_image(&self, place: &Place, spec: &ImageSpec) -> Result<String, CloudError>;
 
-    async fn deregister_image(&self, place: &Place, image: &str) -> Result<(), CloudError>;
+    /// One that is gone already is no error.
+    async fn deregister_image(&self, place: &Place, image: &Owned) -> Result<(), CloudError>;
 
     /// The types of these families that can be launched where the subnet is.
     async fn instance_types(
@@ -369,7 +399,7 @@ pub trait Cloud: Send + Sync + std::fmt::Debug {
     async fn keep_template(&self, place: &Place, spec: &TemplateSpec) -> Result<TemplateVersion, CloudError>;
 
     /// One that is gone already is no error.
-    async fn delete_template(&self, place: &Place, template: &str) -> Result<(), CloudError>;
+    async fn delete_template(&self, place: &Place, template: &Owned) -> Result<(), CloudError>;
 
     async fn launch_instance(&self, place: &Place, spec: &InstanceSpec) -> Result<String, CloudError>;
 
@@ -382,10 +412,10 @@ pub trait Cloud: Send + Sync + std::fmt::Debug {
     async fn instance(&self, place: &Place, instance: &str) -> Result<Instance, CloudError>;
 
     /// Stops an instance that is to be kept stopped. One that is stopped already is no error.
-    async fn stop_instance(&self, place: &Place, instance: &str) -> Result<(), CloudError>;
+    async fn stop_instance(&self, place: &Place, instance: &Owned) -> Result<(), CloudError>;
 
     /// Ends the instance and deletes its volumes. One that is gone already is no error.
-    async fn terminate_instance(&self, place: &Place, instance: &str) -> Result<(), CloudError>;
+    async fn terminate_instance(&self, place: &Place, instance: &Owned) -> Result<(), CloudError>;
 
     /// Deletes a snapshot that a runner let go, if its tags say that it is of this source server. One that is gone
     /// already is no error.

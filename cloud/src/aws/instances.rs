@@ -100,21 +100,6 @@ pub(super) async fn describe(asked: Asked<'_>, ec2: &Client, id: &str) -> Result
     })
 }
 
-pub(super) async fn stop(asked: Asked<'_>, ec2: &Client, id: &str) -> Result<(), CloudError> {
-    let stopped = ec2.stop_instances().instance_ids(id).send().await;
-    stopped
-        .map(drop)
-        .map_err(|error| asked.refused(&Failure::of(&error)))
-}
-
-pub(super) async fn terminate(asked: Asked<'_>, ec2: &Client, id: &str) -> Result<(), CloudError> {
-    let ended = ec2.terminate_instances().instance_ids(id).send().await;
-    match ended.map_err(|error| Failure::of(&error)) {
-        Ok(_) | Err(Failure::NotFound(_)) => Ok(()),
-        Err(failure) => Err(asked.refused(&failure)),
-    }
-}
-
 /// The newest output, which not every type gives, or else what there was at the last change of state.
 pub(super) async fn console_text(asked: Asked<'_>, ec2: &Client, id: &str) -> Result<String, CloudError> {
     let newest = ec2.get_console_output().instance_id(id).latest(true).send().await;

@@ -22,6 +22,7 @@ mod organization;
 mod pace;
 mod paced;
 mod quotas;
+mod removal;
 mod rights;
 pub mod s3;
 mod sessions;
@@ -48,7 +49,7 @@ use crate::{
     caller::{Caller, SignedCall},
     control::{
         ClientToken, Cloud, CloudError, Comparison, CopySpec, ImageSpec, Instance, InstanceSpec, Outlook,
-        Place, Resource, Screenshot, Surroundings, TemplateSpec, TemplateVersion, Use,
+        Owned, Place, Resource, Screenshot, Surroundings, TemplateSpec, TemplateVersion, Use,
     },
     route::{Endpoints, Errand, Profile, Route},
 };
@@ -103,18 +104,9 @@ impl Cloud for AwsCloud {
         images::register(Asked { call, place }, &self.ec2(place).await?, spec).await
     }
 
-    async fn deregister_image(&self, place: &Place, image: &str) -> Result<(), CloudError> {
+    async fn deregister_image(&self, place: &Place, image: &Owned) -> Result<(), CloudError> {
         let call = "ec2:DeregisterImage";
-        let removed = self
-            .ec2(place)
-            .await?
-            .deregister_image()
-            .image_id(image)
-            .send()
-            .await;
-        removed
-            .map(drop)
-            .map_err(|error| Asked { call, place }.refused(&Failure::of(&error)))
+        removal::deregister_image(Asked { call, place }, &self.ec2(place).await?, image).await
     }
 
     async fn instance_types(
@@ -157,9 +149,9 @@ impl Cloud for AwsCloud {
         templates::keep(Asked { call, place }, &self.ec2(place).await?, spec).await
     }
 
-    async fn delete_template(&self, place: &Place, template: &str) -> Result<(), CloudError> {
+    async fn delete_template(&self, place: &Place, template: &Owned) -> Result<(), CloudError> {
         let call = "ec2:DeleteLaunchTemplate";
-        templates::delete(Asked { call, place }, &self.ec2(place).await?, template).await
+        removal::delete_template(Asked { call, place }, &self.ec2(place).await?, template).await
     }
 
     async fn console_text(&self, place: &Place, instance: &str) -> Result<String, CloudError> {
@@ -182,14 +174,14 @@ impl Cloud for AwsCloud {
         instances::describe(Asked { call, place }, &self.ec2(place).await?, instance).await
     }
 
-    async fn stop_instance(&self, place: &Place, instance: &str) -> Result<(), CloudError> {
+    async fn stop_instance(&self, place: &Place, instance: &Owned) -> Result<(), CloudError> {
         let call = "ec2:StopInstances";
-        instances::stop(Asked { call, place }, &self.ec2(place).await?, instance).await
+        removal::stop_instance(Asked { call, place }, &self.ec2(place).await?, instance).await
     }
 
-    async fn terminate_instance(&self, place: &Place, instance: &str) -> Result<(), CloudError> {
+    async fn terminate_instance(&self, place: &Place, instance: &Owned) -> Result<(), CloudError> {
         let call = "ec2:TerminateInstances";
-        instances::terminate(Asked { call, place }, &self.ec2(place).await?, instance).await
+        removal::terminate_instance(Asked { call, place }, &self.ec2(place).await?, instance).await
     }
 
     async fn delete_snapshot(&self, place: &Place, snapshot: &str, server: &str) -> Result<(), CloudError> {

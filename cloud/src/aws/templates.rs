@@ -81,14 +81,6 @@ pub(super) async fn keep(
     Ok(TemplateVersion { template, version })
 }
 
-pub(super) async fn delete(asked: Asked<'_>, ec2: &Client, id: &str) -> Result<(), CloudError> {
-    let deleted = ec2.delete_launch_template().launch_template_id(id).send().await;
-    match deleted.map_err(|error| Failure::of(&error)) {
-        Ok(_) | Err(Failure::NotFound(_)) => Ok(()),
-        Err(failure) => Err(asked.refused(&failure)),
-    }
-}
-
 /// What an instance of the template is. Its image and its tags come with each launch.
 pub(super) fn data(asked: Asked<'_>, launch: &LaunchSpec) -> Result<RequestLaunchTemplateData, CloudError> {
     let groups = (!launch.security_groups.is_empty()).then(|| launch.security_groups.clone());

@@ -41,7 +41,7 @@ use self::{
 };
 use crate::{
     control::{
-        ClientToken, Cloud, CloudError, ImageSpec, Instance, InstanceSpec, Outlook, Place, Resource,
+        ClientToken, Cloud, CloudError, ImageSpec, Instance, InstanceSpec, Outlook, Owned, Place, Resource,
         Screenshot, Surroundings, TemplateSpec, TemplateVersion, Use,
     },
     route::Route,
@@ -135,8 +135,8 @@ impl Cloud for FolderCloud {
         .await
     }
 
-    async fn deregister_image(&self, place: &Place, image: &str) -> Result<(), CloudError> {
-        let image = image.to_owned();
+    async fn deregister_image(&self, place: &Place, image: &Owned) -> Result<(), CloudError> {
+        let image = image.clone();
         self.call(Call::DeregisterImage, place, move |folder| {
             folder.deregister_image(&image)
         })
@@ -184,8 +184,8 @@ impl Cloud for FolderCloud {
         .await
     }
 
-    async fn delete_template(&self, place: &Place, template: &str) -> Result<(), CloudError> {
-        let template = template.to_owned();
+    async fn delete_template(&self, place: &Place, template: &Owned) -> Result<(), CloudError> {
+        let template = template.clone();
         self.call(Call::DeleteLaunchTemplate, place, move |folder| {
             folder.delete_template(&template)
         })
@@ -224,17 +224,16 @@ impl Cloud for FolderCloud {
         .await
     }
 
-    async fn stop_instance(&self, place: &Place, instance: &str) -> Result<(), CloudError> {
-        let instance = instance.to_owned();
-        // What is to be kept stopped never runs here.
+    async fn stop_instance(&self, place: &Place, instance: &Owned) -> Result<(), CloudError> {
+        let instance = instance.clone();
         self.call(Call::StopInstances, place, move |folder| {
-            folder.instance(&instance).map(drop)
+            folder.stop_instance(&instance)
         })
         .await
     }
 
-    async fn terminate_instance(&self, place: &Place, instance: &str) -> Result<(), CloudError> {
-        let instance = instance.to_owned();
+    async fn terminate_instance(&self, place: &Place, instance: &Owned) -> Result<(), CloudError> {
+        let instance = instance.clone();
         self.call(Call::TerminateInstances, place, move |folder| {
             folder.terminate_instance(&instance)
         })

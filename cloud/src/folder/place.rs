@@ -26,8 +26,8 @@ use super::{
 };
 use crate::{
     control::{
-        Checks, ClientToken, CloudError, ImageSpec, Instance, InstanceSpec, LaunchSpec, Place, Resource,
-        ResourceKind, SERVER_TAG, TOKEN_TAG, Volume,
+        Checks, ClientToken, CloudError, ImageSpec, Instance, InstanceSpec, LaunchSpec, Owned, Place,
+        Resource, ResourceKind, SERVER_TAG, TOKEN_TAG, Volume,
     },
     files::write_json,
     layers::LayerStore,
@@ -120,9 +120,13 @@ impl PlaceFolder {
         .map(|image| image.id)
     }
 
-    pub(super) fn deregister_image(&self, image: &str) -> Result<(), CloudError> {
+    pub(super) fn deregister_image(&self, image: &Owned) -> Result<(), CloudError> {
         let cx = self.at(Call::DeregisterImage);
-        cx.remove(&self.images().join(cx.plain(image)?))
+        let folder = self.images().join(cx.plain(&image.id)?);
+        match cx.owned(&folder, image, ImageRecord::resource)? {
+            Some(_) => cx.remove(&folder),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn launch_instance(&self, spec: InstanceSpec) -> Result<String, CloudError> {
@@ -183,12 +187,22 @@ impl PlaceFolder {
         Ok(instance)
     }
 
-    pub(super) fn terminate_instance(&self, instance: &str) -> Result<(), CloudError> {
+    /// What is to be kept stopped never runs here.
+    pub(super) fn stop_instance(&self, instance: &Owned) -> Result<(), CloudError> {
+        let cx = self.at(Call::StopInstances);
+        let folder = self.instances_folder().join(cx.plain(&instance.id)?);
+        let record: InstanceRecord = cx.record(&folder)?;
+        match instance.disowned_by(&record.resource().tags) {
+            None => Ok(()),
+            Some(why) => Err(cx.rejected(why)),
+        }
+    }
+
+    pub(super) fn terminate_instance(&self, instance: &Owned) -> Result<(), CloudError> {
         let cx = self.at(Call::TerminateInstances);
-        let folder = self.instances_folder().join(cx.plain(instance)?);
-        let mut record: InstanceRecord = match cx.record(&folder) {
-            Err(CloudError::NotFound { .. }) => return Ok(()),
-            other => other?,
+        let folder = self.instances_folder().join(cx.plain(&instance.id)?);
+        let Some(mut record) = cx.owned(&folder, instance, InstanceRecord::resource)? else {
+            return Ok(());
         };
         // Volumes first: whoever is killed in between terminates again, and nothing is left behind.
         for volume in &record.volumes {
@@ -355,6 +369,23 @@ impl InCall<'_> {
                     .into_owned(),
             }),
             Err(other) => self.io(&file, Err(other)),
+        }
+    }
+
+    /// The record of what is to be removed, if it is there. It is refused if it is not what the ledger takes it for.
+    pub(super) fn owned<R: Record>(
+        self,
+        folder: &Path,
+        owned: &Owned,
+        resource: impl FnOnce(&R) -> Resource,
+    ) -> Result<Option<R>, CloudError> {
+        let record = match self.record(folder) {
+            Err(CloudError::NotFound { .. }) => return Ok(None),
+            other => other?,
+        };
+        match owned.disowned_by(&resource(&record).tags) {
+            None => Ok(Some(record)),
+            Some(why) => Err(self.rejected(why)),
         }
     }
 

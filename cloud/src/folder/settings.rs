@@ -11,7 +11,7 @@ use super::{
     records::{InstanceRecord, Record, TemplateRecord},
 };
 use crate::{
-    control::{ClientToken, CloudError, SERVER_TAG, Screenshot, TemplateSpec, TemplateVersion},
+    control::{ClientToken, CloudError, Owned, SERVER_TAG, Screenshot, TemplateSpec, TemplateVersion},
     files::write_json,
 };
 
@@ -58,9 +58,13 @@ impl PlaceFolder {
         })
     }
 
-    pub(super) fn delete_template(&self, template: &str) -> Result<(), CloudError> {
+    pub(super) fn delete_template(&self, template: &Owned) -> Result<(), CloudError> {
         let cx = self.at(Call::DeleteLaunchTemplate);
-        cx.remove(&self.templates().join(cx.plain(template)?))
+        let folder = self.templates().join(cx.plain(&template.id)?);
+        match cx.owned(&folder, template, TemplateRecord::resource)? {
+            Some(_) => cx.remove(&folder),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn console_text(&self, instance: &str) -> Result<String, CloudError> {

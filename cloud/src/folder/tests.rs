@@ -28,6 +28,7 @@ struct Account {
 }
 
 const BYTES: u64 = 3 * BLOCK_LEN as u64 + 4096;
+const SERVER: &str = "s-3333333333333333a";
 const MEMBER: &str = "111111111111";
 const ROSTER: &str = "444444444444";
 
@@ -36,7 +37,7 @@ fn place(account: &str) -> Place {
 }
 
 fn tags() -> Tags {
-    [(SERVER_TAG.to_owned(), "s-1".to_owned())].into()
+    [(SERVER_TAG.to_owned(), SERVER.to_owned())].into()
 }
 
 /// An account with one committed snapshot: block 1 is full of sevens, the rest is zeros.
@@ -103,7 +104,10 @@ impl Account {
         let template = TemplateSpec {
             name: "orglift-web-1".into(),
             launch: launch.clone(),
-            tags: tags(),
+            tags: [tags(), [(TOKEN_TAG.to_owned(), "template".to_owned())].into()]
+                .into_iter()
+                .flatten()
+                .collect(),
         };
         InstanceSpec {
             token: ClientToken(token.into()),
@@ -135,7 +139,7 @@ impl Account {
         assert!(
             inventory
                 .iter()
-                .all(|resource| resource.tags[SERVER_TAG] == "s-1")
+                .all(|resource| resource.tags[SERVER_TAG] == SERVER)
         );
         let mut kinds: Vec<_> = inventory.iter().map(|resource| resource.kind).collect();
         kinds.sort();
@@ -247,20 +251,25 @@ async fn terminating_and_deregistering_leave_nothing_and_may_be_repeated() {
     );
     let image = account.found("image").await.unwrap().id;
     let template = account.instance_spec("launch", &image).await.template.template;
+    let owned = |id: &str, token: &str| Owned {
+        id: id.into(),
+        server: SERVER.parse().unwrap(),
+        token: ClientToken(token.into()),
+    };
     for _ in 0..2 {
         account
             .cloud
-            .delete_template(&account.place, &template)
+            .delete_template(&account.place, &owned(&template, "template"))
             .await
             .unwrap();
         account
             .cloud
-            .terminate_instance(&account.place, &instance)
+            .terminate_instance(&account.place, &owned(&instance, "launch"))
             .await
             .unwrap();
         account
             .cloud
-            .deregister_image(&account.place, &image)
+            .deregister_image(&account.place, &owned(&image, "image"))
             .await
             .unwrap();
         assert_eq!(account.kinds().await, [ResourceKind::Snapshot]);

@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use cloud::{
     CloudError,
     control::{
-        Checks, ImageDisk, ImageSpec, InstanceSpec, InstanceState, LaunchSpec, ResourceKind, SERVER_TAG,
-        TOKEN_TAG, Tags, TemplateVersion,
+        Checks, ImageDisk, ImageSpec, InstanceSpec, InstanceState, LaunchSpec, Owned, ResourceKind,
+        SERVER_TAG, TOKEN_TAG, Tags, TemplateVersion,
     },
 };
 use domain::{
@@ -157,11 +157,10 @@ impl Launch {
         if previous.is_empty() {
             return Ok(Progress::Done);
         }
-        let place = cx.place().await?;
         let line = |event| LogLine::of_server(event, &cx.server);
         cx.log(line(JobLogEvent::CleanupStart)).await?;
         for launch in &previous {
-            match resources::terminate(cx, &place, &launch.instance).await {
+            match resources::terminate(cx, &launch.instance).await {
                 Ok(Progress::Done) => {}
                 Ok(wait) => return Ok(wait),
                 Err(StepError::Permanent(why)) => {
@@ -411,7 +410,12 @@ impl Launch {
         };
         match (instance.state, self.configuration.disposition) {
             (InstanceState::Running, LaunchDisposition::Stopped) if instance.checks == Checks::Passed => {
-                cx.hub.cloud.stop_instance(&place, id).await?;
+                let owned = Owned {
+                    id: id.to_owned(),
+                    server: cx.server.clone(),
+                    token: cx.token(&format!("{:?}", Step::LaunchInstance)),
+                };
+                cx.hub.cloud.stop_instance(&place, &owned).await?;
                 Ok(Progress::Wait(format!("waiting until instance {id} is stopped")))
             }
             (InstanceState::Running, _) if instance.checks == Checks::Passed => Ok(Progress::Done),

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use cloud::{
     CloudError,
-    control::{ClientToken, InstanceState, Place, ResourceKind},
+    control::{ClientToken, InstanceState, Owned, Place, ResourceKind},
 };
 
 use super::{Context, Progress, StepError};
@@ -111,24 +111,30 @@ pub async fn remove(cx: &Context, entry: &ledger::Model) -> Result<Progress, Ste
         }
         return close(cx, entry).await;
     };
+    let owned = Owned {
+        id: resource,
+        server: entry.server.0.clone(),
+        token: entry.token.0.clone(),
+    };
     let remains = |error: CloudError| match StepError::from(error) {
         StepError::Permanent(why) => StepError::Permanent(format!(
-            "{} {resource} in account {}: {why}",
+            "{} {} in account {}: {why}",
             entry.kind.name(),
+            owned.id,
             place.account
         )),
         transient @ StepError::Transient(_) => transient,
     };
     match entry.kind.0 {
-        ResourceKind::Image => match cx.hub.cloud.deregister_image(&place, &resource).await {
-            Ok(()) | Err(CloudError::NotFound { .. }) => close(cx, entry).await,
+        ResourceKind::Image => match cx.hub.cloud.deregister_image(&place, &owned).await {
+            Ok(()) => close(cx, entry).await,
             Err(error) => Err(remains(error)),
         },
-        ResourceKind::Instance => match end_instance(cx, &place, &resource).await.map_err(remains)? {
+        ResourceKind::Instance => match end_instance(cx, &place, &owned).await.map_err(remains)? {
             Progress::Done => close(cx, entry).await,
             wait @ Progress::Wait(_) => Ok(wait),
         },
-        ResourceKind::LaunchTemplate => match cx.hub.cloud.delete_template(&place, &resource).await {
+        ResourceKind::LaunchTemplate => match cx.hub.cloud.delete_template(&place, &owned).await {
             Ok(()) => close(cx, entry).await,
             Err(error) => Err(remains(error)),
         },
@@ -144,28 +150,28 @@ async fn close(cx: &Context, entry: &ledger::Model) -> Result<Progress, StepErro
     Ok(Progress::Done)
 }
 
-/// Terminates an instance that the ledger has under whatever token.
-pub async fn terminate(cx: &Context, place: &Place, instance: &str) -> Result<Progress, StepError> {
+/// Terminates an instance that the ledger has under whatever token, and no other.
+pub async fn terminate(cx: &Context, instance: &str) -> Result<Progress, StepError> {
     let entries = cx.hub.store.ledger_of_server(&cx.server).await?;
     let entry = entries
         .iter()
         .find(|entry| entry.resource.as_deref() == Some(instance));
     match entry {
         Some(entry) => remove(cx, entry).await,
-        None => Ok(end_instance(cx, place, instance).await?),
+        None => Err(StepError::Permanent(format!(
+            "instance {instance} is left alone: it is not in the ledger; look whose it is, and terminate it in the \
+             account if nobody needs it"
+        ))),
     }
 }
 
 /// Done once the instance is gone, not only on its way.
-async fn end_instance(cx: &Context, place: &Place, instance: &str) -> Result<Progress, CloudError> {
-    match cx.hub.cloud.terminate_instance(place, instance).await {
-        Ok(()) => {}
-        Err(CloudError::NotFound { .. }) => return Ok(Progress::Done),
-        Err(error) => return Err(error),
-    }
-    match cx.hub.cloud.instance(place, instance).await {
+async fn end_instance(cx: &Context, place: &Place, instance: &Owned) -> Result<Progress, CloudError> {
+    cx.hub.cloud.terminate_instance(place, instance).await?;
+    let id = &instance.id;
+    match cx.hub.cloud.instance(place, id).await {
         Ok(seen) if seen.state != InstanceState::Terminated => Ok(Progress::Wait(format!(
-            "waiting until instance {instance} is terminated"
+            "waiting until instance {id} is terminated"
         ))),
         Ok(_) | Err(CloudError::NotFound { .. }) => Ok(Progress::Done),
         Err(error) => Err(error),

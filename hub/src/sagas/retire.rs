@@ -58,8 +58,7 @@ impl Retire {
             match self.ending {
                 Ending::Disconnect => kept.push(&test.instance),
                 Ending::Finalize => {
-                    let place = cx.place().await?;
-                    let ended = resources::terminate(cx, &place, &test.instance).await?;
+                    let ended = resources::terminate(cx, &test.instance).await?;
                     if ended != Progress::Done {
                         return Ok(ended);
                     }

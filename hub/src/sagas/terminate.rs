@@ -41,9 +41,8 @@ impl Terminate {
     async fn terminate_instances(&self, cx: &Context) -> Result<Progress, StepError> {
         let line = |event| LogLine::of_server(event, &cx.server);
         cx.log(line(JobLogEvent::CleanupStart)).await?;
-        let place = cx.place().await?;
         for instance in &self.instances {
-            match resources::terminate(cx, &place, instance).await {
+            match resources::terminate(cx, instance).await {
                 Ok(Progress::Done) => {}
                 Ok(wait) => return Ok(wait),
                 Err(StepError::Permanent(why)) => {

@@ -5,14 +5,15 @@ use std::{net::IpAddr, time::Duration};
 use cloud::{
     Cloud, CloudError,
     control::{
-        Checks, ClientToken, ImageDisk, ImageSpec, Instance, InstanceSpec, InstanceState, LaunchSpec, Place,
-        ResourceKind, SERVER_TAG, TOKEN_TAG, Tags, TemplateSpec, TemplateVersion,
+        Checks, ClientToken, ImageDisk, ImageSpec, Instance, InstanceSpec, InstanceState, LaunchSpec, Owned,
+        Place, ResourceKind, SERVER_TAG, TOKEN_TAG, Tags, TemplateSpec, TemplateVersion,
     },
     snapshots::{SnapshotSpec, SnapshotStore},
 };
 use domain::{
     digest::Digest,
     disk::BLOCK_LEN,
+    ids::SourceServerId,
     launch::{
         BootMode, LaunchDisposition,
         instance_type::{Architecture, Needs},
@@ -46,6 +47,14 @@ fn tags(token: &str) -> Tags {
         (SERVER_TAG.to_owned(), SERVER.to_owned()),
         (TOKEN_TAG.to_owned(), token.to_owned()),
     ])
+}
+
+fn owned(id: &str, token: &str) -> Owned {
+    Owned {
+        id: id.into(),
+        server: SERVER.parse().unwrap(),
+        token: ClientToken(token.into()),
+    }
 }
 
 impl Ground<'_> {
@@ -210,28 +219,65 @@ pub async fn holds(ground: &Ground<'_>) {
     cloud.console_text(place, &id).await.unwrap();
     cloud.screenshot(place, &id).await.unwrap();
 
-    cloud.deregister_image(place, &image).await.unwrap();
-    assert_eq!(ground.found("image").await, None);
+    what_the_ledger_takes_for_ours_is_left_alone(ground, [&image, &template, &id]).await;
+    let (image, template) = (owned(&image, "image"), owned(&template, "template"));
     for _ in 0..2 {
+        cloud.deregister_image(place, &image).await.unwrap();
         cloud.delete_template(place, &template).await.unwrap();
     }
+    assert_eq!(ground.found("image").await, None);
     assert_eq!(ground.found("template").await, None);
-    cloud.terminate_instance(place, &id).await.unwrap();
+    let instance = owned(&id, "instance");
+    cloud.terminate_instance(place, &instance).await.unwrap();
     ground
         .until("it is terminated", &id, |seen| {
             seen.state == InstanceState::Terminated
         })
         .await;
-    cloud.terminate_instance(place, &id).await.unwrap();
+    cloud.terminate_instance(place, &instance).await.unwrap();
     assert_eq!(ground.found("instance").await, None);
     assert_eq!(ground.kinds().await, [Snapshot, Snapshot]);
 
     let unknown = cloud.instance(place, "i-00000000000000000").await.unwrap_err();
     assert!(matches!(unknown, CloudError::NotFound { .. }), "{unknown}");
     cloud
-        .terminate_instance(place, "i-00000000000000000")
+        .terminate_instance(place, &owned("i-00000000000000000", "instance"))
         .await
         .unwrap();
+}
+
+/// The ledger may be wrong about an id: then the resource's own tags say whose it is.
+async fn what_the_ledger_takes_for_ours_is_left_alone(ground: &Ground<'_>, ids: [&String; 3]) {
+    let Ground { cloud, place, .. } = ground;
+    let before = ground.kinds().await;
+    let another: SourceServerId = "s-4444444444444444a".parse().unwrap();
+    for is_of_another_server in [true, false] {
+        let wrong = |id: &str, token: &str| {
+            let mut wrong = owned(id, token);
+            if is_of_another_server {
+                wrong.server = another.clone();
+            } else {
+                wrong.token.0.push_str(" of another job");
+            }
+            wrong
+        };
+        let [image, template, instance] = ids;
+        let instance = wrong(instance, "instance");
+        let refusals = [
+            cloud.deregister_image(place, &wrong(image, "image")).await,
+            cloud.delete_template(place, &wrong(template, "template")).await,
+            cloud.stop_instance(place, &instance).await,
+            cloud.terminate_instance(place, &instance).await,
+        ];
+        for refusal in refusals {
+            let refusal = refusal.unwrap_err();
+            assert!(matches!(refusal, CloudError::Rejected { .. }), "{refusal}");
+            assert!(refusal.to_string().contains("is left alone"), "{refusal}");
+        }
+    }
+    assert_eq!(ground.kinds().await, before);
+    let instance = cloud.instance(place, ids[2]).await.unwrap();
+    assert_eq!(instance.state, InstanceState::Running);
 }
 
 /// Types and obstacles are found out without making anything.

@@ -5,7 +5,8 @@ use std::{path::Path, time::Duration};
 use cloud::{
     Cloud, SnapshotStore,
     control::{
-        Checks, ClientToken, ImageDisk, ImageSpec, InstanceSpec, LaunchSpec, Place, Tags, TemplateSpec,
+        Checks, ClientToken, ImageDisk, ImageSpec, InstanceSpec, LaunchSpec, Owned, Place, SERVER_TAG, Tags,
+        TemplateSpec,
     },
     folder::{
         FolderCloud,
@@ -26,6 +27,8 @@ use lab::{
 };
 
 use crate::can_boot;
+
+const SERVER: &str = "s-3333333333333333a";
 
 const SOON: Duration = Duration::from_mins(1);
 const SECTOR: usize = 512;
@@ -110,9 +113,19 @@ impl Account {
             template,
             launch,
             disposition: LaunchDisposition::Started,
-            tags: Tags::new(),
+            tags: [(SERVER_TAG.to_owned(), SERVER.to_owned())].into(),
         };
         self.cloud.launch_instance(&self.place, &instance).await.unwrap()
+    }
+
+    async fn terminate(&self, name: &str, instance: &str) {
+        let instance = Owned {
+            id: instance.into(),
+            server: SERVER.parse().unwrap(),
+            token: ClientToken(format!("instance of {name}")),
+        };
+        let cloud = &self.cloud;
+        cloud.terminate_instance(&self.place, &instance).await.unwrap();
     }
 
     async fn until(&self, instance: &str, state: MachineState) -> MachineRecord {
@@ -172,21 +185,13 @@ async fn instances_pass_their_checks_if_they_boot_and_end_when_they_are_terminat
     assert_eq!(account.checks(&empty).await, Checks::Failed { reason });
 
     assert_eq!(machines_of(&good), 1);
-    account
-        .cloud
-        .terminate_instance(&account.place, &good)
-        .await
-        .unwrap();
+    account.terminate("good", &good).await;
     let gone = || async { Ok(Look::when(machines_of(&good) == 0, "it runs")) };
     eventually("the machine of a terminated instance is gone", SOON, gone)
         .await
         .unwrap();
 
-    account
-        .cloud
-        .terminate_instance(&account.place, &empty)
-        .await
-        .unwrap();
+    account.terminate("empty", &empty).await;
     let gone = || async { Ok(Look::when(machines_of(&empty) == 0, "it runs")) };
     eventually("so is the other", SOON, gone).await.unwrap();
     machines.stop().await.unwrap();

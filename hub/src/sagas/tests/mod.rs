@@ -562,3 +562,24 @@ async fn replication_goes_on_when_its_end_fails() {
         assert_eq!(world.standing().await, before.cleaned_up());
     }
 }
+
+/// Somebody else's instance, whose id our records have.
+#[tokio::test]
+async fn what_is_not_ours_by_its_tags_and_the_ledger_is_left_alone() {
+    for (is_in_the_ledger, expected) in [
+        (true, "is left alone: by the ledger its tag"),
+        (false, "it is not in the ledger"),
+    ] {
+        let world = World::before(InitiatedBy::Terminate).await;
+        let strange = world.strange_instance(is_in_the_ledger).await;
+        let job = world.order(InitiatedBy::Terminate).await.unwrap().job;
+        world.drive(&job).await;
+        let LaunchStatus::Failed { error, .. } = world.status(&job).await else {
+            panic!("it is refused")
+        };
+        assert!(error.contains(expected) && error.contains(&strange), "{error}");
+        let said = detail(&world, &job, JobLogEvent::CleanupFail).await;
+        assert!(said.contains(expected), "{said}");
+        assert!(world.stands(&strange).await);
+    }
+}

@@ -18,6 +18,7 @@ use domain::{
     source_server::ReplicationIntent,
 };
 use protocol::exchange::{Observed, ObservedCheckpoint, ObservedServer, ObservedSnapshot};
+use sea_orm::ActiveValue::Set;
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -25,7 +26,12 @@ use crate::{
     actions::{ActionError, Ordered, jobs, lifecycle},
     auth::Actor,
     clock::now_ms,
-    entities::{ledger::LedgerState, source_server, user::UserRole},
+    entities::{
+        Doc, Word,
+        ledger::{self, LedgerState},
+        source_server,
+        user::UserRole,
+    },
     fixtures::{self, TestHub},
     machines::{desired, observed},
     sagas::engine,
@@ -295,6 +301,52 @@ impl World {
             (events.first(), events.last()),
             (Some(&"JOB_START"), Some(&"JOB_END"))
         );
+    }
+
+    /// An instance of another server, which our own is taken to be. In the ledger it stands as ours, or not at all.
+    pub async fn strange_instance(&self, is_in_the_ledger: bool) -> String {
+        let server = self.server().await;
+        let place = Place::direct(server.account.0.clone(), fixtures::REGION);
+        let folder = self.hub.cloud.place(&place);
+        let ours = server.test_launch.0.clone().unwrap();
+        let mut record = folder.instance_records().unwrap().remove(0);
+        let strange = "i-0000000000000abcd".to_owned();
+        record.id.clone_from(&strange);
+        record.spec.token.0 = "another".into();
+        record.volumes.clear();
+        let at = folder.instance_folder(&strange);
+        std::fs::create_dir_all(&at).unwrap();
+        let text = serde_json::to_vec(&record).unwrap();
+        std::fs::write(at.join("instance.json"), text).unwrap();
+
+        let ledger = self.hub.store.ledger_of_server(&self.server).await.unwrap();
+        let is_it = |entry: &&ledger::Model| entry.resource.as_ref() == Some(&ours.instance);
+        let entry = ledger.iter().find(is_it).unwrap().clone();
+        let mut tx = self.hub.store.begin().await.unwrap();
+        if is_in_the_ledger {
+            tx.ledger_end(&entry.token, LedgerState::Gone).await.unwrap();
+            let state = Word(LedgerState::Wanted);
+            tx.ledger_want(ledger::Model {
+                state,
+                ..entry.clone()
+            })
+            .await
+            .unwrap();
+            tx.ledger_present(&entry.token, &strange).await.unwrap();
+        }
+        let mut launch = ours;
+        launch.instance.clone_from(&strange);
+        tx.server_update(&server, |row| row.test_launch = Set(Doc(Some(launch))))
+            .await
+            .unwrap();
+        tx.commit().await.unwrap();
+        strange
+    }
+
+    pub async fn stands(&self, instance: &str) -> bool {
+        let place = Place::direct(self.server().await.account.0, fixtures::REGION);
+        let inventory = self.hub.cloud.inventory(&place).await.unwrap();
+        inventory.iter().any(|resource| resource.id == instance)
     }
 
     pub async fn has_snapshot(&self, id: &str) -> bool {
