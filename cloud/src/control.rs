@@ -40,6 +40,9 @@ pub enum CloudError {
         account: String,
         remedy: String,
     },
+    /// The hub was told not to act there, and did not.
+    #[error("account {account} was left alone: {why}")]
+    LeftAlone { account: String, why: String },
     /// The request itself is wrong, and repeating it cannot help.
     #[error("{call} in account {account} was rejected: {reason}")]
     Rejected {

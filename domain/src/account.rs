@@ -50,6 +50,10 @@ pub enum Access {
     },
     Throttled,
     Suspended,
+    /// The hub was told not to act there.
+    LeftAlone {
+        why: String,
+    },
     /// Neither yes nor no: a fault on the way.
     Unknown {
         detail: String,
@@ -64,6 +68,7 @@ impl Access {
             Self::Denied { .. } => "DENIED",
             Self::Throttled => "THROTTLED",
             Self::Suspended => "SUSPENDED",
+            Self::LeftAlone { .. } => "LEFT_ALONE",
             Self::Unknown { .. } => "UNKNOWN",
         }
     }

@@ -94,6 +94,7 @@ pub fn access(error: &CloudError) -> Access {
             call: (*call).to_owned(),
             remedy: reason.clone(),
         },
+        CloudError::LeftAlone { why, .. } => Access::LeftAlone { why: why.clone() },
         CloudError::Throttled { .. } => Access::Throttled,
         CloudError::NotFound { .. } | CloudError::Unknown { .. } => Access::Unknown {
             detail: error.to_string(),

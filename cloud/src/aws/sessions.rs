@@ -85,18 +85,17 @@ impl Sessions {
             route,
             errand,
         } = place;
-        let denied = |remedy: String| CloudError::Denied {
-            call: ASSUME_ROLE,
+        let left_alone = |why: String| CloudError::LeftAlone {
             account: account.to_string(),
-            remedy,
+            why,
         };
         if !route.regions.contains(region) {
-            return Err(denied(format!(
+            return Err(left_alone(format!(
                 "region {region} is not among those that the hub may act in; allow it in the settings of its organization"
             )));
         }
         if route.denied.contains(account) {
-            return Err(denied(
+            return Err(left_alone(
                 "the hub was told never to enter it; take it off the deny-list of its organization".into(),
             ));
         }
@@ -109,7 +108,7 @@ impl Sessions {
         if !route.own_account {
             let start = self.session(step.clone(), account.as_str()).await?;
             if start.own_account == account.as_str() {
-                return Err(denied(
+                return Err(left_alone(
                     "it is the hub's own account, which the hub leaves alone; allow it in the settings of its \
                      organization if servers are to be moved there"
                         .into(),

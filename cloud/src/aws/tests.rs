@@ -76,8 +76,7 @@ async fn hosts(region: &str, fips: bool, dual_stack: bool) -> Vec<String> {
             .is_err(),
     ];
     assert_eq!(refused, [true; 4]);
-    let called = hosts.0.lock().unwrap().clone();
-    called
+    hosts.0.lock().unwrap().clone()
 }
 
 #[tokio::test]

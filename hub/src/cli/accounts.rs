@@ -28,8 +28,8 @@ pub(super) const NONE: u8 = 4;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AccountsCommand {
-    /// Enter every account of every organization, and say what stands in the way. Exits with 0 if all were reached, 3
-    /// if some were not, 4 if none was.
+    /// Enter every account of every organization, and say what stands in the way. Exits with 0 if all were reached but
+    /// those that the hub was told to leave alone, 3 if some were not, 4 if none was.
     Check(Check),
 }
 
@@ -133,6 +133,7 @@ pub(super) fn why(access: &Access) -> String {
         Access::Unknown { detail } => detail.clone(),
         Access::Throttled => "AWS refuses more calls for the moment; check again later".into(),
         Access::Suspended => "its organization has suspended it".into(),
+        Access::LeftAlone { why } => why.clone(),
         Access::NotAttempted | Access::Ok => String::new(),
     }
 }
@@ -176,9 +177,12 @@ impl Tally {
         format!("{} accounts and regions: {}", self.rows.len(), counts.join(", "))
     }
 
+    /// Where the hub was told not to act, nothing failed.
     fn exit_code(&self) -> ExitCode {
-        match self.counts.get(Access::Ok.name()).copied().unwrap_or_default() {
-            all if all == self.rows.len() => ExitCode::SUCCESS,
+        let count = |access: &Access| self.counts.get(access.name()).copied().unwrap_or_default();
+        let left_alone = count(&Access::LeftAlone { why: String::new() });
+        match count(&Access::Ok) {
+            all if all + left_alone == self.rows.len() => ExitCode::SUCCESS,
             0 => ExitCode::from(NONE),
             _ => ExitCode::from(SOME),
         }

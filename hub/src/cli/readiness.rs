@@ -90,6 +90,7 @@ struct Tally {
     ready: usize,
     not_ready: usize,
     not_read: usize,
+    left_alone: usize,
     rows: Vec<serde_json::Value>,
 }
 
@@ -115,7 +116,10 @@ impl Tally {
                 }
             }
             Outcome::NotRead { access } => {
-                self.not_read += 1;
+                match access {
+                    Access::LeftAlone { .. } => self.left_alone += 1,
+                    _ => self.not_read += 1,
+                }
                 println!("{account}  {region}  {}: {}", access.name(), why(access));
             }
         }
@@ -126,10 +130,11 @@ impl Tally {
             ready,
             not_ready,
             not_read,
+            left_alone,
             rows,
         } = self;
         format!(
-            "{} accounts and regions: {ready} ready, {not_ready} not ready, {not_read} not read",
+            "{} accounts and regions: {ready} ready, {not_ready} not ready, {not_read} not read, {left_alone} left alone",
             rows.len()
         )
     }
@@ -138,7 +143,7 @@ impl Tally {
         match (self.not_read, self.not_ready) {
             (0, 0) => ExitCode::SUCCESS,
             (0, _) => ExitCode::from(NOT_READY),
-            (unread, _) if unread == self.rows.len() => ExitCode::from(NONE),
+            (unread, _) if unread + self.left_alone == self.rows.len() => ExitCode::from(NONE),
             _ => ExitCode::from(SOME),
         }
     }

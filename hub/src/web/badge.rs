@@ -312,6 +312,7 @@ pub fn access(access: &Access) -> Badge {
         Access::Denied { .. } => badge("DENIED", "Access denied", "bad"),
         Access::Throttled => badge("THROTTLED", "Throttled", "warn"),
         Access::Suspended => badge("SUSPENDED", "Suspended", "warn"),
+        Access::LeftAlone { .. } => badge("LEFT_ALONE", "Left alone", "idle"),
         Access::Unknown { .. } => badge("UNKNOWN", "Not reached", "warn"),
     }
 }
@@ -330,6 +331,7 @@ pub fn access_problem(access: &Access) -> Option<(String, String)> {
             "The organization's management account must reactivate it before servers can be moved into it."
                 .into(),
         )),
+        Access::LeftAlone { why } => Some(("The hub does not act in this account".into(), why.clone())),
         Access::Unknown { detail } => Some(("The account could not be reached".into(), detail.clone())),
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use askama::Template;
 use axum::{extract::State, response::Response};
 use domain::{
+    account::Access,
     job::{JobStatus, LaunchStatus},
     lifecycle::Lifecycle,
     replication::Replication,
@@ -310,10 +311,14 @@ fn account_row(overview: &AccountOverview, states: &[&'static str], now: i64) ->
 
 /// What is wrong in the account, or that nothing is.
 fn health(overview: &AccountOverview, now: i64) -> Vec<Badge> {
+    let access = &overview.account.access.0;
+    if matches!(access, Access::LeftAlone { .. }) {
+        return vec![badge::access(access)];
+    }
     let of = |state: &str| overview.replication.get(state).copied().unwrap_or(0);
     let mut badges = Vec::new();
-    if badge::access_problem(&overview.account.access).is_some() {
-        badges.push(badge::access(&overview.account.access));
+    if badge::access_problem(access).is_some() {
+        badges.push(badge::access(access));
     }
     if overview.network_findings > 0 {
         badges.push(badge::network_findings(overview.network_findings));
@@ -370,7 +375,10 @@ async fn hands(web: &Web, accounts: &[AccountOverview], now: i64) -> Result<(Vec
     let mut hands = Vec::new();
     for row in accounts {
         let account = &row.account;
-        if let Some((what, remedy)) = badge::access_problem(&account.access) {
+        let is_left_alone = matches!(account.access.0, Access::LeftAlone { .. });
+        if let Some((what, remedy)) = badge::access_problem(&account.access)
+            && !is_left_alone
+        {
             hands.push(Hand {
                 what: account.name.clone(),
                 href: Some(format!("/accounts/{}", account.id)),

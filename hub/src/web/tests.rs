@@ -5,7 +5,10 @@ use axum::{
     body::{Body, to_bytes},
     http::{Method, Request, Response, StatusCode, header},
 };
-use domain::replication::{Replication, ReplicationError, Stall};
+use domain::{
+    account::Access,
+    replication::{Replication, ReplicationError, Stall},
+};
 use sea_orm::ActiveValue::Set;
 use tower::ServiceExt;
 
@@ -269,6 +272,32 @@ async fn an_operator_has_the_network_of_an_account_looked_at() {
         shown.contains("not looked at yet, being looked at now"),
         "{shown}"
     );
+}
+
+#[tokio::test]
+async fn an_account_that_the_hub_leaves_alone_wants_no_hand() {
+    let console = console().await;
+    let viewer = console.sign_in("viewer").await;
+    let (account, name) = ACCOUNTS[2];
+    // Among the accounts, and among what wants a hand.
+    let links = format!("href=\"/accounts/{account}\"");
+    let before = console.get(&viewer, "/").await.body;
+    let mut tx = console.hub.store.begin().await.unwrap();
+    let why = "it is the hub's own account".to_owned();
+    let left_alone = Access::LeftAlone { why: why.clone() };
+    tx.account_checked(&account.parse().unwrap(), left_alone)
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    let after = console.get(&viewer, "/").await.body;
+    assert_eq!(
+        after.matches(&links).count() + 1,
+        before.matches(&links).count(),
+        "{name} in {after}"
+    );
+    assert!(after.contains("LEFT_ALONE"), "{after}");
+    let page = console.get(&viewer, &format!("/accounts/{account}")).await.body;
+    assert!(page.contains("it is the hub&#39;s own account"), "{page}");
 }
 
 #[tokio::test]
