@@ -6,6 +6,7 @@
 mod accounts;
 mod organization;
 mod readiness;
+mod resources;
 mod selection;
 
 use std::{
@@ -23,7 +24,10 @@ use clap::{Args, Parser, Subcommand};
 use domain::{digest::Digest, ids::AccountId, network::cidr::Cidr};
 use tracing_subscriber::EnvFilter;
 
-use self::{accounts::AccountsCommand, organization::OrganizationCommand, readiness::ReadinessArgs};
+use self::{
+    accounts::AccountsCommand, organization::OrganizationCommand, readiness::ReadinessArgs,
+    resources::ResourcesArgs,
+};
 use crate::{
     Settings, auth,
     changes::Changes,
@@ -58,6 +62,9 @@ enum Command {
     /// resource, what is the matter, and the change. Exits with 0 if all are ready, 5 if some are not, 3 if some could
     /// not be read, 4 if none could.
     Readiness(Box<ReadinessArgs>),
+    /// Ask every account what it has of ours, and name what nothing needs, and what to do about it. Removes nothing. Exits
+    /// with 0 if all have what is needed and no more, 5 if some have not, 3 if some could not be asked, 4 if none could.
+    Resources(Box<ResourcesArgs>),
     /// Users who sign in to the console.
     #[command(subcommand)]
     User(UserCommand),
@@ -290,6 +297,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Organization(command) => organization::run(command).await?,
         Command::Accounts(command) => return accounts::run(command).await,
         Command::Readiness(args) => return readiness::run(*args).await,
+        Command::Resources(args) => return resources::run(*args).await,
         Command::User(UserCommand::Add {
             dir,
             name,

@@ -28,6 +28,8 @@ pub struct Hub {
     pub accounts_changed: Notify,
     /// Somebody wants to know now whether a network is ready: the reconciler looks at once.
     pub readiness_wanted: Notify,
+    /// Somebody wants to know now what an account has of ours: the reconciler asks at once.
+    pub inventory_wanted: Notify,
     /// Cancelled when the hub is to stop: long polls and event streams end.
     pub stopping: CancellationToken,
 }
@@ -83,6 +85,7 @@ impl Hub {
             sagas_added: Notify::new(),
             accounts_changed: Notify::new(),
             readiness_wanted: Notify::new(),
+            inventory_wanted: Notify::new(),
             stopping: CancellationToken::new(),
         })
     }

@@ -5,6 +5,7 @@
 //! - [`sagas`]: work of several steps that survives a crash at any of them.
 //! - [`actions`]: what people order, for the pages and the [`api`] alike.
 //! - [`fan_out`]: the same done in many accounts. [`readiness`]: whether their networks are ready.
+//! - [`resources`]: what of ours accounts have, and what of it is needed.
 //! - [`tasks`]: reconcilers, which keep true what must stay true.
 //! - [`onboarding`]: what an account deploys before any server is moved into it.
 //! - [`documents`], [`launched`]: files of conversions, and what launched instances show.
@@ -32,6 +33,7 @@ pub mod machines;
 pub mod onboarding;
 pub mod pki;
 pub mod readiness;
+pub mod resources;
 pub mod sagas;
 pub mod secrets;
 pub mod serve;

@@ -122,6 +122,13 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     running.spawn({
         let hub = hub.clone();
         async move {
+            tasks::inventories::run(hub).await;
+            Ok(())
+        }
+    });
+    running.spawn({
+        let hub = hub.clone();
+        async move {
             engine::run(hub).await;
             Ok(())
         }

@@ -12,6 +12,7 @@ mod m0002_flow;
 mod m0003_conversion;
 mod m0004_routes;
 mod m0005_readiness;
+mod m0006_inventories;
 
 #[derive(Debug)]
 pub struct Migrator;
@@ -25,6 +26,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0003_conversion::Migration),
             Box::new(m0004_routes::Migration),
             Box::new(m0005_readiness::Migration),
+            Box::new(m0006_inventories::Migration),
         ]
     }
 }

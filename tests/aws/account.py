@@ -2,6 +2,7 @@
 
     account.py ACCOUNT REGION            instances, images, launch templates, volumes and snapshots
     account.py ACCOUNT REGION INSTANCE FOLDER   an instance, and what its volumes show, each as a file in FOLDER
+    account.py ACCOUNT REGION strangers  makes a snapshot that has a tag of ours, and an instance that has none
 """
 
 import json
@@ -71,4 +72,25 @@ def launched(instance, folder):
     }
 
 
-json.dump(launched(*sys.argv[3:]) if sys.argv[3:] else everything(), sys.stdout)
+def strangers():
+    volume = ec2.create_volume(AvailabilityZone=region + "a", Size=1)["VolumeId"]
+    tag = {"Key": "orglift:source-server", "Value": "s-9999999999999999a"}
+    snapshot = ec2.create_snapshot(
+        VolumeId=volume, TagSpecifications=[{"ResourceType": "snapshot", "Tags": [tag]}]
+    )["SnapshotId"]
+    ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot], WaiterConfig={"Delay": 1})
+    disk = {"DeviceName": "/dev/sda1", "Ebs": {"SnapshotId": snapshot}}
+    image = ec2.register_image(Name="of a stranger", RootDeviceName="/dev/sda1", BlockDeviceMappings=[disk])["ImageId"]
+    instance = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
+    ec2.deregister_image(ImageId=image)
+    return {"snapshot": snapshot, "instance": instance}
+
+
+match sys.argv[3:]:
+    case []:
+        answer = everything()
+    case ["strangers"]:
+        answer = strangers()
+    case [instance, folder]:
+        answer = launched(instance, folder)
+json.dump(answer, sys.stdout)

@@ -111,6 +111,17 @@ pub async fn check_network(hub: &Hub, actor: &Actor, id: &AccountId) -> Result<(
     Ok(())
 }
 
+/// Asks the account at once what it has of ours, rather than within the hour.
+pub async fn check_resources(hub: &Hub, actor: &Actor, id: &AccountId) -> Result<(), ActionError> {
+    let order = Order::new(actor, "ask an account for its resources", id);
+    let mut tx = order.begin(hub, UserRole::Operator).await?;
+    let account = tx.account(id).await?;
+    tx.inventory_wanted(id, &account.region).await?;
+    order.done(tx).await?;
+    hub.inventory_wanted.notify_one();
+    Ok(())
+}
+
 fn check(new: &NewOrganization) -> Result<(), ActionError> {
     let invalid = |why: &str| Err(ActionError::Invalid(why.to_owned()));
     if new.name.trim().is_empty() || new.name.len() > 128 {

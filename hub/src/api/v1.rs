@@ -32,6 +32,7 @@ mod conversion_settings;
 mod conversions;
 mod launches;
 mod readiness;
+mod resources;
 
 pub fn routes() -> Router<Arc<Hub>> {
     Router::new()
@@ -42,6 +43,10 @@ pub fn routes() -> Router<Arc<Hub>> {
         .route(
             "/accounts/{id}/readiness",
             get(readiness::get).post(readiness::check),
+        )
+        .route(
+            "/accounts/{id}/resources",
+            get(resources::get).post(resources::check),
         )
         .route("/tokens", post(create_token))
         .route("/runners", get(runners))

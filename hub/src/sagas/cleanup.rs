@@ -1,7 +1,9 @@
 //! Clean-up: makes the account and the ledger agree again.
 //!
 //! What was wanted and is unknown is looked up by its token; what no launch of the server stands on any
-//! more is removed.
+//! more is removed. Then the account itself is asked what is left.
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use cloud::control::ResourceKind;
@@ -12,8 +14,8 @@ use domain::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Progress, Saga, StepError, resources};
-use crate::store::jobs::LogLine;
+use super::{Context, Progress, Saga, StepError, proof::prove_nothing_left, resources};
+use crate::{Settings, store::jobs::LogLine};
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct CleanUp {}
@@ -21,13 +23,14 @@ pub struct CleanUp {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     ReconcileLedger,
+    ProveNothingLeft,
 }
 
 #[async_trait]
 impl Saga for CleanUp {
     type Step = Step;
 
-    const STEPS: &'static [Step] = &[Step::ReconcileLedger];
+    const STEPS: &'static [Step] = &[Step::ReconcileLedger, Step::ProveNothingLeft];
 
     async fn run(&mut self, step: Step, cx: &Context) -> Result<Progress, StepError> {
         match step {
@@ -47,6 +50,15 @@ impl Saga for CleanUp {
                 kept.extend(templates.filter_map(|entry| entry.resource.as_deref()));
                 remove_leftovers(cx, &kept).await
             }
+            Step::ProveNothingLeft => prove_nothing_left(cx).await,
+        }
+    }
+
+    fn deadline(&self, step: Step, settings: &Settings) -> Duration {
+        match step {
+            Step::ReconcileLedger => settings.step_deadline,
+            // It ends by itself.
+            Step::ProveNothingLeft => Duration::MAX,
         }
     }
 

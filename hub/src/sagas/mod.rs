@@ -35,6 +35,7 @@ use crate::{
 pub mod cleanup;
 pub mod engine;
 pub mod launch;
+mod proof;
 pub mod resources;
 pub mod retire;
 pub mod terminate;

@@ -1,15 +1,20 @@
 //! The end of a server's replication: by finalizing its cutover, or by disconnecting it.
 //!
 //! What cannot be taken back, the runner's forgetting, comes after everything that a cloud may refuse; only
-//! a write to our own store is left after it.
+//! a write to our own store is left after it, and the proof, which cannot fail.
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::{ids::JobId, job::LaunchEvent, lifecycle, source_server::ReplicationIntent};
 use sea_orm::ActiveValue::Set;
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Progress, Saga, StepError, cleanup::remove_leftovers, resources};
+use super::{
+    Context, Progress, Saga, StepError, cleanup::remove_leftovers, proof::prove_nothing_left, resources,
+};
 use crate::{
+    Settings,
     entities::{Doc, Word, ledger::LedgerState, source_server},
     store::StoreError,
 };
@@ -35,6 +40,7 @@ pub enum Step {
     CleanUpStaging,
     DisconnectReplication,
     RecordEnd,
+    ProveNothingLeft,
 }
 
 impl Retire {
@@ -139,13 +145,27 @@ async fn set_intent(
 impl Saga for Retire {
     type Step = Step;
 
-    const STEPS: &'static [Step] = &[Step::CleanUpStaging, Step::DisconnectReplication, Step::RecordEnd];
+    const STEPS: &'static [Step] = &[
+        Step::CleanUpStaging,
+        Step::DisconnectReplication,
+        Step::RecordEnd,
+        Step::ProveNothingLeft,
+    ];
 
     async fn run(&mut self, step: Step, cx: &Context) -> Result<Progress, StepError> {
         match step {
             Step::CleanUpStaging => self.clean_up_staging(cx).await,
             Step::DisconnectReplication => self.disconnect_replication(cx).await,
             Step::RecordEnd => self.record_end(cx).await,
+            Step::ProveNothingLeft => prove_nothing_left(cx).await,
+        }
+    }
+
+    fn deadline(&self, step: Step, settings: &Settings) -> Duration {
+        match step {
+            // It ends by itself.
+            Step::ProveNothingLeft => Duration::MAX,
+            _ => settings.step_deadline,
         }
     }
 
@@ -153,7 +173,7 @@ impl Saga for Retire {
         match step {
             Step::DisconnectReplication => self.reconnect_replication(cx).await,
             // What was cleaned up was of no further use; the record is one transaction of our own.
-            Step::CleanUpStaging | Step::RecordEnd => Ok(Progress::Done),
+            Step::CleanUpStaging | Step::RecordEnd | Step::ProveNothingLeft => Ok(Progress::Done),
         }
     }
 

@@ -34,6 +34,8 @@ pub struct LogLine {
     pub server: Option<SourceServerId>,
     pub instance: Option<String>,
     pub detail: Option<String>,
+    /// Sets it apart from a line of the same event, which another step of the job writes.
+    pub apart: Option<&'static str>,
 }
 
 impl LogLine {
@@ -43,6 +45,7 @@ impl LogLine {
             server: None,
             instance: None,
             detail: None,
+            apart: None,
         }
     }
 
@@ -57,6 +60,14 @@ impl LogLine {
     pub fn with_detail(self, detail: impl Into<String>) -> Self {
         Self {
             detail: Some(detail.into()),
+            ..self
+        }
+    }
+
+    #[must_use]
+    pub fn set_apart(self, apart: &'static str) -> Self {
+        Self {
+            apart: Some(apart),
             ..self
         }
     }
@@ -158,10 +169,13 @@ impl Write {
     /// Adds a line to a job's log, unless the same event of the same server is there already: a step
     /// that is repeated after a crash does not tell its story twice.
     pub async fn job_log(&mut self, id: &JobId, line: LogLine) -> Result<(), StoreError> {
-        let once = match &line.server {
+        let mut once = match &line.server {
             Some(server) => format!("{server}/{}", line.event.name()),
             None => line.event.name().to_owned(),
         };
+        if let Some(apart) = line.apart {
+            once = format!("{once}/{apart}");
+        }
         let row = job_event::ActiveModel {
             job: Set(Word(id.clone())),
             once: Set(once),

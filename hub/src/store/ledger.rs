@@ -29,6 +29,14 @@ impl<C: ConnectionTrait> Reader<C> {
             .await?)
     }
 
+    /// All of an account, what has ended included: resources may outlive it.
+    pub async fn ledger_of_account(&self, account: &AccountId) -> Result<Vec<Model>, StoreError> {
+        Ok(Entity::find()
+            .filter(Column::Account.eq(account.as_str()))
+            .all(&self.0)
+            .await?)
+    }
+
     /// What an account is, or may be, still paying for.
     pub async fn ledger_left_in(&self, account: &AccountId) -> Result<Vec<Model>, StoreError> {
         Ok(Entity::find()

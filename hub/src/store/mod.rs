@@ -27,6 +27,7 @@ pub mod accounts;
 pub mod checkpoints;
 pub mod conversions;
 pub mod enrolment;
+pub mod inventories;
 pub mod jobs;
 pub mod ledger;
 pub mod pages;

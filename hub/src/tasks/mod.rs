@@ -1,4 +1,5 @@
 //! Reconcilers: what must stay true, made true again and again, with no input but the store.
 
 pub mod accounts;
+pub mod inventories;
 pub mod readiness;

@@ -226,6 +226,8 @@ async fn moves(world: &WorldOnAws, member: &Member, folder: &Path) {
     let kept = ask(world, member, &[]).await;
     assert_eq!(kept["templates"], json!([format!("orglift-{id}")]));
 
+    let strange = ask(world, member, &["strangers"]).await;
+    let before = ask(world, member, &[]).await;
     api.server_operation("FinalizeCutover", &member.id, &id)
         .await
         .unwrap();
@@ -235,10 +237,13 @@ async fn moves(world: &WorldOnAws, member: &Member, folder: &Path) {
     assert_eq!(left["instances"][&cutover], "running");
     assert_eq!(
         (&left["images"], &left["templates"], &left["snapshots"]),
-        (&json!([]), &json!([]), &json!([])),
-        "{left}"
+        (&json!([]), &json!([]), &json!([strange["snapshot"]])),
+        "what is not ours stays: {left}"
     );
-    assert_eq!(left["volumes"].as_array().unwrap().len(), 2, "{left}");
+    let stranger = strange["instance"].as_str().unwrap();
+    assert_eq!(left["instances"][stranger], "running", "{left}");
+    assert_eq!(left["volumes"], before["volumes"], "{left}");
+    proves_that_nothing_is_left(world, member, &id, &cutover, &strange).await;
     let ledger: Value = api
         .call(
             reqwest::Method::GET,
@@ -248,6 +253,50 @@ async fn moves(world: &WorldOnAws, member: &Member, folder: &Path) {
         .await
         .unwrap();
     assert_eq!(ledger["items"], json!([]), "{ledger}");
+}
+
+/// The account is asked, and its answer is told: of the server there is what became production, and beside it a stray.
+async fn proves_that_nothing_is_left(
+    world: &WorldOnAws,
+    member: &Member,
+    id: &SourceServerId,
+    cutover: &str,
+    strange: &Value,
+) {
+    let api = &world.hub.api;
+    let path = format!("/api/v1/accounts/{}/resources", member.id);
+    let get = |path: String| async move { api.call::<Value>(reqwest::Method::GET, &path, None).await };
+    let since = get(path.clone()).await.unwrap()["regions"][0]["askedAt"].clone();
+    api.call::<Value>(reqwest::Method::POST, &path, None)
+        .await
+        .unwrap();
+    let of_server = format!("{path}?server={id}");
+    let proof = eventually("the account has been asked", SOON, || async {
+        let seen = get(of_server.clone()).await?["regions"][0].clone();
+        Ok(if seen["askedAt"].is_null() || seen["askedAt"] == since {
+            Look::NotYet(seen.to_string())
+        } else {
+            Look::Seen(seen)
+        })
+    })
+    .await
+    .unwrap();
+    assert_eq!(proof["nothingLeft"], true, "{proof}");
+    let items = proof["items"].as_array().unwrap();
+    let of = |kind: &'static str| items.iter().filter(move |item| item["kind"] == kind);
+    assert_eq!((items.len(), of("volume").count()), (3, 2), "{proof}");
+    assert!(of("instance").all(|item| item["id"] == cutover), "{proof}");
+    assert!(
+        items.iter().all(|item| item["standing"] == "handed-over"),
+        "{proof}"
+    );
+
+    let all = get(path).await.unwrap()["regions"][0].clone();
+    assert_eq!(all["nothingLeft"], false, "{all}");
+    let mut strays = all["items"].as_array().unwrap().clone();
+    strays.retain(|item| item["standing"] == "server-unknown");
+    assert_eq!(strays.len(), 1, "{all}");
+    assert_eq!(strays[0]["id"], strange["snapshot"]);
 }
 
 #[tokio::test]

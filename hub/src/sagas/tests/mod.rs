@@ -583,3 +583,56 @@ async fn what_is_not_ours_by_its_tags_and_the_ledger_is_left_alone() {
         assert!(world.stands(&strange).await);
     }
 }
+
+/// The account is asked at the end, and what it says is kept; what remains is named, and undoes nothing.
+#[tokio::test]
+async fn an_ending_proves_what_is_left() {
+    for kind in [InitiatedBy::FinalizeCutover, InitiatedBy::CleanUp] {
+        let world = World::before(kind).await;
+        let job = world.order(kind).await.unwrap().job;
+        world.drive(&job).await;
+        let said = last_detail(&world, &job, JobLogEvent::CleanupEnd).await;
+        assert!(
+            said.contains("nothing is left, 0 snapshots, 0 images"),
+            "{kind:?}: {said}"
+        );
+        let keeps = said.contains("kept, as it should be: 0 snapshots, 0 images, 1 instance (i-");
+        assert_eq!(keeps, kind == InitiatedBy::FinalizeCutover, "{said}");
+    }
+
+    let world = World::before(InitiatedBy::FinalizeCutover).await;
+    let strange = world.unknown_instance().await;
+    let job = world.order(InitiatedBy::FinalizeCutover).await.unwrap().job;
+    let last = steps(InitiatedBy::FinalizeCutover) - 1;
+    drive_tampered(&world, &job, async |saga| {
+        if !is_at(saga, last) {
+            return None;
+        }
+        let attempt = engine::attempt(&world.hub, saga, 0).await;
+        assert!(
+            matches!(&attempt.outcome, Outcome::Wait(what) if what.contains(&strange)),
+            "{attempt:?}"
+        );
+        saga.step_since -= 600_000;
+        Some(engine::attempt(&world.hub, saga, 0).await)
+    })
+    .await;
+    let status = world.status(&job).await;
+    assert!(!matches!(status, LaunchStatus::Failed { .. }), "{status:?}");
+    let said = last_detail(&world, &job, JobLogEvent::CleanupFail).await;
+    assert!(
+        said.contains("and still has 0 snapshots, 0 images, 1 instance"),
+        "{said}"
+    );
+    assert!(
+        said.contains(&format!("instance {strange}: this hub has no record")),
+        "{said}"
+    );
+    assert!(world.stands(&strange).await, "it is told, and left alone");
+}
+
+async fn last_detail(world: &World, job: &JobId, event: JobLogEvent) -> String {
+    let events = world.hub.store.job_events(job, 0).await.unwrap();
+    let found = events.into_iter().rfind(|row| row.event.0 == event);
+    found.and_then(|row| row.detail).unwrap_or_default()
+}

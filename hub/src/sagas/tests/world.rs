@@ -303,22 +303,11 @@ impl World {
         );
     }
 
-    /// An instance of another server, which our own is taken to be. In the ledger it stands as ours, or not at all.
+    /// An instance of another job, which our own is taken to be. In the ledger it stands as ours, or not at all.
     pub async fn strange_instance(&self, is_in_the_ledger: bool) -> String {
         let server = self.server().await;
-        let place = Place::direct(server.account.0.clone(), fixtures::REGION);
-        let folder = self.hub.cloud.place(&place);
         let ours = server.test_launch.0.clone().unwrap();
-        let mut record = folder.instance_records().unwrap().remove(0);
-        let strange = "i-0000000000000abcd".to_owned();
-        record.id.clone_from(&strange);
-        record.spec.token.0 = "another".into();
-        record.volumes.clear();
-        let at = folder.instance_folder(&strange);
-        std::fs::create_dir_all(&at).unwrap();
-        let text = serde_json::to_vec(&record).unwrap();
-        std::fs::write(at.join("instance.json"), text).unwrap();
-
+        let strange = self.unknown_instance().await;
         let ledger = self.hub.store.ledger_of_server(&self.server).await.unwrap();
         let is_it = |entry: &&ledger::Model| entry.resource.as_ref() == Some(&ours.instance);
         let entry = ledger.iter().find(is_it).unwrap().clone();
@@ -341,6 +330,22 @@ impl World {
             .unwrap();
         tx.commit().await.unwrap();
         strange
+    }
+
+    /// An instance with the tag of our server, which nobody here asked for.
+    pub async fn unknown_instance(&self) -> String {
+        let place = Place::direct(self.server().await.account.0, fixtures::REGION);
+        let folder = self.hub.cloud.place(&place);
+        let mut record = folder.instance_records().unwrap().remove(0);
+        record.id = "i-0000000000000abcd".into();
+        record.spec.token.0 = "another".into();
+        record.terminated = false;
+        record.volumes.clear();
+        let at = folder.instance_folder(&record.id);
+        std::fs::create_dir_all(&at).unwrap();
+        let text = serde_json::to_vec(&record).unwrap();
+        std::fs::write(at.join("instance.json"), text).unwrap();
+        record.id
     }
 
     pub async fn stands(&self, instance: &str) -> bool {
