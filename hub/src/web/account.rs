@@ -14,6 +14,7 @@ use super::{
     Web,
     actions::AskPage,
     badge::{self, Badge},
+    holdings,
     overview::is_silent,
     readiness,
     server::{ResourceRow, resource_row},
@@ -49,6 +50,8 @@ struct AccountPage {
     silences: Vec<String>,
     networks: Vec<readiness::Network>,
     check_network: Option<String>,
+    holdings: Vec<holdings::Holding>,
+    check_holdings: Option<String>,
     enrol: Option<String>,
     server_count: u64,
     more_servers: Option<String>,
@@ -105,6 +108,8 @@ pub async fn page(
     let networks = store.readiness_of(&id).await?;
     let resources = store.ledger_in(&id, RESOURCES_MAX).await?;
     let now = now_ms();
+    let holdings = holdings::of_account(store, &id, now).await?;
+    let operates = visit.session.may(UserRole::Operator);
     let revoked: HashSet<&str> = certificates
         .iter()
         .filter(|held| held.revoked_at.is_some())
@@ -126,10 +131,9 @@ pub async fn page(
             .into_iter()
             .map(|row| readiness::network(row, now))
             .collect(),
-        check_network: visit
-            .session
-            .may(UserRole::Operator)
-            .then(|| format!("/accounts/{id}/network/check")),
+        check_network: operates.then(|| format!("/accounts/{id}/network/check")),
+        holdings,
+        check_holdings: operates.then(|| format!("/accounts/{id}/resources/check")),
         enrol: administers.then(|| format!("/accounts/{id}/enrol")),
         server_count: servers.total,
         more_servers: (servers.total > 1).then(|| format!("/servers?account={id}")),

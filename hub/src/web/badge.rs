@@ -18,6 +18,7 @@ use domain::{
 use crate::{
     entities::ledger::LedgerState,
     readiness::{Outcome, Report},
+    resources::Standing,
 };
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -352,6 +353,31 @@ pub fn network(report: Option<&Report>) -> Badge {
 /// How many things in an account's network want to be changed.
 pub fn network_findings(count: u64) -> Badge {
     counting(count, "NETWORK_NOT_READY", "in the network", "warn")
+}
+
+/// How much of what an account has is not as it should be; `None` where its last answer is missing.
+pub fn inventory(wanting: Option<usize>) -> Badge {
+    match wanting {
+        None => badge("NOT_ASKED", "No answer", "idle"),
+        Some(0) => badge("AS_IT_SHOULD_BE", "As it should be", "good"),
+        Some(count) => counting(count as u64, "WANTING", "to look at", "warn"),
+    }
+}
+
+pub fn standing(standing: Standing) -> Badge {
+    match standing {
+        Standing::Ours => badge("ours", "Needed", "good"),
+        Standing::HandedOver => badge("handed_over", "Handed over to production", "good"),
+        Standing::ServerUnknown => badge("server_unknown", "Stray", "warn"),
+        Standing::NotNeeded => badge("not_needed", "Not needed", "warn"),
+        Standing::NotInLedger => badge("not_in_ledger", "Not in the ledger", "warn"),
+        Standing::TagsDiffer => badge("tags_differ", "Tags differ", "warn"),
+    }
+}
+
+/// The ledger has it, and its account does not list it.
+pub fn missing() -> Badge {
+    badge("missing", "Missing", "warn")
 }
 
 pub fn reach(reach: Reach) -> &'static str {

@@ -33,6 +33,7 @@ mod bandwidth;
 mod conversion;
 mod enrolment;
 mod events;
+mod holdings;
 mod instance;
 mod job;
 mod jobs;
@@ -111,6 +112,7 @@ pub fn router(hub: Arc<Hub>) -> Router {
             get(account::ask_revoke).post(account::revoke),
         )
         .route("/accounts/{account}/network/check", post(readiness::check))
+        .route("/accounts/{account}/resources/check", post(holdings::check))
         .route("/jobs", get(jobs::page))
         .route("/jobs/{job}", get(job::page))
         .route(

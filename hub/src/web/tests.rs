@@ -5,6 +5,7 @@ use axum::{
     body::{Body, to_bytes},
     http::{Method, Request, Response, StatusCode, header},
 };
+use cloud::control::{Place, Resource, ResourceKind, SERVER_TAG};
 use domain::{
     account::Access,
     replication::{Replication, ReplicationError, Stall},
@@ -230,6 +231,7 @@ async fn a_viewer_sees_no_button_and_may_order_nothing() {
             "launch-configuration\"",
             "/bandwidth\"",
             "/network/check",
+            "/resources/check",
         ] {
             assert!(!answer.body.contains(action), "{path} offers {action}");
         }
@@ -272,6 +274,42 @@ async fn an_operator_has_the_network_of_an_account_looked_at() {
         shown.contains("not looked at yet, being looked at now"),
         "{shown}"
     );
+}
+
+#[tokio::test]
+async fn an_account_says_what_it_has_and_what_is_left_over() {
+    let console = console().await;
+    let operator = console.sign_in("operator").await;
+    let page = format!("/accounts/{}", ACCOUNTS[0].0);
+    let shown = console.get(&operator, &page).await.body;
+    assert!(shown.contains("The hub asks the account by tag"), "{shown}");
+    let check = format!("{page}/resources/check");
+    assert_eq!(
+        console.post(&operator, &check, "").await.status,
+        StatusCode::SEE_OTHER
+    );
+    let shown = console.get(&operator, &page).await.body;
+    assert!(shown.contains("not asked yet, being asked now"), "{shown}");
+
+    let snapshot = |id: &str, server: String| Resource {
+        kind: ResourceKind::Snapshot,
+        id: id.into(),
+        tags: [(SERVER_TAG.to_owned(), server)].into(),
+    };
+    let there = vec![
+        snapshot("snap-1", server_id(1).to_string()),
+        snapshot("snap-2", "s-9999999999999999a".into()),
+    ];
+    let place = Place::direct(ACCOUNTS[0].0.parse().unwrap(), fixtures::REGION);
+    let mut tx = console.hub.store.begin().await.unwrap();
+    tx.inventory_asked(&place, 1, Ok(there)).await.unwrap();
+    tx.commit().await.unwrap();
+    let shown = console.get(&operator, &page).await.body;
+    assert!(shown.contains("Needed: 1 snapshot."), "{shown}");
+    assert!(!shown.contains("snap-1"), "{shown}");
+    for word in ["snap-2", "Stray", "s-9999999999999999a", "1 to look at"] {
+        assert!(shown.contains(word), "{word} in {shown}");
+    }
 }
 
 #[tokio::test]

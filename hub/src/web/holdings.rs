@@ -1,0 +1,134 @@
+//! What an account has of ours by its own word, on the account's page: that it is needed, or what is not and what to do.
+
+use axum::{
+    extract::{Path, State},
+    response::Response,
+};
+use cloud::control::ResourceKind;
+use domain::ids::AccountId;
+
+use super::{
+    Web,
+    badge::{self, Badge},
+    session::Session,
+    text,
+    visit::{Flash, PageError},
+};
+use crate::{
+    actions::accounts,
+    entities::{inventory, user::UserRole},
+    resources::{self, Item, KINDS, MISSING, Standing},
+    store::{Store, StoreError},
+};
+
+/// The last answer of one region.
+#[derive(Debug)]
+pub struct Holding {
+    pub region: String,
+    pub badge: Badge,
+    /// When it was asked.
+    pub asked: String,
+    /// All that carries our mark, in a sentence.
+    pub there: Option<String>,
+    pub problem: Option<String>,
+    /// What is not as it should be.
+    pub wanting: Vec<Wanting>,
+}
+
+#[derive(Debug)]
+pub struct Wanting {
+    pub id: String,
+    pub kind: &'static str,
+    pub server: Option<String>,
+    pub standing: Badge,
+    pub remedy: &'static str,
+}
+
+pub async fn of_account(store: &Store, account: &AccountId, now: i64) -> Result<Vec<Holding>, StoreError> {
+    let mut holdings = Vec::new();
+    for row in store.inventory_of(account).await? {
+        let asked_at = row.asked_at.unwrap_or_default();
+        let found = resources::of_place(store, account, &row.region, &row.resources, asked_at).await?;
+        holdings.push(holding(row, &found, now));
+    }
+    Ok(holdings)
+}
+
+fn holding(row: inventory::Model, found: &resources::Account, now: i64) -> Holding {
+    let mut asked = match row.asked_at {
+        Some(at) => format!("asked {}", text::ago(at, now)),
+        None => "not asked yet".into(),
+    };
+    if row.wanted {
+        asked.push_str(", being asked now");
+    }
+    let off = found.items.iter().filter_map(|item| {
+        Some(Wanting {
+            id: item.id.clone(),
+            kind: item.kind.name(),
+            server: item.server.as_ref().map(ToString::to_string),
+            standing: badge::standing(item.standing),
+            remedy: item.standing.remedy()?,
+        })
+    });
+    let missing = found.missing.iter().map(|row| Wanting {
+        id: row.resource.clone().unwrap_or_default(),
+        kind: row.kind.name(),
+        server: Some(row.server.to_string()),
+        standing: badge::missing(),
+        remedy: MISSING,
+    });
+    let wanting: Vec<_> = off.chain(missing).collect();
+    Holding {
+        badge: badge::inventory(row.is_known().then_some(wanting.len())),
+        asked,
+        there: row.asked_at.map(|_| there(&found.items)),
+        problem: badge::access_problem(&row.access).map(|(what, remedy)| format!("{what}: {remedy}")),
+        wanting,
+        region: row.region,
+    }
+}
+
+fn there(items: &[Item]) -> String {
+    let needed: Vec<_> = items
+        .iter()
+        .filter(|item| item.standing == Standing::Ours)
+        .collect();
+    let handed_over: Vec<_> = items
+        .iter()
+        .filter(|item| item.standing == Standing::HandedOver)
+        .collect();
+    let mut text = match counted(&needed) {
+        None => "The account says that it has nothing of ours that is still needed".to_owned(),
+        Some(needed) => format!("Needed: {needed}"),
+    };
+    if let Some(handed_over) = counted(&handed_over) {
+        text = format!("{text}. Handed over to production: {handed_over}");
+    }
+    text.push('.');
+    text
+}
+
+/// `2 images, 1 instance`.
+fn counted(items: &[&Item]) -> Option<String> {
+    let of_kind = |kind: ResourceKind| {
+        let count = items.iter().filter(|item| item.kind == kind).count();
+        let name = kind.name();
+        (count > 0).then(|| text::count(count as u64, name, &format!("{name}s")))
+    };
+    let counts: Vec<_> = KINDS.into_iter().filter_map(of_kind).collect();
+    (!counts.is_empty()).then(|| counts.join(", "))
+}
+
+pub async fn check(
+    State(web): State<Web>,
+    session: Session,
+    Path(id): Path<AccountId>,
+) -> Result<Response, PageError> {
+    session.require(UserRole::Operator)?;
+    let flash = match accounts::check_resources(&web.hub, &session.actor, &id).await {
+        Ok(()) => Flash::good("The account is asked now; its answer is shown here."),
+        Err(error) => Flash::bad(format!("The account is not asked: {error}.")),
+    };
+    Ok(flash.show_at(&format!("/accounts/{id}")))
+}
