@@ -7,12 +7,18 @@ use std::{
 };
 
 use anyhow::Context;
+use rustix::fs::Advice;
 
 const PIECE: usize = 1 << 20;
 
 /// The first byte at which two files differ; the shorter one's length if it is the beginning of the other.
 pub fn first_difference(one: &Path, other: &Path) -> anyhow::Result<Option<u64>> {
-    let open = |path: &Path| fs::File::open(path).with_context(|| format!("cannot open {}", path.display()));
+    let open = |path: &Path| {
+        let file = fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        // What a kernel swaps out goes past the cached pages of the disk, which would be compared in its stead.
+        rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?;
+        anyhow::Ok(file)
+    };
     let (mut one, mut other) = (open(one)?, open(other)?);
     let (mut left, mut right) = (vec![0; PIECE], vec![0; PIECE]);
     let mut at = 0;
