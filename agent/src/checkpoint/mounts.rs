@@ -53,6 +53,34 @@ pub struct Residents {
     pub unseen: Vec<String>,
 }
 
+impl Residents {
+    /// Who is here now and was not at an `earlier` look, and so was not asked to stand still since.
+    pub fn newcomers(&self, earlier: &Self) -> Vec<String> {
+        let was_there = |one: &FileSystem| {
+            let is_it = |other: &FileSystem| {
+                other.writable
+                    && (&one.device, &one.kind) == (&other.device, &other.kind)
+                    && one.places.iter().any(|place| other.places.contains(place))
+            };
+            earlier.file_systems.iter().any(is_it)
+        };
+        let mounted = self
+            .file_systems
+            .iter()
+            .filter(|one| one.writable && !was_there(one));
+        let mounted = mounted.map(|one| {
+            format!(
+                "{}, {}, was mounted at {} meanwhile",
+                one.device,
+                one.kind,
+                one.mount_point.display()
+            )
+        });
+        let unseen = self.unseen.iter().filter(|one| !earlier.unseen.contains(one));
+        mounted.chain(unseen.cloned()).collect()
+    }
+}
+
 /// Looks at everything on `disks`.
 pub fn residents(roots: &Roots, disks: &[LocalDisk]) -> Residents {
     let mut residents = Residents::default();
@@ -237,6 +265,38 @@ mod tests {
         tree.mounts("21 1 7:0 / /mnt rw - ext4 /dev/loop0 rw\n22 1 8:1 / / rw - ext4 /dev/sda1 rw\n");
         let disks = discover::named(&tree.roots(), &[image]).unwrap();
         assert_eq!(points(&residents(&tree.roots(), &disks)), ["/mnt"]);
+    }
+
+    #[test]
+    fn who_comes_between_two_looks_is_named() {
+        let tree = tree();
+        let root = "21 1 8:1 / / rw - ext4 /dev/sda1 rw\n";
+        let looks = |earlier: &str, now: &str| {
+            tree.mounts(earlier);
+            let earlier = look(&tree);
+            tree.mounts(now);
+            look(&tree).newcomers(&earlier)
+        };
+        assert_eq!(looks(root, root), [""; 0]);
+        let came = format!("{root}22 21 8:16 / /data rw - xfs /dev/sdb rw\n");
+        let named = ["/dev/sdb, xfs, was mounted at /data meanwhile"];
+        assert_eq!(looks(root, &came), named);
+        assert_eq!(looks(&came, root), [""; 0]);
+        // Only to be read; then to be written to.
+        let read_only = came.replace("xfs /dev/sdb rw", "xfs /dev/sdb ro");
+        assert_eq!(looks(root, &read_only), [""; 0]);
+        assert_eq!(looks(&read_only, &came), named);
+        // One more place of the same, and another at its place.
+        let bound = format!("{came}23 21 8:16 / /again rw - xfs /dev/sdb rw\n");
+        assert_eq!(looks(&came, &bound), [""; 0]);
+        let other = came.replace(
+            "8:16 / /data rw - xfs /dev/sdb",
+            "8:2 / /data rw - ext4 /dev/sda2",
+        );
+        assert_eq!(
+            looks(&came, &other),
+            ["/dev/sda2, ext4, was mounted at /data meanwhile"]
+        );
     }
 
     #[test]

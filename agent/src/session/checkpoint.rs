@@ -131,7 +131,7 @@ impl Drive<'_> {
     /// What is left is read into memory while file systems stand still, and sent when they work again.
     async fn frozen_pass(&mut self) -> Result<Pass, Interrupt> {
         let disks = self.present()?;
-        let residents = mounts::residents(&self.agent.roots, &disks);
+        let mut residents = mounts::residents(&self.agent.roots, &disks);
         let mut frozen = match self.freeze(&residents).await {
             Ok(frozen) => frozen,
             Err(trouble) => {
@@ -156,6 +156,9 @@ impl Drive<'_> {
         pass.frozen = thawed.as_ref().map_or(Duration::ZERO, |thawed| thawed.held);
         let unbroken = thawed.is_none_or(|thawed| thawed.unbroken);
         let sure = self.is_sure(&disks);
+        // Freezing takes a while. Who came in that time was not frozen, though it may have written nothing since.
+        let newcomers = mounts::residents(&self.agent.roots, &disks).newcomers(&residents);
+        residents.unseen.extend(newcomers);
         pass.found_bytes = self.send_held(held?).await?;
         pass.consistency = match () {
             () if !silent || !unbroken || !sure => Consistency::None,

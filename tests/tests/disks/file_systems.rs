@@ -1,5 +1,7 @@
 //! File systems in use: whatever checkpoint is offered, what was exported of it is whole.
 
+use std::time::Duration;
+
 use domain::checkpoint::Consistency;
 
 use crate::{
@@ -108,6 +110,55 @@ async fn file_systems_made_trimmed_and_swapped_on_while_replicated_end_equal() {
     );
     drop((load, used, ext4));
     scene.ends_equal(&place.path("exported")).await;
+}
+
+/// One that was mounted after the agent looked for what it has to freeze is not frozen with the rest.
+#[tokio::test]
+async fn no_checkpoint_calls_a_file_system_frozen_that_was_mounted_meanwhile() {
+    let Some(place) = Place::new(&["losetup", "fio", "mkfs.ext4"]) else {
+        return;
+    };
+    let (stable, ext4) = place.mounted("stable", 64 * MIB, Kind::Ext4.make());
+    let coming = place.disk("coming", 16 * MIB);
+    run(&format!("{} {}", Kind::Ext4.make(), coming.path.display()));
+    let mut scene = Scene::of(&[&stable, &coming]).await;
+    let load = Load::on(&ext4);
+    scene.start_agent();
+    if !scene.tracks().await {
+        return;
+    }
+    let dir = place.path("coming.mounted");
+    let (mut last, mut claims) = (0, 0);
+    while claims < 10 * factor() {
+        // The agent looks once a second or so, and freezes for the tenth of one.
+        let comings = async {
+            for rest in (0..).map(|round| Duration::from_millis(round * 37 % 150)) {
+                let mounted = Mounted::try_at(&dir, &coming.path, "defaults").unwrap();
+                std::fs::write(mounted.path("file"), rest.as_millis().to_string()).unwrap();
+                tokio::time::sleep(rest).await;
+                run(&format!("sync -f {}", dir.display()));
+                tokio::time::sleep(rest).await;
+                drop(mounted);
+            }
+        };
+        let checkpoint = tokio::select! {
+            checkpoint = scene.checkpoint_after(last) => checkpoint,
+            () = comings => unreachable!("they come for ever"),
+        };
+        last = checkpoint.number.0;
+        let Some(images) = scene.export(&checkpoint, &place.path("exported")).await else {
+            continue;
+        };
+        for image in images
+            .iter()
+            .filter(|_| checkpoint.consistency != Consistency::None)
+        {
+            let examined = Kind::Ext4.examine(image, checkpoint.consistency, &place.path("examined"));
+            drop(examined.unwrap_or_else(|wrong| panic!("{checkpoint:?}: {wrong}")));
+        }
+        claims += u32::from(checkpoint.consistency == Consistency::Filesystem);
+    }
+    drop((load, ext4));
 }
 
 /// The machine swaps to a disk.
