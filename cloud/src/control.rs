@@ -101,7 +101,9 @@ pub const SERVER_TAG: &str = "orglift:source-server";
 
 /// The tag of what an account's administrator deployed to be onboarded, with the version of the template.
 pub const TEMPLATE_TAG: &str = "orglift:template";
-/// The tag of a runner's network interface whose log goes to the cloud's own service.
+/// The tag of a runner's network interface with the name of the runner's bucket.
+pub const BUCKET_TAG: &str = "orglift:bucket";
+/// The tag of a runner's network interface whose log goes to the cloud's own service, with the name of its group.
 pub const LOGS_TAG: &str = "orglift:logs";
 
 /// Something that is to be stopped or removed, with what the ledger says of it. Nothing happens to it unless its own

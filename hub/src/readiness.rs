@@ -27,7 +27,7 @@ use self::drift::{Drift, Now, When};
 use crate::{
     entities::{runner, source_server},
     fan_out::fan_out,
-    onboarding::TEMPLATE_VERSION,
+    onboarding::{TEMPLATE_VERSION, runner_role},
     store::{Store, StoreError, servers::ServerFilter},
 };
 
@@ -146,9 +146,13 @@ pub async fn prepare(
         let port =
             |port: Option<i32>, default| port.and_then(|port| u16::try_from(port).ok()).unwrap_or(default);
         let last = of_place.last();
+        let (partition, role) = runner_role(&place.account, &place.region);
         checks.push(Check {
             needs: Needs {
                 region: place.region.clone(),
+                partition,
+                account: place.account.to_string(),
+                role,
                 data_port: port(last.map(|runner| runner.data_port), protocol::DATA_PORT),
                 enrol_port: port(last.map(|runner| runner.enrol_port), protocol::ENROL_PORT),
                 sources: sources(&named, &servers),

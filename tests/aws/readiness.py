@@ -18,10 +18,15 @@ from onboarding import EXTERNAL_ID, MEMBER, hub
 
 SOURCES = ["10.20.0.0/16", "192.168.7.9/32"]
 HUB_ADDRESS = "10.1.2.3"
-EVERYTHING = json.dumps({"Statement": [{"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"}]})
-READ_ONLY = EVERYTHING.replace('"Action": "*"', '"Action": ["ebs:Get*", "ebs:List*", "ebs:StartSnapshot"]')
+ALLOW = {"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"}
+DENY = {**ALLOW, "Effect": "Deny"}
+EVERYTHING = json.dumps({"Statement": [ALLOW]})
 READY, NOT_READY = 0, 5
 NO_DRIFT = {"service": "cloudformation", "action": "DetectStackDrift", "effect": {"type": "deny"}}
+
+
+def only_if(operator, key, value):
+    return {"Condition": {operator: {key: value}}}
 
 
 def tcp(port, **peer):
@@ -100,6 +105,7 @@ class Readiness(Case):
         self.deploy("--account", MEMBER, "--hub-range", f"{HUB_ADDRESS}/32", "--feature", "logs", **answers)
         self.runner_group = self.made("RunnerSecurityGroup")
         self.common_group = self.made("EndpointSecurityGroup")
+        self.bucket, self.log_group = self.made("Bucket"), self.made("LogGroup")
         interface = self.made("RunnerInterface")
         # moto's templates leave out what a security group lets out, and groups and tags of an interface.
         everything = [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
@@ -173,15 +179,80 @@ class Readiness(Case):
         self.delete_endpoint("s3")
         self.make_endpoint("s3", "Gateway")
 
-    def endpoint_policy(self):
-        endpoint = self.endpoints["ebs"]["VpcEndpointId"]
-        self.ec2.modify_vpc_endpoint(VpcEndpointId=endpoint, PolicyDocument=READ_ONLY)
-        yield (
-            endpoint,
-            "endpoint-policy-allows",
-            "Allow ebs:PutSnapshotBlock, ebs:CompleteSnapshot in the endpoint's policy.",
+    def endpoint_policy(self, service, change, *statements):
+        """The policy is mended by what the finding says, word by word."""
+        endpoint, statements = self.endpoints[service]["VpcEndpointId"], list(statements)
+        self.set_policy(endpoint, statements)
+        yield endpoint, "endpoint-policy-allows", change
+        [finding] = self.found()
+        words = finding["change"]
+        added = json.loads(words[words.index("{") : words.rindex("}") + 1])
+        if words.startswith("Add to"):
+            statements.append(added)
+        else:
+            self.assertIn("statement 2", words)
+            statements[1]["Condition"] = {**statements[1].get("Condition", {}), **added}
+        self.set_policy(endpoint, statements)
+        self.assertEqual(self.found(), [], statements)
+        self.set_policy(endpoint, [ALLOW])
+
+    def set_policy(self, endpoint, statements):
+        self.ec2.modify_vpc_endpoint(
+            VpcEndpointId=endpoint, PolicyDocument=json.dumps({"Statement": statements})
         )
-        self.ec2.modify_vpc_endpoint(VpcEndpointId=endpoint, PolicyDocument=EVERYTHING)
+
+    def policies(self):
+        """Of endpoints, that do not let the runner do all it has to."""
+        ours, account = f"arn:aws:s3:::{self.bucket}", "aws:PrincipalAccount"
+        add = 'Add to the endpoint\'s policy: {"Effect": "Allow", "Principal": "*", "Action": '
+        leave_out = "Leave the runner's role out of statement 2"
+        writes = add + '["ebs:PutSnapshotBlock", "ebs:CompleteSnapshot"], '
+        writes += f'"Resource": ["arn:aws:ec2:{REGION}::snapshot/*"]'
+        reads = ["ebs:Get*", "ebs:List*", "ebs:StartSnapshot"]
+        index = '["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"], "Resource": '
+        index += f'["{ours}/runner/*", "{ours}/index/*", "{ours}"]'
+        listing = f'["s3:ListBucket"], "Resource": ["{ours}"]'
+        identity = '["sts:GetCallerIdentity"], "Resource": ["*"]'
+        logs = f'["logs:CreateLogStream", "logs:PutLogEvents"], "Resource": ["arn:aws:logs:{REGION}:{MEMBER}:'
+        logs += f"log-group:{self.log_group}:log-stream:*"
+        other_bucket = {"Resource": ["arn:aws:s3:::packages", "arn:aws:s3:::packages/*"]}
+        other_role = {"Principal": {"AWS": f"arn:aws:iam::{MEMBER}:role/Backup"}}
+        root = {"Principal": {"AWS": MEMBER}}
+        others = only_if("StringNotEquals", account, "999988887777")
+        elsewhere = only_if("StringNotEquals", "aws:SourceVpce", "vpce-00000000000000001")
+        organization = only_if("StringEquals", "aws:PrincipalOrgID", "o-abcdefghij")
+        foreign = only_if("StringNotEqualsIfExists", "aws:PrincipalOrgID", "o-abcdefghij")
+        all_but = {"NotAction": ["ebs:Put*", "ebs:CompleteSnapshot"]}
+        not_ours = {"NotResource": [f"{ours}/*"]}
+        without_action = {key: value for key, value in ALLOW.items() if key != "Action"}
+        without_resource = {key: value for key, value in DENY.items() if key != "Resource"}
+        yield "allows only to read", "ebs", writes, {**ALLOW, "Action": reads}
+        yield "allows all but to write", "ebs", writes, {**without_action, **all_but}
+        yield "names another bucket", "s3", add + index, {**ALLOW, **other_bucket}
+        yield "names objects and no bucket", "s3", add + listing, {**ALLOW, "Resource": f"{ours}/*"}
+        yield "names the account where only * is known", "s3", add + index, {**ALLOW, **root}
+        yield "names another principal", "sts", add + identity, {**ALLOW, **other_role}
+        yield "asks for another account", "logs", add + logs, {**ALLOW, **only_if("StringLike", account, "9*")}
+        yield "asks for the organization", "logs", add + logs, {**ALLOW, **organization}
+        yield "denies all but another account", "ebs", leave_out, ALLOW, {**DENY, **others}
+        yield "denies all but another endpoint", "s3", leave_out, ALLOW, {**DENY, **elsewhere}
+        yield "denies all but the organization", "sts", leave_out, ALLOW, {**DENY, **foreign}
+        yield "denies the bucket itself", "s3", leave_out, ALLOW, {**without_resource, **not_ours}
+
+    def narrowed(self):
+        """As an administrator would write them who lets through what is needed, and no more."""
+        ours, role = f"arn:aws:s3:::{self.bucket}", f"arn:aws:iam::{MEMBER}:role/OrgliftRunner-{REGION}"
+        yield "s3", [
+            {**ALLOW, "Resource": [ours, f"{ours}/*"], **only_if("ArnEquals", "aws:PrincipalArn", role)},
+            {**DENY, **only_if("Bool", "aws:SecureTransport", "false")},
+            {**DENY, **only_if("StringNotEquals", "aws:ResourceAccount", [MEMBER, "999988887777"])},
+        ]
+        yield "ebs", [{**ALLOW, "Principal": {"AWS": role}, "Action": "ebs:*"}]
+        yield "sts", [{**ALLOW, **only_if("StringEquals", "aws:PrincipalAccount", MEMBER)}]
+        yield "logs", [
+            {**ALLOW, "Principal": {"AWS": f"arn:aws:iam::{MEMBER}:root"}},
+            {**DENY, **only_if("StringNotEquals", "aws:SourceVpc", self.vpc)},
+        ]
 
     def endpoint_in_another_route_table(self):
         endpoint = self.endpoints["s3"]["VpcEndpointId"]
@@ -278,7 +349,8 @@ class Readiness(Case):
         yield "no gateway endpoint", self.without_endpoint("s3", "Gateway")
         yield "an interface endpoint in its place", self.endpoint_of_the_other_type()
         yield "gateway endpoint in another route table", self.endpoint_in_another_route_table()
-        yield "endpoint policy", self.endpoint_policy()
+        for what, *policy in self.policies():
+            yield f"endpoint policy that {what}", self.endpoint_policy(*policy)
         for cidr in SOURCES:
             for port in [1500, 443]:
                 yield f"runner's group without {port} from {cidr}", self.runner_group_inbound(port, cidr)
@@ -303,6 +375,9 @@ class Readiness(Case):
         """moto's templates leave out tags of an interface."""
         template = json.loads((Path(self.folder) / "onboarding.json").read_text())
         tags = template["Resources"]["RunnerInterface"]["Properties"]["Tags"]
+        for tag in tags:
+            if isinstance(tag["Value"], dict):
+                tag["Value"] = self.made(tag["Value"]["Ref"])
         interface = {"Resources": [self.made("RunnerInterface")], "Tags": tags}
         client("ec2", MEMBER).create_tags(**interface)
         # moto leaves it there when the stack goes, and the next test has one of its own.
@@ -344,6 +419,11 @@ class Readiness(Case):
         control("PUT", "faults", [NO_DRIFT])
         named = [*(arg for cidr in SOURCES for arg in ("--source-range", cidr)), "--hub", f"{HUB_ADDRESS}:8443"]
         self.assertEqual(self.found(*named), [])
+        for service, statements in self.narrowed():
+            self.set_policy(self.endpoints[service]["VpcEndpointId"], statements)
+        self.assertEqual(self.found(), [], "no more is let through than is needed")
+        for endpoint in self.endpoints.values():
+            self.set_policy(endpoint["VpcEndpointId"], [ALLOW])
         broken = 0
         for what, row in self.rows():
             with self.subTest(what):
@@ -355,7 +435,7 @@ class Readiness(Case):
                 self.assertEqual(told, [(resource, rule)], findings)
                 self.assertTrue(findings[0]["change"].startswith(change), findings)
                 broken += 1
-        self.assertEqual(broken, 39)
+        self.assertEqual(broken, 50)
         self.assertEqual(self.found(), [], "everything is mended")
 
 

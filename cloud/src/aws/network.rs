@@ -4,6 +4,7 @@
 //! Everything else is asked for by the VPC. What an account says is kept only as far as a rule needs it, and no list is
 //! taken that is longer than any account's quota.
 
+mod policy;
 #[cfg(test)]
 mod tests;
 
@@ -17,19 +18,18 @@ use aws_sdk_ec2::{
     types::{self, State, VpcAttributeName, VpcEndpointType},
 };
 use domain::network::{
-    AclEntry, Endpoint, EndpointKind, EndpointState, Interface, Network, NetworkAcl, Peer, Policy, Route,
+    AclEntry, Endpoint, EndpointKind, EndpointState, Interface, Logs, Network, NetworkAcl, Peer, Route,
     RouteTable, SecurityGroup, SecurityRule, Subnet,
     cidr::Cidr,
     permits::{ALL_PORTS, Ports},
 };
-use serde_json::Value;
 
 use super::{
     calls::Asked,
     failure::Failure,
     tags::{self, filter, one_of},
 };
-use crate::control::{CloudError, LOGS_TAG, Place, Surroundings, TEMPLATE_TAG};
+use crate::control::{BUCKET_TAG, CloudError, LOGS_TAG, Place, Surroundings, TEMPLATE_TAG};
 
 /// CloudFormation's own, with the ARN of the stack.
 const STACK_TAG: &str = "aws:cloudformation:stack-id";
@@ -37,8 +37,6 @@ const STACK_TAG: &str = "aws:cloudformation:stack-id";
 const LISTED_MAX: usize = 5_000;
 /// EC2 takes no more values in one filter.
 const FILTER_MAX: usize = 200;
-/// EC2 takes no longer policy of an endpoint.
-const POLICY_MAX: usize = 20_480;
 
 /// An interface of an endpoint: its subnet and its address.
 type EndpointInterface = (String, IpAddr);
@@ -265,6 +263,7 @@ impl Account<'_> {
 
 fn runner(found: types::NetworkInterface) -> Option<(String, Interface)> {
     let tags = tags::read(found.tag_set());
+    let named = |tag| tags.get(tag).filter(|name| is_plain(name)).cloned();
     let interface = Interface {
         address: found.private_ip_address()?.parse().ok()?,
         security_groups: found
@@ -272,7 +271,12 @@ fn runner(found: types::NetworkInterface) -> Option<(String, Interface)> {
             .iter()
             .filter_map(|group| group.group_id.clone())
             .collect(),
-        logs: tags.contains_key(LOGS_TAG),
+        bucket: named(BUCKET_TAG),
+        logs: if tags.contains_key(LOGS_TAG) {
+            Logs::On(named(LOGS_TAG))
+        } else {
+            Logs::Off
+        },
         template: tags
             .get(TEMPLATE_TAG)
             .and_then(|version| version.parse().ok())
@@ -281,6 +285,12 @@ fn runner(found: types::NetworkInterface) -> Option<(String, Interface)> {
         subnet: found.subnet_id?,
     };
     Some((found.vpc_id?, interface))
+}
+
+/// As S3 and `CloudWatch` name things, so that a policy can be shown with it.
+fn is_plain(name: &str) -> bool {
+    let is_known = |byte: u8| byte.is_ascii_alphanumeric() || b"._/#-".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_known)
 }
 
 fn free_addresses(subnet: &types::Subnet) -> u32 {
@@ -458,7 +468,7 @@ fn endpoint(
             EndpointState::NotAvailable
         },
         kind,
-        policy: policy(found.policy_document()),
+        policy: policy::read(found.policy_document()),
     })
 }
 
@@ -504,49 +514,4 @@ fn ports(protocol: Option<&str>, from: Option<i32>, to: Option<i32>) -> Option<P
 
 fn range(text: Option<&str>) -> Option<Cidr> {
     text?.parse().ok()
-}
-
-/// What an endpoint's policy allows and denies, by actions alone: whom and what it names, and on which conditions, are
-/// not looked at where it allows. So it is said of a policy that it does not allow something only if it never does. One
-/// that cannot be read allows nothing.
-fn policy(document: Option<&str>) -> Policy {
-    let mut policy = Policy {
-        allows: Vec::new(),
-        denies: Vec::new(),
-    };
-    let Some(document) = document.filter(|text| !text.is_empty()) else {
-        // Services without such policies let everything through.
-        policy.allows.push("*".into());
-        return policy;
-    };
-    if document.len() > POLICY_MAX {
-        return policy;
-    }
-    let document: Value = serde_json::from_str(document).unwrap_or_default();
-    for statement in list(&document["Statement"]) {
-        let actions = list(&statement["Action"])
-            .iter()
-            .filter_map(|action| Some(action.as_str()?.to_owned()));
-        match statement["Effect"].as_str() {
-            Some("Allow") if !statement["NotAction"].is_null() => policy.allows.push("*".into()),
-            Some("Allow") => policy.allows.extend(actions),
-            Some("Deny") if denies_everybody(statement) => policy.denies.extend(actions),
-            _ => {}
-        }
-    }
-    policy
-}
-
-fn denies_everybody(statement: &Value) -> bool {
-    let is_all = |value: &Value| value == "*" || value["AWS"] == "*";
-    statement["Condition"].is_null() && is_all(&statement["Principal"]) && is_all(&statement["Resource"])
-}
-
-/// One or several, as policies write both.
-fn list(value: &Value) -> &[Value] {
-    match value {
-        Value::Array(all) => all,
-        Value::Null => &[],
-        one => std::slice::from_ref(one),
-    }
 }

@@ -19,18 +19,26 @@ use serde::{Deserialize, Serialize};
 pub mod cidr;
 pub mod drift;
 pub mod permits;
+pub mod policy;
 mod rules;
+mod services;
 #[cfg(test)]
 mod tests;
 
 use cidr::Cidr;
 use permits::Ports;
+use policy::Policy;
 pub use rules::{findings, not_deployed};
 
 /// What a runner needs of the network. Identifiers of resources are the cloud's own.
 #[derive(Debug, Clone)]
 pub struct Needs {
     pub region: String,
+    /// Of the region: `aws`, `aws-cn`, `aws-us-gov`.
+    pub partition: &'static str,
+    pub account: String,
+    /// The ARN of the role that the runner has.
+    pub role: String,
     pub data_port: u16,
     pub enrol_port: u16,
     /// Where source servers are; where nobody said, nothing is asked for them.
@@ -49,12 +57,21 @@ pub struct Interface {
     pub address: IpAddr,
     pub subnet: String,
     pub security_groups: Vec<String>,
-    /// Whether the runner's log goes to `CloudWatch`.
-    pub logs: bool,
+    /// What the runner starts from, and keeps its index in; none if nothing says its name.
+    pub bucket: Option<String>,
+    pub logs: Logs,
     /// The version of the template that made it; 0 if it does not say.
     pub template: u32,
     /// The ARN of the stack that made it, if one did.
     pub stack: Option<String>,
+}
+
+/// Whether the runner's log goes to `CloudWatch`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Logs {
+    Off,
+    /// Into this group, if its name is known.
+    On(Option<String>),
 }
 
 /// The runner's VPC, as its account describes it.
@@ -168,13 +185,6 @@ pub enum EndpointKind {
         route_tables: Vec<String>,
         prefix_list: String,
     },
-}
-
-/// What an endpoint lets through: actions such as `ebs:PutSnapshotBlock`, `ebs:*` or `*`.
-#[derive(Debug, Clone)]
-pub struct Policy {
-    pub allows: Vec<String>,
-    pub denies: Vec<String>,
 }
 
 /// What is asked of a network.

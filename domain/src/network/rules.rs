@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use super::{
-    AclEntry, Endpoint, EndpointKind, EndpointState, Finding, Needs, Network, NetworkAcl, Peer, Route, Rule,
-    SecurityGroup, SecurityRule, Subnet,
+    AclEntry, Endpoint, EndpointKind, EndpointState, Finding, Logs, Needs, Network, NetworkAcl, Peer, Route,
+    Rule, SecurityGroup, SecurityRule, Subnet,
     cidr::Cidr,
     permits::{ALL_PORTS, Entry, Ports, Stopped, Traffic, permits},
+    services::{SERVICES, Service},
 };
 
 /// The runner's interface keeps its address, and an instance that takes its place needs one of its own while it
@@ -40,7 +41,7 @@ pub fn findings(network: &Network, needs: &Needs) -> Vec<Finding> {
     all.extend(look.sources());
     all.extend(look.hub());
     for service in SERVICES {
-        if service.name != "logs" || network.runner.logs {
+        if service.name != "logs" || network.runner.logs != Logs::Off {
             all.extend(look.service(service));
         }
     }
@@ -65,47 +66,6 @@ pub fn not_deployed(region: &str) -> Finding {
         "Deploy what `orglift-hub onboarding` writes for the account, in this region.".into(),
     )
 }
-
-/// What the runner calls in its own account.
-struct Service {
-    name: &'static str,
-    is_gateway: bool,
-    purpose: &'static str,
-    actions: &'static [&'static str],
-}
-
-const SERVICES: [&Service; 4] = [
-    &Service {
-        name: "ebs",
-        is_gateway: false,
-        purpose: "the runner keeps blocks in snapshots through it",
-        actions: &[
-            "ebs:StartSnapshot",
-            "ebs:PutSnapshotBlock",
-            "ebs:CompleteSnapshot",
-            "ebs:GetSnapshotBlock",
-            "ebs:ListSnapshotBlocks",
-        ],
-    },
-    &Service {
-        name: "s3",
-        is_gateway: true,
-        purpose: "the runner gets its program through it",
-        actions: &["s3:GetObject"],
-    },
-    &Service {
-        name: "sts",
-        is_gateway: false,
-        purpose: "the runner proves by it which account it is in",
-        actions: &["sts:GetCallerIdentity"],
-    },
-    &Service {
-        name: "logs",
-        is_gateway: false,
-        purpose: "the runner's log goes there",
-        actions: &["logs:CreateLogStream", "logs:PutLogEvents"],
-    },
-];
 
 struct Look<'a> {
     network: &'a Network,
@@ -268,19 +228,7 @@ impl Look<'_> {
                 "Accept the endpoint, or create it anew.".into(),
             ));
         }
-        let refused = |action: &&&str| {
-            let any = |patterns: &[String]| patterns.iter().any(|pattern| is_like(action, pattern));
-            !any(&endpoint.policy.allows) || any(&endpoint.policy.denies)
-        };
-        let refused: Vec<_> = service.actions.iter().filter(refused).copied().collect();
-        if !refused.is_empty() {
-            found.push(finding(
-                Rule::EndpointPolicyAllows,
-                id,
-                format!("the endpoint's policy does not allow {}", refused.join(", ")),
-                format!("Allow {} in the endpoint's policy.", refused.join(", ")),
-            ));
-        }
+        found.extend(service.policy_findings(endpoint, self.network, self.needs));
         match &endpoint.kind {
             EndpointKind::Interface {
                 private_dns,
@@ -578,67 +526,11 @@ fn leads_to_internet(route: &Route) -> bool {
     gateways.iter().any(|prefix| route.target.starts_with(prefix))
 }
 
-/// Whether an action is one that a policy's pattern means; `*` stands for any text, `?` for a character.
-fn is_like(action: &str, pattern: &str) -> bool {
-    let (action, pattern) = (action.as_bytes(), pattern.as_bytes());
-    let (mut at, mut next) = (0, 0);
-    // What follows the last star, and where that star ends so far: going back to it alone keeps a hostile pattern cheap.
-    let mut star = None;
-    while let Some(given) = action.get(at) {
-        match pattern.get(next) {
-            Some(b'*') => {
-                next += 1;
-                star = Some((next, at));
-            }
-            Some(wanted) if *wanted == b'?' || wanted.eq_ignore_ascii_case(given) => {
-                (at, next) = (at + 1, next + 1);
-            }
-            _ => {
-                let Some((after, end)) = star else { return false };
-                (at, next) = (end + 1, after);
-                star = Some((after, end + 1));
-            }
-        }
-    }
-    pattern[next..].iter().all(|left| *left == b'*')
-}
-
-fn finding(rule: Rule, resource: &str, text: String, change: String) -> Finding {
+pub(super) fn finding(rule: Rule, resource: &str, text: String, change: String) -> Finding {
     Finding {
         rule,
         resource: resource.to_owned(),
         text,
         change,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patterns_of_policies_mean_what_they_do_at_aws() {
-        let put = "ebs:PutSnapshotBlock";
-        for pattern in [
-            "*",
-            "ebs:*",
-            "EBS:put*block",
-            "ebs:P?tSnapshotBlock",
-            "*Put*Snapshot**Block*",
-            put,
-        ] {
-            assert!(is_like(put, pattern), "{pattern}");
-        }
-        for pattern in [
-            "",
-            "ebs:",
-            "ebs:Get*",
-            "ebs:PutSnapshotBlock?",
-            "*Block*s",
-            "ec2:*",
-            &"*a".repeat(10_000),
-        ] {
-            assert!(!is_like(put, pattern), "{pattern}");
-        }
     }
 }

@@ -2,9 +2,14 @@
 
 use std::fmt::Write as _;
 
-use super::{permits::ALL_PORTS, *};
+use super::{
+    permits::ALL_PORTS,
+    policy::{Condition, Effect, Element, Statement},
+    *,
+};
 
 const REGION: &str = "ap-northeast-1";
+const ROLE: &str = "arn:aws:iam::111122223333:role/OrgliftRunner-ap-northeast-1";
 
 fn cidr(text: &str) -> Cidr {
     text.parse().unwrap()
@@ -13,6 +18,9 @@ fn cidr(text: &str) -> Cidr {
 fn needs() -> Needs {
     Needs {
         region: REGION.into(),
+        partition: "aws",
+        account: "111122223333".into(),
+        role: ROLE.into(),
         data_port: 1500,
         enrol_port: 443,
         sources: vec![cidr("192.168.0.0/16")],
@@ -56,10 +64,7 @@ fn endpoint(service: &str, kind: EndpointKind) -> Endpoint {
         service: format!("com.amazonaws.{REGION}.{service}"),
         state: EndpointState::Available,
         kind,
-        policy: Policy {
-            allows: vec!["*".into()],
-            denies: Vec::new(),
-        },
+        policy: Policy::everything(),
     }
 }
 
@@ -115,7 +120,8 @@ fn sound() -> Network {
             address: "10.20.0.7".parse().unwrap(),
             subnet: "subnet-staging".into(),
             security_groups: vec!["sg-runner".into()],
-            logs: true,
+            bucket: Some("member-bucket".into()),
+            logs: Logs::On(Some("member-log".into())),
             template: 3,
             stack: Some("arn:aws:cloudformation:eu-central-1:111122223333:stack/orglift-member/1".into()),
         },
@@ -190,6 +196,10 @@ fn without<T>(list: &mut Vec<T>, at: usize) {
     list.remove(at);
 }
 
+fn one_of(values: &[&str]) -> Element {
+    Element::OneOf(values.iter().map(|&value| value.to_owned()).collect())
+}
+
 type Break = fn(&mut Network);
 
 fn private_dns(network: &mut Network, on: bool) {
@@ -206,7 +216,7 @@ fn deny(number: u16, ports: Ports, with: &str) -> AclEntry {
     }
 }
 
-const BROKEN: [(&str, Break); 40] = [
+const BROKEN: [(&str, Break); 44] = [
     ("no subnet", |n| without(&mut n.subnets, 0)),
     ("a full subnet", |n| n.subnets[0].free_addresses = 1),
     ("no name service", |n| n.dns_support = false),
@@ -226,11 +236,32 @@ const BROKEN: [(&str, Break); 40] = [
     }),
     ("private DNS off", |n| private_dns(n, false)),
     ("endpoint policy without a write", |n| {
-        n.endpoints[0].policy.allows =
-            vec!["ebs:Get*".into(), "ebs:List*".into(), "ebs:St?rtSnapshot".into()];
+        n.endpoints[0].policy.0[0].action = one_of(&["ebs:Get*", "ebs:List*", "ebs:St?rtSnapshot"]);
     }),
     ("endpoint policy that denies", |n| {
-        n.endpoints[0].policy.denies = vec!["ebs:*SnapshotBlock".into()];
+        let policy = &mut n.endpoints[0].policy.0;
+        policy.push(Statement {
+            effect: Effect::Deny,
+            sid: Some("NoBlocks".into()),
+            action: one_of(&["ebs:*SnapshotBlock"]),
+            ..policy[0].clone()
+        });
+    }),
+    ("endpoint policy for another bucket", |n| {
+        n.endpoints[3].policy.0[0].resource = one_of(&["arn:aws:s3:::packages", "arn:aws:s3:::packages/*"]);
+    }),
+    ("endpoint policy for another principal", |n| {
+        n.endpoints[1].policy.0[0].principal = one_of(&["arn:aws:iam::111122223333:role/Backup"]);
+    }),
+    ("endpoint policy for an organization", |n| {
+        n.endpoints[2].policy.0[0].conditions = vec![Condition {
+            operator: "StringEquals".into(),
+            key: "aws:PrincipalOrgID".into(),
+            values: vec!["o-1".into()],
+        }];
+    }),
+    ("endpoint policy that cannot be read", |n| {
+        n.endpoints[0].policy = Policy::unreadable();
     }),
     ("endpoint group for others", |n| {
         n.security_groups[1].inbound = vec![rule(443, Peer::Group("sg-other".into()))];
@@ -346,7 +377,7 @@ fn each_break_has_one_finding_that_names_it() {
 fn what_was_not_chosen_is_not_asked_for() {
     let mut network = sound();
     network.endpoints.remove(2);
-    network.runner.logs = false;
+    network.runner.logs = Logs::Off;
     assert_eq!(findings(&network, &needs()), []);
 }
 
@@ -363,6 +394,23 @@ fn what_nobody_knows_is_not_asked_for() {
         ..needs()
     };
     assert_eq!(findings(&network, &needs), []);
+}
+
+#[test]
+fn a_bucket_whose_name_is_not_known_may_be_one_that_a_policy_names() {
+    let mut network = sound();
+    network.endpoints[3].policy.0[0].resource = one_of(&["arn:aws:s3:::member-bucket*"]);
+    assert_eq!(findings(&network, &needs()), []);
+    network.runner.bucket = None;
+    let [told] = &findings(&network, &needs())[..] else {
+        panic!("one reason");
+    };
+    assert!(
+        told.text.starts_with("it is not known whether statement 1"),
+        "{told:?}"
+    );
+    network.endpoints[3].policy.0[0].resource = one_of(&["arn:aws:s3:::*"]);
+    assert_eq!(findings(&network, &needs()), []);
 }
 
 #[test]

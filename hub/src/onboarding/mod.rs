@@ -36,6 +36,9 @@ use self::values::{
 /// Rises with every change that an account must deploy; a resource's tag tells which one made it.
 pub const TEMPLATE_VERSION: u32 = 1;
 
+/// The name of the runner's role, before its region.
+const RUNNER_ROLE: &str = "OrgliftRunner-";
+
 /// As our instructions have it called.
 const STACK_NAME: &str = "orglift-member";
 
@@ -88,6 +91,13 @@ impl Onboarding {
     fn has(&self, feature: Feature) -> bool {
         self.features.contains(&feature)
     }
+}
+
+/// The partition that a region is of, and the ARN of the role that the template gives the runner there.
+pub fn runner_role(account: &AccountId, region: &str) -> (&'static str, String) {
+    let (partition, _) = values::partition(region);
+    let arn = format!("arn:{partition}:iam::{account}:role/{RUNNER_ROLE}{region}");
+    (partition, arn)
 }
 
 fn reference(name: &str) -> Value {

@@ -1,6 +1,6 @@
 //! The runner's address, who reaches it, and what it reaches.
 
-use cloud::control::LOGS_TAG;
+use cloud::control::{BUCKET_TAG, LOGS_TAG};
 use serde_json::{Value, json};
 
 use super::{
@@ -77,11 +77,15 @@ fn runner_security_group(of: &Onboarding) -> Value {
     })
 }
 
-/// It is not the instance's, and stays when that is replaced: firewalls know its address. By its tags the hub finds it.
+/// It is not the instance's, and stays when that is replaced: firewalls know its address. By its tags the hub
+/// finds it, and knows what policies of endpoints have to let the runner reach.
 fn interface(of: &Onboarding) -> Value {
     let mut tags = tags("Orglift runner");
-    if let (true, Some(list)) = (of.has(Feature::Logs), tags.as_array_mut()) {
-        list.push(json!({"Key": LOGS_TAG, "Value": "on"}));
+    if let Some(list) = tags.as_array_mut() {
+        list.push(json!({"Key": BUCKET_TAG, "Value": reference("Bucket")}));
+        if of.has(Feature::Logs) {
+            list.push(json!({"Key": LOGS_TAG, "Value": reference("LogGroup")}));
+        }
     }
     json!({
         "Type": "AWS::EC2::NetworkInterface",

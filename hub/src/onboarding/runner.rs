@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Feature, Onboarding, attribute,
+    Feature, Onboarding, RUNNER_ROLE, attribute,
     permissions::Holder,
     policy::{document, granted, instance_trust},
     reference, sub, tags,
@@ -82,7 +82,7 @@ fn role(features: &[Feature]) -> Value {
     json!({
         "Type": "AWS::IAM::Role",
         "Properties": {
-            "RoleName": sub("OrgliftRunner-${AWS::Region}"),
+            "RoleName": sub(&format!("{RUNNER_ROLE}${{AWS::Region}}")),
             "Description": "The Orglift runner of this region",
             "AssumeRolePolicyDocument": instance_trust(),
             "Policies": [{"PolicyName": "Orglift", "PolicyDocument": granted(Holder::Runner, features)}],

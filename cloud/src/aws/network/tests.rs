@@ -6,6 +6,8 @@ use aws_sdk_ec2::types::{
     UserIdGroupPair,
 };
 
+use domain::network::policy::Policy;
+
 use super::*;
 
 fn cidr(text: &str) -> Cidr {
@@ -25,10 +27,15 @@ fn the_runners_interface_says_where_it_is() {
     assert_eq!((vpc.as_str(), interface.subnet.as_str()), ("vpc-1", "subnet-1"));
     assert_eq!(interface.address, IpAddr::from([10, 20, 0, 7]));
     assert_eq!(interface.security_groups, ["sg-1"]);
-    assert!(!interface.logs);
+    assert_eq!((interface.bucket, interface.logs), (None, Logs::Off));
     assert_eq!((interface.template, interface.stack), (1, None));
-    let (_, with_logs) = runner(found.clone().tag_set(tag(LOGS_TAG)).build()).unwrap();
-    assert!(with_logs.logs);
+    let with_logs = found.clone().tag_set(tag(LOGS_TAG)).tag_set(tag(BUCKET_TAG));
+    let (_, with_logs) = runner(with_logs.build()).unwrap();
+    assert_eq!(with_logs.logs, Logs::On(Some("1".into())));
+    assert_eq!(with_logs.bucket.as_deref(), Some("1"));
+    let strange = Tag::builder().key(BUCKET_TAG).value("a\"b").build();
+    let (_, strange) = runner(found.clone().tag_set(strange).build()).unwrap();
+    assert_eq!(strange.bucket, None);
     assert_eq!(with_logs.template, 0, "it does not say");
     let (_, of_stack) = runner(found.clone().tag_set(tag(STACK_TAG)).build()).unwrap();
     assert_eq!(of_stack.stack.as_deref(), Some("1"));
@@ -189,8 +196,8 @@ fn endpoints_are_taken_with_their_interfaces_or_their_lists() {
         .network_interface_ids("eni-of-yesterday");
     let taken = endpoint(&ebs.clone().build(), &interfaces, &lists).unwrap();
     assert_eq!(
-        (taken.state, taken.policy.allows.clone()),
-        (EndpointState::Available, vec!["*".to_owned()])
+        (taken.state, &taken.policy),
+        (EndpointState::Available, &Policy::everything())
     );
     let EndpointKind::Interface {
         private_dns,
@@ -228,42 +235,4 @@ fn endpoints_are_taken_with_their_interfaces_or_their_lists() {
         (route_tables, prefix_list.as_str()),
         (vec!["rtb-1".to_owned()], "pl-s3")
     );
-}
-
-#[test]
-fn a_policy_is_what_it_allows_and_denies() {
-    let of = |text: &str| {
-        let Policy { allows, denies } = policy(Some(text));
-        (allows, denies)
-    };
-    let nothing = (Vec::new(), Vec::new());
-    let all = (vec!["*".to_owned()], Vec::new());
-    assert_eq!(
-        of(r#"{"Statement": {"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"}}"#),
-        all
-    );
-    assert_eq!(
-        of(r#"{"Statement": [{"Effect": "Allow", "NotAction": "s3:Delete*"}]}"#),
-        all
-    );
-    let several = r#"{"Statement": [
-        {"Effect": "Allow", "Action": ["ebs:Get*", "ebs:List*"], "Condition": {"StringEquals": {"a": "b"}}},
-        {"Effect": "Deny", "Principal": {"AWS": "*"}, "Action": "ebs:Put*", "Resource": "*"},
-        {"Effect": "Deny", "Principal": "*", "Action": "ebs:Start*", "Resource": "*", "Condition": {"Bool": {"a": "b"}}},
-        {"Effect": "Deny", "Principal": "*", "Action": "ebs:List*", "Resource": "arn:aws:ec2:*::snapshot/snap-1"}
-    ]}"#;
-    let expected = (
-        vec!["ebs:Get*".to_owned(), "ebs:List*".to_owned()],
-        vec!["ebs:Put*".to_owned()],
-    );
-    assert_eq!(of(several), expected);
-    for unreadable in [
-        "no JSON",
-        "[]",
-        r#"{"Statement": 7}"#,
-        &format!("{{{}}}", " ".repeat(POLICY_MAX)),
-    ] {
-        assert_eq!(of(unreadable), nothing, "{unreadable:.20}");
-    }
-    assert_eq!(policy(None).allows, ["*"]);
 }
