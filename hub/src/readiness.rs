@@ -54,7 +54,7 @@ pub struct Report {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// With no finding, the network is ready.
+    /// With no finding but remarks, the network is ready.
     Checked {
         findings: Vec<Finding>,
     },
@@ -68,11 +68,15 @@ pub enum Outcome {
 impl Report {
     /// Of the network, and of the stack that made the runner's part of it.
     pub fn findings(&self) -> Vec<Finding> {
-        let of_network: &[_] = match &self.outcome {
+        let of_network = self.of_network().iter().filter(|one| !one.is_remark());
+        of_network.chain(self.drift.findings()).cloned().collect()
+    }
+
+    fn of_network(&self) -> &[Finding] {
+        match &self.outcome {
             Outcome::Checked { findings } => findings,
             Outcome::NothingToCheck | Outcome::NotRead { .. } => &[],
-        };
-        [of_network, self.drift.findings()].concat()
+        }
     }
 
     /// What nobody named and the hub has not seen either, and what it may not see, in words.
@@ -87,6 +91,8 @@ impl Report {
             .filter(|(unknown, _)| was_checked && *unknown)
             .map(|(_, words)| words.to_owned())
             .collect();
+        let remarks = self.of_network().iter().filter(|one| one.is_remark());
+        all.extend(remarks.map(|one| format!("{}: {}. {}", one.resource, one.text, one.change)));
         if let Now::NotChecked { why } = &self.drift.now {
             all.push(why.clone());
         }
@@ -279,4 +285,38 @@ async fn check(
             (Outcome::Checked { findings }, drift)
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::network::Rule;
+
+    use super::*;
+
+    #[test]
+    fn a_remark_is_told_and_does_not_keep_a_network_from_being_ready() {
+        let found = |rule| Finding {
+            rule,
+            resource: "vpc-1".into(),
+            text: "it is not shown".into(),
+            change: "Ask for it.".into(),
+        };
+        let mut report = Report {
+            sources: vec!["10.0.0.0/8".parse().unwrap()],
+            hub: Some("10.9.0.4:8443".parse().unwrap()),
+            outcome: Outcome::Checked {
+                findings: vec![found(Rule::LookedAtByOwner)],
+            },
+            drift: Drift::default(),
+        };
+        assert_eq!(report.findings(), []);
+        let told = "vpc-1: it is not shown. Ask for it.".to_owned();
+        assert!(report.not_asked().contains(&told), "{:?}", report.not_asked());
+        let fault = found(Rule::VpcResolvesNames);
+        report.outcome = Outcome::Checked {
+            findings: vec![fault.clone()],
+        };
+        assert_eq!(report.findings(), [fault]);
+        assert!(!report.not_asked().contains(&told));
+    }
 }

@@ -17,11 +17,14 @@ use aws_sdk_ec2::{
     Client,
     types::{self, State, VpcAttributeName, VpcEndpointType},
 };
-use domain::network::{
-    AclEntry, Endpoint, EndpointKind, EndpointState, Interface, Logs, Network, NetworkAcl, Peer, Route,
-    RouteTable, SecurityGroup, SecurityRule, Subnet,
-    cidr::Cidr,
-    permits::{ALL_PORTS, Ports},
+use domain::{
+    ids::AccountId,
+    network::{
+        AclEntry, Endpoint, EndpointKind, EndpointState, Interface, Logs, Network, NetworkAcl, Peer, Route,
+        RouteTable, SecurityGroup, SecurityRule, Subnet,
+        cidr::Cidr,
+        permits::{ALL_PORTS, Ports},
+    },
 };
 
 use super::{
@@ -56,6 +59,7 @@ pub(super) async fn read(
     let endpoints = account.endpoints(&vpc).await?;
     let interfaces = account.endpoint_interfaces(&endpoints).await?;
     let mut network = Network {
+        shared_by: owner(place, &runner.subnet, &subnets),
         dns_support: account.is_on(&vpc, VpcAttributeName::EnableDnsSupport).await?,
         dns_hostnames: account.is_on(&vpc, VpcAttributeName::EnableDnsHostnames).await?,
         subnets: subnets
@@ -298,6 +302,13 @@ fn free_addresses(subnet: &types::Subnet) -> u32 {
     u32::try_from(free).unwrap_or_default()
 }
 
+/// Of the subnet, where that is another account.
+fn owner(place: &Place, id: &str, subnets: &[types::Subnet]) -> Option<String> {
+    let subnet = subnets.iter().find(|one| one.subnet_id() == Some(id))?;
+    let owner = subnet.owner_id()?.parse::<AccountId>().ok()?;
+    (owner != place.account).then(|| owner.to_string())
+}
+
 /// With the table and the ACL that apply to it: a subnet that is associated with no table has the VPC's main one.
 fn subnet(
     found: &types::Subnet,
@@ -310,15 +321,15 @@ fn subnet(
     let table = route_tables
         .iter()
         .find(own)
-        .or_else(|| route_tables.iter().find(main))?;
+        .or_else(|| route_tables.iter().find(main));
     let acl = network_acls
         .iter()
-        .find(|acl| acl.associations().iter().any(|one| one.subnet_id() == Some(id)))?;
+        .find(|acl| acl.associations().iter().any(|one| one.subnet_id() == Some(id)));
     Some(Subnet {
         id: id.to_owned(),
         free_addresses: free_addresses(found),
-        route_table: table.route_table_id.clone()?,
-        network_acl: acl.network_acl_id.clone()?,
+        route_table: table.and_then(|table| table.route_table_id.clone()),
+        network_acl: acl.and_then(|acl| acl.network_acl_id.clone()),
     })
 }
 

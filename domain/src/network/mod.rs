@@ -22,6 +22,7 @@ pub mod permits;
 pub mod policy;
 mod rules;
 mod services;
+mod sharing;
 #[cfg(test)]
 mod tests;
 
@@ -78,6 +79,8 @@ pub enum Logs {
 #[derive(Debug, Clone)]
 pub struct Network {
     pub vpc: String,
+    /// The account that shares the VPC with the runner's, by Resource Access Manager; none, if the VPC is its own.
+    pub shared_by: Option<String>,
     pub runner: Interface,
     pub dns_support: bool,
     pub dns_hostnames: bool,
@@ -96,9 +99,9 @@ pub struct Network {
 pub struct Subnet {
     pub id: String,
     pub free_addresses: u32,
-    /// Its own, or the VPC's main one.
-    pub route_table: String,
-    pub network_acl: String,
+    /// Its own, or the VPC's main one; none if that is not shown.
+    pub route_table: Option<String>,
+    pub network_acl: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -209,6 +212,8 @@ pub enum Rule {
     AclLetsOut,
     RouteBack,
     RouteToHub,
+    /// Not a fault: what another account owns, and does not show.
+    LookedAtByOwner,
 }
 
 /// One thing that keeps servers from being replicated.
@@ -221,4 +226,11 @@ pub struct Finding {
     pub text: String,
     /// What to change, in words.
     pub change: String,
+}
+
+impl Finding {
+    /// Whether nothing is known to be wrong, and somebody else has to look.
+    pub fn is_remark(&self) -> bool {
+        self.rule == Rule::LookedAtByOwner
+    }
 }

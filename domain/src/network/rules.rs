@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 
 use super::{
-    AclEntry, Endpoint, EndpointKind, EndpointState, Finding, Logs, Needs, Network, NetworkAcl, Peer, Route,
-    Rule, SecurityGroup, SecurityRule, Subnet,
+    AclEntry, Endpoint, EndpointKind, EndpointState, Finding, Needs, Network, NetworkAcl, Peer, Route,
+    RouteTable, Rule, SecurityGroup, SecurityRule, Subnet,
     cidr::Cidr,
     permits::{ALL_PORTS, Entry, Ports, Stopped, Traffic, permits},
-    services::{SERVICES, Service},
+    services::{Service, called_by},
+    sharing,
 };
 
 /// The runner's interface keeps its address, and an instance that takes its place needs one of its own while it
@@ -40,14 +41,14 @@ pub fn findings(network: &Network, needs: &Needs) -> Vec<Finding> {
     all.extend(look.names());
     all.extend(look.sources());
     all.extend(look.hub());
-    for service in SERVICES {
-        if service.name != "logs" || network.runner.logs != Logs::Off {
-            all.extend(look.service(service));
-        }
+    for service in called_by(&network.runner) {
+        all.extend(look.service(service));
     }
     all.extend(look.launch_subnets());
+    all.extend(sharing::not_shown(network, needs, subnet));
     let mut told = Vec::new();
     for finding in all {
+        let finding = sharing::by_its_owner(finding, network);
         // Several connections may fail for one reason.
         if !told.contains(&finding) {
             told.push(finding);
@@ -111,7 +112,12 @@ impl Look<'_> {
                 Rule::SubnetHasAddresses,
                 &self.subnet.id,
                 format!("the subnet has {free} free addresses, and a runner may need {FREE_ADDRESSES_MIN}"),
-                "Free addresses in the subnet, or choose another one for the runner.".into(),
+                match &self.network.shared_by {
+                    None => "Free addresses in the subnet, or choose another one for the runner.".into(),
+                    Some(owner) => format!(
+                        "Free addresses in the subnet, or choose another one that account {owner} shares."
+                    ),
+                },
             )
         })
     }
@@ -189,19 +195,12 @@ impl Look<'_> {
     }
 
     fn service(&self, service: &Service) -> Vec<Finding> {
-        let name = format!("com.amazonaws.{}.{}", self.needs.region, service.name);
-        let of_kind = |endpoint: &&Endpoint| {
-            // In China some begin with the country.
-            endpoint.service.strip_prefix("cn.").unwrap_or(&endpoint.service) == name
-                && matches!(endpoint.kind, EndpointKind::Gateway { .. }) == service.is_gateway
-        };
-        let kind = if service.is_gateway {
-            "Gateway"
-        } else {
-            "Interface"
-        };
-        let candidates: Vec<_> = self.network.endpoints.iter().filter(of_kind).collect();
+        let (name, kind) = (service.full_name(self.needs), service.kind());
+        let candidates = service.endpoints(self.network, self.needs);
         // One that works is enough; of several that do not, the last is as good as any to speak of.
+        if candidates.is_empty() && self.network.shared_by.is_some() {
+            return Vec::new();
+        }
         let mut found = vec![finding(
             Rule::EndpointExists,
             &self.network.vpc,
@@ -252,15 +251,16 @@ impl Look<'_> {
                 route_tables,
                 prefix_list,
             } => {
-                if !route_tables.contains(&self.subnet.route_table) {
+                let table = self.subnet.route_table.as_ref();
+                if let Some(table) = table.filter(|table| !route_tables.contains(table)) {
                     found.push(finding(
                         Rule::EndpointInRouteTable,
                         id,
                         format!(
-                            "the endpoint is not in {}, the route table of the runner's subnet {}",
-                            self.subnet.route_table, self.subnet.id
+                            "the endpoint is not in {table}, the route table of the runner's subnet {}",
+                            self.subnet.id
                         ),
-                        format!("Associate the endpoint with {}.", self.subnet.route_table),
+                        format!("Associate the endpoint with {table}."),
                     ));
                 }
                 let ranges = self.network.prefix_lists.get(prefix_list);
@@ -383,7 +383,9 @@ impl Look<'_> {
     /// The way there, and if that is free the way back, through the network ACL of one end's subnet.
     fn acl(&self, subnet: &Subnet, connection: &Connection<'_>) -> Option<Finding> {
         let acls = &self.network.network_acls;
-        let acl = acls.iter().find(|acl| acl.id == subnet.network_acl)?;
+        let acl = acls
+            .iter()
+            .find(|acl| Some(&acl.id) == subnet.network_acl.as_ref())?;
         let forth = connection.forth();
         let back = Traffic {
             with: connection.with,
@@ -399,8 +401,7 @@ impl Look<'_> {
     }
 
     fn route(&self, rule: Rule, to: Cidr, far: &str) -> Option<Finding> {
-        let tables = &self.network.route_tables;
-        let table = tables.iter().find(|table| table.id == self.subnet.route_table)?;
+        let table = self.network.route_table(self.subnet)?;
         let mut entries: Vec<_> = table
             .routes
             .iter()
@@ -427,6 +428,8 @@ impl Look<'_> {
                 format!("the route to {far} {to} leads to {target}, which is gone (blackhole)"),
                 format!("Replace the route by one whose gateway leads to {to}."),
             ),
+            // One of them may be it.
+            None if !sharing::unknown_routes(self.network, table).is_empty() => return None,
             None => (
                 format!("there is no route to {far} {}", stopped.part.with),
                 format!(
@@ -450,6 +453,11 @@ impl Connection<'_> {
 impl Network {
     fn subnet(&self, id: &str) -> Option<&Subnet> {
         self.subnets.iter().find(|subnet| subnet.id == id)
+    }
+
+    pub(super) fn route_table(&self, subnet: &Subnet) -> Option<&RouteTable> {
+        let mut tables = self.route_tables.iter();
+        tables.find(|table| Some(&table.id) == subnet.route_table.as_ref())
     }
 
     fn groups(&self, ids: &[String]) -> Vec<&SecurityGroup> {

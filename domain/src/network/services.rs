@@ -1,14 +1,14 @@
 //! What the runner calls in its own account, and whether the policies of endpoints let it.
 
 use super::{
-    Endpoint, EndpointKind, Finding, Logs, Needs, Network, Rule,
+    Endpoint, EndpointKind, Finding, Interface, Logs, Needs, Network, Rule,
     policy::{Caller, Effect, Policy, Request, Verdict},
     rules::finding,
 };
 
 pub(super) struct Service {
-    pub name: &'static str,
-    pub is_gateway: bool,
+    name: &'static str,
+    is_gateway: bool,
     pub purpose: &'static str,
     calls: &'static [(Target, &'static [&'static str])],
 }
@@ -25,7 +25,7 @@ enum Target {
     LogStreams,
 }
 
-pub(super) const SERVICES: [&Service; 4] = [
+const SERVICES: [&Service; 4] = [
     &Service {
         name: "ebs",
         is_gateway: false,
@@ -69,10 +69,35 @@ pub(super) const SERVICES: [&Service; 4] = [
     },
 ];
 
+pub(super) fn called_by(runner: &Interface) -> impl Iterator<Item = &'static Service> {
+    let keeps_log = runner.logs != Logs::Off;
+    let services = SERVICES.into_iter();
+    services.filter(move |service| service.name != "logs" || keeps_log)
+}
+
 /// An action on a resource.
 type Call<'a> = (&'static str, &'a str);
 
 impl Service {
+    pub(super) fn full_name(&self, needs: &Needs) -> String {
+        format!("com.amazonaws.{}.{}", needs.region, self.name)
+    }
+
+    /// The type of its endpoint.
+    pub(super) fn kind(&self) -> &'static str {
+        if self.is_gateway { "Gateway" } else { "Interface" }
+    }
+
+    pub(super) fn endpoints<'a>(&self, network: &'a Network, needs: &Needs) -> Vec<&'a Endpoint> {
+        let name = self.full_name(needs);
+        let is_its = |endpoint: &&Endpoint| {
+            // In China some begin with the country.
+            endpoint.service.strip_prefix("cn.").unwrap_or(&endpoint.service) == name
+                && matches!(endpoint.kind, EndpointKind::Gateway { .. }) == self.is_gateway
+        };
+        network.endpoints.iter().filter(is_its).collect()
+    }
+
     /// One for each reason.
     pub(super) fn policy_findings(
         &self,

@@ -111,11 +111,12 @@ fn sound() -> Network {
     let subnet = |id: &str, network_acl: &str| Subnet {
         id: id.into(),
         free_addresses: 200,
-        route_table: "rtb-staging".into(),
-        network_acl: network_acl.into(),
+        route_table: Some("rtb-staging".into()),
+        network_acl: Some(network_acl.into()),
     };
     Network {
         vpc: "vpc-1".into(),
+        shared_by: None,
         runner: Interface {
             address: "10.20.0.7".parse().unwrap(),
             subnet: "subnet-staging".into(),
@@ -371,6 +372,94 @@ fn each_break_has_one_finding_that_names_it() {
         let _ = writeln!(told, "{what}\n    {rule:?}: {resource}: {text}\n    {change}");
     }
     insta::assert_snapshot!(told);
+}
+
+/// As a participant sees it: with no endpoint, and no subnet but those that are shared.
+fn shared() -> Network {
+    let mut network = sound();
+    network.shared_by = Some("444455556666".into());
+    network.endpoints.clear();
+    network.subnets.truncate(1);
+    network
+}
+
+#[test]
+fn what_another_account_owns_is_for_that_account_to_change() {
+    let only = |break_it: Break| {
+        let mut network = shared();
+        break_it(&mut network);
+        let mut found = findings(&network, &needs());
+        found.retain(|one| !one.is_remark());
+        assert_eq!(found.len(), 1, "{found:?}");
+        found.remove(0).change
+    };
+    let owners: [Break; 6] = [
+        |n| n.dns_support = false,
+        |n| without(&mut n.route_tables[0].routes, 1),
+        |n| without(&mut n.route_tables[0].routes, 2),
+        |n| {
+            n.network_acls[0]
+                .inbound
+                .push(deny(50, 1500..=1500, "192.168.7.0/24"));
+        },
+        |n| without(&mut n.network_acls[0].outbound, 0),
+        |n| {
+            n.endpoints = sound().endpoints;
+            private_dns(n, false);
+        },
+    ];
+    for break_it in owners {
+        let change = only(break_it);
+        assert!(
+            change.starts_with("Ask account 444455556666, which shares the VPC, "),
+            "{change}"
+        );
+    }
+    let own: [Break; 3] = [
+        |n| without(&mut n.security_groups[0].inbound, 0),
+        |n| without(&mut n.security_groups[0].outbound, 0),
+        |n| n.subnets[0].free_addresses = 0,
+    ];
+    for break_it in own {
+        let change = only(break_it);
+        assert!(!change.contains("Ask account"), "{change}");
+    }
+}
+
+#[test]
+fn what_the_owner_does_not_show_is_not_missing() {
+    let remark = |network: &Network| {
+        let found = findings(network, &needs());
+        assert!(
+            found.iter().all(Finding::is_remark) && found.len() == 1,
+            "{found:?}"
+        );
+        let Finding {
+            resource,
+            text,
+            change,
+            ..
+        } = &found[0];
+        format!("{resource}: {text}\n    {change}\n")
+    };
+    let mut told = remark(&shared());
+    let mut network = shared();
+    network.subnets[0].route_table = None;
+    network.subnets[0].network_acl = None;
+    network.runner.logs = Logs::Off;
+    told += &remark(&network);
+    let mut network = shared();
+    network.route_tables[0].routes[1].to = Peer::PrefixList("pl-of-the-owner".into());
+    told += &remark(&network);
+    insta::assert_snapshot!(told);
+    // All that there is to see is in order.
+    let mut network = sound();
+    network.shared_by = Some("444455556666".into());
+    assert_eq!(findings(&network, &needs()), []);
+    // And where nobody else owns the VPC, what is not there is missing.
+    let mut network = shared();
+    network.shared_by = None;
+    assert_eq!(findings(&network, &needs()).len(), 4);
 }
 
 #[test]

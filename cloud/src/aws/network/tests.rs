@@ -67,14 +67,30 @@ fn a_subnet_has_its_own_route_table_or_the_main_one() {
             .build();
         subnet(&found, &tables, &acls)
     };
-    assert_eq!(of("subnet-1").unwrap().route_table, "rtb-own");
+    assert_eq!(of("subnet-1").unwrap().route_table.as_deref(), Some("rtb-own"));
     let main = of("subnet-2").unwrap();
     assert_eq!(
-        (main.route_table.as_str(), main.network_acl.as_str()),
-        ("rtb-main", "acl-1")
+        (main.route_table.as_deref(), main.network_acl.as_deref()),
+        (Some("rtb-main"), Some("acl-1"))
     );
     assert_eq!(main.free_addresses, 7);
-    assert!(of("subnet-of-no-acl").is_none());
+    assert_eq!(of("subnet-of-no-acl").unwrap().network_acl, None);
+}
+
+#[test]
+fn a_subnet_of_another_account_is_shared() {
+    let place = Place::direct("111122223333".parse().unwrap(), "eu-central-1");
+    let of = |account: &str| {
+        let subnet = types::Subnet::builder()
+            .subnet_id("subnet-1")
+            .owner_id(account)
+            .build();
+        owner(&place, "subnet-1", &[subnet])
+    };
+    assert_eq!(of("444455556666").as_deref(), Some("444455556666"));
+    assert_eq!(of("111122223333"), None);
+    assert_eq!(of("nobody"), None);
+    assert_eq!(owner(&place, "subnet-1", &[]), None);
 }
 
 #[test]
