@@ -168,7 +168,10 @@ pub fn source_range(number: usize) -> String {
 fn endpoint(service: &str) -> Value {
     json!({
         "Type": "String",
-        "Description": format!("Whether an endpoint for {service} is created, or the VPC has one already."),
+        "Description": format!(
+            "Whether an endpoint for {service} is created, or the VPC has one already. In a VPC that another account \
+             shares, only that account creates endpoints."
+        ),
         "AllowedValues": ["create", "existing"],
         "Default": "create",
     })
