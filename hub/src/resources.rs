@@ -3,7 +3,7 @@
 //! Three are asked, and only where all agree is a resource taken for ours. Whatever else carries our mark is shown with
 //! what to do about it, and never removed by itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cloud::{
     Cloud,
@@ -26,6 +26,8 @@ use crate::{
     fan_out::{Done, fan_out},
     store::{Store, StoreError, servers::ServerFilter},
 };
+
+pub mod removal;
 
 /// Kinds in the order in which people look for them.
 pub const KINDS: [ResourceKind; 5] = [
@@ -90,6 +92,24 @@ pub struct Item {
     /// By its tag, as long as that names one at all.
     pub server: Option<SourceServerId>,
     pub standing: Standing,
+}
+
+impl Item {
+    pub fn json(&self) -> Value {
+        json!({
+            "kind": self.kind,
+            "id": self.id,
+            "server": self.server,
+            "standing": self.standing,
+            "remedy": self.standing.remedy(),
+        })
+    }
+}
+
+/// What carries the mark of this source server.
+pub fn of_server(inventory: &[Resource], server: &SourceServerId) -> Vec<Resource> {
+    let is_of = |one: &&Resource| one.tags.get(SERVER_TAG).map(String::as_str) == Some(server.as_str());
+    inventory.iter().filter(is_of).cloned().collect()
 }
 
 /// The standing of everything that an account has with our mark. `servers` are all of the account, and `ledger` all of
@@ -236,15 +256,7 @@ impl Account {
     }
 
     pub fn json(&self) -> Value {
-        let items = self.items.iter().map(|item| {
-            json!({
-                "kind": item.kind,
-                "id": item.id,
-                "server": item.server,
-                "standing": item.standing,
-                "remedy": item.standing.remedy(),
-            })
-        });
+        let items = self.items.iter().map(Item::json);
         let missing = self.missing.iter().map(|row| {
             json!({ "kind": row.kind.0, "id": row.resource, "server": row.server.0, "job": row.job.0, "remedy": MISSING })
         });
@@ -258,24 +270,37 @@ pub const MISSING: &str = "the account does not list it: somebody deleted it, or
 
 /// `0 snapshots, 2 images, …`, with the ids of what there is.
 pub fn in_words<'a>(items: impl IntoIterator<Item = &'a Item>) -> String {
-    let ids: BTreeSet<_> = items
+    let mut there = by_kind(items);
+    KINDS
+        .map(|kind| of_kind(kind, &there.remove(&kind).unwrap_or_default()))
+        .join(", ")
+}
+
+/// The same of the kinds of which there are any, one by one.
+pub fn lines<'a>(items: impl IntoIterator<Item = &'a Item>) -> Vec<String> {
+    let mut there = by_kind(items);
+    let lines = KINDS
         .into_iter()
-        .map(|item| (item.kind, item.id.as_str()))
-        .collect();
-    let of_kind = |kind: ResourceKind| {
-        let ids: Vec<_> = ids
-            .iter()
-            .filter(|(other, _)| *other == kind)
-            .map(|(_, id)| *id)
-            .collect();
-        let name = kind.name();
-        match &ids[..] {
-            [] => format!("0 {name}s"),
-            [id] => format!("1 {name} ({id})"),
-            many => format!("{} {name}s ({})", many.len(), many.join(", ")),
-        }
-    };
-    KINDS.map(of_kind).join(", ")
+        .filter_map(|kind| Some(of_kind(kind, &there.remove(&kind)?)));
+    lines.collect()
+}
+
+fn by_kind<'a>(items: impl IntoIterator<Item = &'a Item>) -> BTreeMap<ResourceKind, BTreeSet<&'a str>> {
+    let mut there: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for item in items {
+        there.entry(item.kind).or_default().insert(item.id.as_str());
+    }
+    there
+}
+
+fn of_kind(kind: ResourceKind, ids: &BTreeSet<&str>) -> String {
+    let name = kind.name();
+    if ids.is_empty() {
+        return format!("0 {name}s");
+    }
+    let many = if ids.len() == 1 { "" } else { "s" };
+    let listed: Vec<_> = ids.iter().copied().collect();
+    format!("{} {name}{many} ({})", ids.len(), listed.join(", "))
 }
 
 #[cfg(test)]

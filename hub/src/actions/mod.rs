@@ -18,6 +18,7 @@ pub mod jobs;
 pub mod launch_check;
 pub mod lifecycle;
 pub mod machines;
+pub mod removal_check;
 pub mod replication;
 
 #[derive(Debug, thiserror::Error)]

@@ -32,6 +32,7 @@ mod conversion_settings;
 mod conversions;
 mod launches;
 mod readiness;
+mod removals;
 mod resources;
 
 pub fn routes() -> Router<Arc<Hub>> {
@@ -63,6 +64,7 @@ pub fn routes() -> Router<Arc<Hub>> {
             get(conversions::document),
         )
         .route("/servers/{id}/launch-check", post(launches::check))
+        .route("/servers/{id}/removal-check", post(removals::check))
         .route("/servers/{id}/instances/{purpose}/{what}", get(launches::shown))
         .route("/servers/{id}/clean-up", post(clean_up))
         .route("/servers/{id}/revoke", post(revoke_server))

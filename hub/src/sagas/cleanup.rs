@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cloud::control::ResourceKind;
 use domain::{
     ids::JobId,
     job::{JobLogEvent, LaunchEvent},
@@ -15,7 +14,7 @@ use domain::{
 use serde::{Deserialize, Serialize};
 
 use super::{Context, Progress, Saga, StepError, proof::prove_nothing_left, resources};
-use crate::{Settings, store::jobs::LogLine};
+use crate::{Settings, resources::removal::Removal, store::jobs::LogLine};
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct CleanUp {}
@@ -34,22 +33,7 @@ impl Saga for CleanUp {
 
     async fn run(&mut self, step: Step, cx: &Context) -> Result<Progress, StepError> {
         match step {
-            Step::ReconcileLedger => {
-                let server = cx.server().await?;
-                let launches = [server.test_launch.as_ref(), server.cutover_launch.as_ref()];
-                let mut kept: Vec<_> = launches
-                    .into_iter()
-                    .flatten()
-                    .map(|launch| launch.instance.as_str())
-                    .collect();
-                // The server's launch template stays as long as the server does.
-                let entries = cx.hub.store.ledger_of_server(&cx.server).await?;
-                let templates = entries
-                    .iter()
-                    .filter(|entry| entry.kind.0 == ResourceKind::LaunchTemplate);
-                kept.extend(templates.filter_map(|entry| entry.resource.as_deref()));
-                remove_leftovers(cx, &kept).await
-            }
+            Step::ReconcileLedger => remove_leftovers(cx, Removal::CleanUp).await,
             Step::ProveNothingLeft => prove_nothing_left(cx).await,
         }
     }
@@ -75,13 +59,14 @@ impl Saga for CleanUp {
     }
 }
 
-/// Removes everything that the ledger has open for the server, except the instances in `kept`.
-pub async fn remove_leftovers(cx: &Context, kept: &[&str]) -> Result<Progress, StepError> {
+/// Removes everything that the ledger has open for the server, except what stays.
+pub async fn remove_leftovers(cx: &Context, removal: Removal) -> Result<Progress, StepError> {
     let line = |event| LogLine::of_server(event, &cx.server);
+    let server = cx.server().await?;
     let entries = cx.hub.store.ledger_of_server(&cx.server).await?;
     let leftovers: Vec<_> = entries
         .iter()
-        .filter(|entry| !entry.resource.as_deref().is_some_and(|id| kept.contains(&id)))
+        .filter(|entry| !removal.keeps(entry, &server))
         .collect();
     if leftovers.is_empty() {
         return Ok(Progress::Done);

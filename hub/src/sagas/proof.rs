@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use cloud::control::SERVER_TAG;
 use domain::job::JobLogEvent;
 
 use super::{Context, Progress, StepError};
 use crate::{
+    clock::now_ms,
     resources::{self, Item},
     store::jobs::LogLine,
 };
@@ -30,7 +30,8 @@ pub async fn prove_nothing_left(cx: &Context) -> Result<Progress, StepError> {
         "account {} in {} was asked for what carries the tag of this source server",
         place.account, place.region
     );
-    let mut inventory = match cx.hub.cloud.inventory(&place).await {
+    let asked_at = now_ms();
+    let inventory = match cx.hub.cloud.inventory(&place).await {
         Ok(inventory) => inventory,
         Err(error) if error.is_transient() && !is_late => return Err(error.into()),
         Err(error) => {
@@ -39,8 +40,12 @@ pub async fn prove_nothing_left(cx: &Context) -> Result<Progress, StepError> {
             return Ok(Progress::Done);
         }
     };
-    inventory
-        .retain(|resource| resource.tags.get(SERVER_TAG).map(String::as_str) == Some(cx.server.as_str()));
+    // For the pages: what they show is no older than the end.
+    let mut tx = cx.hub.store.begin().await?;
+    tx.inventory_asked(&place, asked_at, Ok(inventory.clone()))
+        .await?;
+    tx.commit().await?;
+    let inventory = resources::of_server(&inventory, &cx.server);
     let ledger = cx.hub.store.ledger_of_server(&cx.server).await?;
     let items = resources::reconcile(&inventory, &ledger, &[cx.server().await?]);
     let (kept, left): (Vec<Item>, Vec<Item>) = items.into_iter().partition(|item| item.standing.is_right());

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     Settings,
     entities::{Doc, Word, ledger::LedgerState, source_server},
+    resources::removal::Removal,
     store::StoreError,
 };
 
@@ -58,24 +59,22 @@ impl Retire {
     /// Removes what was only needed on the way. Finalizing leaves the cutover instance alone standing;
     /// disconnecting leaves every launched instance to the operator, as MGN does.
     async fn clean_up_staging(&self, cx: &Context) -> Result<Progress, StepError> {
+        let removal = match self.ending {
+            Ending::Disconnect => Removal::Disconnect,
+            Ending::Finalize => Removal::FinalizeCutover,
+        };
         let server = cx.server().await?;
-        let mut kept: Vec<&str> = self.instance.as_deref().into_iter().collect();
-        if let Some(test) = server.test_launch.as_ref() {
-            match self.ending {
-                Ending::Disconnect => kept.push(&test.instance),
-                Ending::Finalize => {
-                    let ended = resources::terminate(cx, &test.instance).await?;
-                    if ended != Progress::Done {
-                        return Ok(ended);
-                    }
-                    let mut tx = cx.hub.store.begin().await?;
-                    tx.server_update(&server, |row| row.test_launch = Set(Doc(None)))
-                        .await?;
-                    tx.commit().await?;
-                }
+        if let (Ending::Finalize, Some(test)) = (self.ending, server.test_launch.as_ref()) {
+            let ended = resources::terminate(cx, &test.instance).await?;
+            if ended != Progress::Done {
+                return Ok(ended);
             }
+            let mut tx = cx.hub.store.begin().await?;
+            tx.server_update(&server, |row| row.test_launch = Set(Doc(None)))
+                .await?;
+            tx.commit().await?;
         }
-        remove_leftovers(cx, &kept).await
+        remove_leftovers(cx, removal).await
     }
 
     async fn disconnect_replication(&self, cx: &Context) -> Result<Progress, StepError> {

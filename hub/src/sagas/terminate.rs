@@ -1,5 +1,7 @@
 //! Terminating the instances that were launched for a server.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use domain::{
     ids::JobId,
@@ -9,8 +11,9 @@ use domain::{
 use sea_orm::ActiveValue::Set;
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Progress, Saga, StepError, resources};
+use super::{Context, Progress, Saga, StepError, proof::prove_nothing_left, resources};
 use crate::{
+    Settings,
     entities::{Doc, source_server},
     store::jobs::LogLine,
 };
@@ -24,6 +27,7 @@ pub struct Terminate {
 pub enum Step {
     TerminateInstances,
     RecordTermination,
+    ProveNothingLeft,
 }
 
 impl Terminate {
@@ -82,12 +86,25 @@ impl Terminate {
 impl Saga for Terminate {
     type Step = Step;
 
-    const STEPS: &'static [Step] = &[Step::TerminateInstances, Step::RecordTermination];
+    const STEPS: &'static [Step] = &[
+        Step::TerminateInstances,
+        Step::RecordTermination,
+        Step::ProveNothingLeft,
+    ];
 
     async fn run(&mut self, step: Step, cx: &Context) -> Result<Progress, StepError> {
         match step {
             Step::TerminateInstances => self.terminate_instances(cx).await,
             Step::RecordTermination => self.record_termination(cx).await,
+            Step::ProveNothingLeft => prove_nothing_left(cx).await,
+        }
+    }
+
+    fn deadline(&self, step: Step, settings: &Settings) -> Duration {
+        match step {
+            // It ends by itself.
+            Step::ProveNothingLeft => Duration::MAX,
+            _ => settings.step_deadline,
         }
     }
 

@@ -51,6 +51,7 @@ struct AccountPage {
     networks: Vec<readiness::Network>,
     check_network: Option<String>,
     holdings: Vec<holdings::Holding>,
+    holdings_title: &'static str,
     check_holdings: Option<String>,
     enrol: Option<String>,
     server_count: u64,
@@ -108,7 +109,7 @@ pub async fn page(
     let networks = store.readiness_of(&id).await?;
     let resources = store.ledger_in(&id, RESOURCES_MAX).await?;
     let now = now_ms();
-    let holdings = holdings::of_account(store, &id, now).await?;
+    let holdings = holdings::of_account(store, &id, None, now).await?;
     let operates = visit.session.may(UserRole::Operator);
     let revoked: HashSet<&str> = certificates
         .iter()
@@ -133,6 +134,7 @@ pub async fn page(
             .collect(),
         check_network: operates.then(|| format!("/accounts/{id}/network/check")),
         holdings,
+        holdings_title: "What the account has of ours",
         check_holdings: operates.then(|| format!("/accounts/{id}/resources/check")),
         enrol: administers.then(|| format!("/accounts/{id}/enrol")),
         server_count: servers.total,
@@ -251,6 +253,7 @@ pub async fn ask_revoke(
         caution: Some("It cannot be taken back: to go on, enrol the machine anew with a new token.".into()),
         blocking: Vec::new(),
         foreseen: None,
+        removal: None,
         accept_older: None,
         back: format!("/accounts/{account}"),
         confirm: "Revoke certificate",

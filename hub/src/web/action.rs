@@ -258,7 +258,7 @@ impl Action {
                         }
                         [None, None] => "Launched instances are terminated.".into(),
                     },
-                    "Their volumes and images are deleted.".into(),
+                    "Their volumes are deleted with them.".into(),
                 ],
                 lines(&[
                     "The source server and its disks",

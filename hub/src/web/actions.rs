@@ -22,9 +22,13 @@ use super::{
     visit::{Flash, PageError, Part, Section, Shell, Visit},
 };
 use crate::{
-    actions::launch_check::{Foreseen, launch_check},
+    actions::{
+        launch_check::{Foreseen, launch_check},
+        removal_check::removal_check,
+    },
     clock::now_ms,
     entities::source_server::Model,
+    resources::{lines, removal::Removal},
 };
 
 /// A confirmation, as a page of its own or as a dialog.
@@ -42,6 +46,8 @@ pub struct AskPage {
     pub blocking: Vec<String>,
     /// What the account says of a launch as it would be now.
     pub foreseen: Option<Foreseen>,
+    /// What the account has that would be removed.
+    pub removal: Option<Removing>,
     /// For launches that may be of an old checkpoint.
     pub accept_older: Option<AcceptOlder>,
     pub back: String,
@@ -54,6 +60,18 @@ pub struct AskPage {
 pub struct AcceptOlder {
     pub hint: String,
     pub choices: Vec<Choice>,
+}
+
+/// What an ending will remove, by the account's own word.
+#[derive(Debug)]
+pub enum Removing {
+    Known {
+        removed: Vec<String>,
+        kept: Vec<String>,
+        left_alone: Vec<String>,
+    },
+    /// The account could not be asked.
+    Unknown(String),
 }
 
 impl AskPage {
@@ -100,6 +118,12 @@ pub async fn ask(
             Vec::new()
         },
         foreseen: foreseen(&web, &visit, &server, action).await,
+        removal: match action {
+            Action::Terminate => Some(removing(&web, &visit, &server, Removal::TerminateInstances).await),
+            Action::Finalize => Some(removing(&web, &visit, &server, Removal::FinalizeCutover).await),
+            Action::Disconnect => Some(removing(&web, &visit, &server, Removal::Disconnect).await),
+            _ => None,
+        },
         accept_older: accept_older(action, &server),
         back: format!("/servers/{id}"),
         confirm: action.label(),
@@ -158,11 +182,33 @@ async fn foreseen(web: &Web, visit: &Visit, server: &Model, action: Action) -> O
     Some(match timeout(FORESEEN_WITHIN, check).await {
         Ok(Ok(foreseen)) => foreseen,
         Ok(Err(error)) => Foreseen::Unknown(error.to_string()),
-        Err(_) => Foreseen::Unknown(format!(
-            "it did not answer within {} s",
-            FORESEEN_WITHIN.as_secs()
-        )),
+        Err(_) => Foreseen::Unknown(too_late()),
     })
+}
+
+pub async fn removing(web: &Web, visit: &Visit, server: &Model, removal: Removal) -> Removing {
+    let check = removal_check(&web.hub, &visit.session.actor, server, removal);
+    match timeout(FORESEEN_WITHIN, check).await {
+        Ok(Ok(Ok(foreseen))) => Removing::Known {
+            removed: lines(&foreseen.removed),
+            kept: lines(&foreseen.kept),
+            left_alone: foreseen
+                .left_alone
+                .iter()
+                .map(|item| {
+                    let remedy = item.standing.remedy().unwrap_or_default();
+                    format!("{} {}: {remedy}", item.kind.name(), item.id)
+                })
+                .collect(),
+        },
+        Ok(Ok(Err(why))) => Removing::Unknown(why),
+        Ok(Err(error)) => Removing::Unknown(error.to_string()),
+        Err(_) => Removing::Unknown(too_late()),
+    }
+}
+
+fn too_late() -> String {
+    format!("it did not answer within {} s", FORESEEN_WITHIN.as_secs())
 }
 
 /// Ages that an operator may accept, in seconds.

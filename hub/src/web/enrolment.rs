@@ -102,6 +102,7 @@ pub async fn ask(
         caution: None,
         blocking: Vec::new(),
         foreseen: None,
+        removal: None,
         accept_older: None,
         back: format!("/accounts/{account}"),
         confirm: "Create token",

@@ -1,11 +1,12 @@
-//! What an account has of ours by its own word, on the account's page: that it is needed, or what is not and what to do.
+//! What an account has of ours by its own word, on its page and on those of its servers: that it is needed, or what is
+//! not and what to do. Of a server that has ended it is the proof.
 
 use axum::{
     extract::{Path, State},
     response::Response,
 };
 use cloud::control::ResourceKind;
-use domain::ids::AccountId;
+use domain::ids::{AccountId, SourceServerId};
 
 use super::{
     Web,
@@ -44,11 +45,20 @@ pub struct Wanting {
     pub remedy: &'static str,
 }
 
-pub async fn of_account(store: &Store, account: &AccountId, now: i64) -> Result<Vec<Holding>, StoreError> {
+/// Of all servers, or of one.
+pub async fn of_account(
+    store: &Store,
+    account: &AccountId,
+    server: Option<&SourceServerId>,
+    now: i64,
+) -> Result<Vec<Holding>, StoreError> {
     let mut holdings = Vec::new();
     for row in store.inventory_of(account).await? {
         let asked_at = row.asked_at.unwrap_or_default();
-        let found = resources::of_place(store, account, &row.region, &row.resources, asked_at).await?;
+        let mut found = resources::of_place(store, account, &row.region, &row.resources, asked_at).await?;
+        if let Some(server) = server {
+            found.retain(server);
+        }
         holdings.push(holding(row, &found, now));
     }
     Ok(holdings)
@@ -99,7 +109,7 @@ fn there(items: &[Item]) -> String {
         .filter(|item| item.standing == Standing::HandedOver)
         .collect();
     let mut text = match counted(&needed) {
-        None => "The account says that it has nothing of ours that is still needed".to_owned(),
+        None => "The account has nothing of it that is still needed".to_owned(),
         Some(needed) => format!("Needed: {needed}"),
     };
     if let Some(handed_over) = counted(&handed_over) {
@@ -125,10 +135,23 @@ pub async fn check(
     session: Session,
     Path(id): Path<AccountId>,
 ) -> Result<Response, PageError> {
+    ask(&web, &session, &id, &format!("/accounts/{id}")).await
+}
+
+pub async fn check_for_server(
+    State(web): State<Web>,
+    session: Session,
+    Path(id): Path<SourceServerId>,
+) -> Result<Response, PageError> {
+    let server = web.hub.store.server(&id).await?;
+    ask(&web, &session, &server.account, &format!("/servers/{id}")).await
+}
+
+async fn ask(web: &Web, session: &Session, account: &AccountId, back: &str) -> Result<Response, PageError> {
     session.require(UserRole::Operator)?;
-    let flash = match accounts::check_resources(&web.hub, &session.actor, &id).await {
+    let flash = match accounts::check_resources(&web.hub, &session.actor, account).await {
         Ok(()) => Flash::good("The account is asked now; its answer is shown here."),
         Err(error) => Flash::bad(format!("The account is not asked: {error}.")),
     };
-    Ok(flash.show_at(&format!("/accounts/{id}")))
+    Ok(flash.show_at(back))
 }

@@ -15,7 +15,7 @@ use domain::{
 
 use super::{
     Web,
-    actions::AskPage,
+    actions::{AskPage, removing},
     badge::{self, Badge},
     conversion,
     jobs::failed,
@@ -32,6 +32,7 @@ use crate::{
         saga::{self, Direction, SagaStatus},
         user::UserRole,
     },
+    resources::removal::Removal,
     store::pages::Participant,
 };
 
@@ -241,6 +242,7 @@ pub async fn ask_clean_up(
         caution: None,
         blocking: Vec::new(),
         foreseen: None,
+        removal: Some(removing(&web, &visit, &server, Removal::CleanUp).await),
         accept_older: None,
         back: format!("/jobs/{job}"),
         confirm: "Clean up",

@@ -113,6 +113,7 @@ pub fn router(hub: Arc<Hub>) -> Router {
         )
         .route("/accounts/{account}/network/check", post(readiness::check))
         .route("/accounts/{account}/resources/check", post(holdings::check))
+        .route("/servers/{id}/resources/check", post(holdings::check_for_server))
         .route("/jobs", get(jobs::page))
         .route("/jobs/{job}", get(job::page))
         .route(

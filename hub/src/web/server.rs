@@ -17,7 +17,9 @@ use super::{
     Web,
     action::Action,
     badge::{self, Badge},
-    bandwidth, conversion, orders,
+    bandwidth, conversion,
+    holdings::{self, Holding},
+    orders,
     overview::{Fact, fact},
     servers,
     session::Session,
@@ -78,6 +80,9 @@ struct ServerPage {
     conversion: Option<conversion::Summary>,
     instances: Vec<InstanceRow>,
     resources: Vec<ResourceRow>,
+    holdings: Vec<Holding>,
+    holdings_title: &'static str,
+    check_holdings: Option<String>,
     jobs: Vec<JobRow>,
     edit_launch: Option<String>,
     launch: Vec<Pair>,
@@ -242,6 +247,12 @@ pub async fn page(
         conversion: conversion.as_ref().map(conversion::summary),
         instances: instances(&server),
         resources: ledger.iter().rev().map(resource_row).collect(),
+        holdings: holdings::of_account(store, &account.id, Some(&id), now).await?,
+        holdings_title: "What the account has of this server",
+        check_holdings: visit
+            .session
+            .may(UserRole::Operator)
+            .then(|| format!("/servers/{id}/resources/check")),
         jobs: jobs.iter().map(job_row).collect(),
         edit_launch: may_edit.then(|| format!("/servers/{id}/launch-configuration")),
         edit_bandwidth: may_edit.then(|| format!("/servers/{id}/bandwidth")),

@@ -228,6 +228,7 @@ async fn moves(world: &WorldOnAws, member: &Member, folder: &Path) {
 
     let strange = ask(world, member, &["strangers"]).await;
     let before = ask(world, member, &[]).await;
+    foresees_the_end(world, &id, &cutover, &before).await;
     api.server_operation("FinalizeCutover", &member.id, &id)
         .await
         .unwrap();
@@ -253,6 +254,40 @@ async fn moves(world: &WorldOnAws, member: &Member, folder: &Path) {
         .await
         .unwrap();
     assert_eq!(ledger["items"], json!([]), "{ledger}");
+}
+
+/// Before the end: what of it will be removed, by the account's own word.
+async fn foresees_the_end(world: &WorldOnAws, id: &SourceServerId, cutover: &str, before: &Value) {
+    let path = format!("/api/v1/servers/{id}/removal-check?removal=finalize-cutover");
+    let foreseen: Value = world
+        .hub
+        .api
+        .call(reqwest::Method::POST, &path, None)
+        .await
+        .unwrap();
+    let kept: Vec<_> = foreseen["kept"].as_array().unwrap().iter().collect();
+    let volumes = kept.iter().filter(|item| item["kind"] == "volume").count();
+    assert_eq!((kept.len(), volumes), (3, 2), "{foreseen}");
+    assert!(kept.iter().any(|item| item["id"] == cutover), "{foreseen}");
+    assert_eq!(foreseen["leftAlone"], json!([]), "{foreseen}");
+    let removed = foreseen["removed"].as_array().unwrap();
+    let of = |kind: &str| removed.iter().filter(|item| item["kind"] == kind).count();
+    assert_eq!(
+        (of("launch-template"), removed.len()),
+        (1, 1 + of("snapshot")),
+        "{foreseen}"
+    );
+    assert!(
+        of("snapshot") >= 2,
+        "a checkpoint of two disks at least: {foreseen}"
+    );
+    let listed = before["snapshots"].as_array().unwrap();
+    assert!(
+        removed
+            .iter()
+            .all(|item| item["kind"] != "snapshot" || listed.contains(&item["id"])),
+        "{foreseen}, {before}"
+    );
 }
 
 /// The account is asked, and its answer is told: of the server there is what became production, and beside it a stray.

@@ -3,6 +3,7 @@
 
 mod world;
 
+use cloud::control::ResourceKind;
 use domain::{
     conversion::{ConversionState, Converted, Network, Rehearsal},
     ids::JobId,
@@ -13,8 +14,9 @@ use world::{ALL_KINDS, World, ada};
 
 use super::engine::{self, Attempt, Outcome};
 use crate::{
-    actions::{ActionError, jobs, lifecycle::update_launch_configuration},
+    actions::{ActionError, jobs, lifecycle::update_launch_configuration, removal_check::removal_check},
     entities::saga::{self, Direction},
+    resources::{Item, removal::Removal},
 };
 
 fn steps(kind: InitiatedBy) -> usize {
@@ -629,6 +631,82 @@ async fn an_ending_proves_what_is_left() {
         "{said}"
     );
     assert!(world.stands(&strange).await, "it is told, and left alone");
+}
+
+/// What is said before an ending is what it does.
+#[tokio::test]
+async fn what_was_foreseen_is_what_happens() {
+    for (kind, removal, removes, keeps) in [
+        (InitiatedBy::Terminate, Removal::TerminateInstances, 1, 1),
+        (InitiatedBy::FinalizeCutover, Removal::FinalizeCutover, 1, 1),
+        (InitiatedBy::Disconnect, Removal::Disconnect, 0, 0),
+        (InitiatedBy::CleanUp, Removal::CleanUp, 2, 0),
+    ] {
+        let world = World::before(kind).await;
+        let strange = match kind {
+            InitiatedBy::Terminate => Some(world.unknown_instance().await),
+            _ => None,
+        };
+        let foreseen = removal_check(&world.hub, &ada(), &world.server().await, removal)
+            .await
+            .unwrap()
+            .unwrap();
+        let ids = |items: &[Item]| items.iter().map(|item| item.id.clone()).collect::<Vec<_>>();
+        let (removed, kept) = (ids(&foreseen.removed), ids(&foreseen.kept));
+        let what = format!("{kind:?}: {foreseen:?}");
+        assert_eq!(
+            ids(&foreseen.left_alone),
+            strange.clone().into_iter().collect::<Vec<_>>(),
+            "{what}"
+        );
+        // Volumes go and stay with their instance.
+        let without_volumes = |items: &[Item]| {
+            items
+                .iter()
+                .filter(|item| item.kind != ResourceKind::Volume)
+                .count()
+        };
+        assert_eq!(
+            (
+                without_volumes(&foreseen.removed),
+                without_volumes(&foreseen.kept)
+            ),
+            (removes, keeps),
+            "{what}"
+        );
+        let job = world.order(kind).await.unwrap().job;
+        let last = steps(kind) - 1;
+        drive_tampered(&world, &job, async |saga| {
+            if strange.is_none() || !is_at(saga, last) {
+                return None;
+            }
+            // It is waited for, and then told.
+            saga.step_since -= 600_000;
+            Some(engine::attempt(&world.hub, saga, 0).await)
+        })
+        .await;
+        for id in &removed {
+            assert!(!world.stands(id).await, "{id} of {what}");
+        }
+        for id in kept.iter().chain(&strange) {
+            assert!(world.stands(id).await, "{id} of {what}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_an_account_that_does_not_answer_nothing_is_foreseen() {
+    use cloud::folder::faults::{Call, Effect, Fault};
+    let world = World::before(InitiatedBy::Terminate).await;
+    let denied = Fault::new(Effect::Deny {
+        remedy: "allow it".into(),
+    })
+    .on(Call::GetResources);
+    world.hub.cloud.faults().set(&[denied]).unwrap();
+    let (actor, server) = (ada(), world.server().await);
+    let check = removal_check(&world.hub, &actor, &server, Removal::TerminateInstances);
+    let why = check.await.unwrap().unwrap_err();
+    assert!(why.contains("allow it"), "{why}");
 }
 
 async fn last_detail(world: &World, job: &JobId, event: JobLogEvent) -> String {
