@@ -106,9 +106,9 @@ const SNAPSHOT: &str = "arn:${AWS::Partition}:ec2:*::snapshot/*";
 const INSTANCE: &str = "arn:${AWS::Partition}:ec2:*:${AWS::AccountId}:instance/*";
 const VOLUME: &str = "arn:${AWS::Partition}:ec2:*:${AWS::AccountId}:volume/*";
 const INTERFACE: &str = "arn:${AWS::Partition}:ec2:*:${AWS::AccountId}:network-interface/*";
-const SUBNET: &str = "arn:${AWS::Partition}:ec2:*:${AWS::AccountId}:subnet/*";
 const SECURITY_GROUP: &str = "arn:${AWS::Partition}:ec2:*:${AWS::AccountId}:security-group/*";
-/// It may be shared by the account that owns it.
+/// These may be shared by the account that owns them.
+const SUBNET: &str = "arn:${AWS::Partition}:ec2:*:*:subnet/*";
 const VPC: &str = "arn:${AWS::Partition}:ec2:*:*:vpc/*";
 /// Those of services are AWS's own.
 const PREFIX_LIST: &str = "arn:${AWS::Partition}:ec2:*:*:prefix-list/*";

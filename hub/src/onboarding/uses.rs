@@ -59,8 +59,10 @@ fn resources(row: &Permission, place: &Place, spec: &TemplateSpec) -> Vec<String
     ]);
     let mut all = Vec::new();
     for pattern in patterns {
-        // arn:aws:ec2:*:111122223333:subnet/*
-        let pattern = substituted(pattern, &names).replacen(":*:", &format!(":{}:", place.region), 1);
+        // arn:aws:ec2:*:111122223333:volume/*, or *:* where it may be another account's.
+        let pattern = substituted(pattern, &names)
+            .replacen(":*:", &format!(":{}:", place.region), 1)
+            .replacen(":*:", &format!(":{}:", place.account), 1);
         let kind = pattern.rsplit([':', '/']).nth(1).unwrap_or_default();
         for id in ids(kind, spec) {
             all.push(pattern.replace("/*", &format!("/{id}")));
