@@ -322,6 +322,33 @@ pub struct Resource {
     pub kind: ResourceKind,
     pub id: String,
     pub tags: Tags,
+    #[serde(default)]
+    pub measure: Measure,
+}
+
+/// What the price of a resource depends on, as far as its account says.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Measure {
+    /// The size of a volume, or of the one that a snapshot is of.
+    pub gib: Option<u32>,
+    /// `m5.large`, `gp3`.
+    pub form: Option<String>,
+    pub iops: Option<u32>,
+    /// MiB per second.
+    pub throughput: Option<u32>,
+    /// An instance that is kept stopped, and costs no more than its volumes.
+    pub stopped: bool,
+}
+
+impl Measure {
+    /// A volume or snapshot of so many bytes, or the next larger GiB.
+    pub fn of_bytes(bytes: u64) -> Self {
+        Self {
+            gib: u32::try_from(bytes.div_ceil(1 << 30)).ok(),
+            ..Self::default()
+        }
+    }
 }
 
 /// Calls that are to come: on what, and what the requests will say.

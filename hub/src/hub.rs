@@ -10,6 +10,7 @@ use crate::{
     changes::Changes,
     machines::identity::Proofs,
     pki::{Pki, PkiError},
+    resources::prices::Prices,
     store::{Store, StoreError},
 };
 
@@ -30,6 +31,8 @@ pub struct Hub {
     pub readiness_wanted: Notify,
     /// Somebody wants to know now what an account has of ours: the reconciler asks at once.
     pub inventory_wanted: Notify,
+    /// For estimates of what is in accounts.
+    pub prices: Prices,
     /// Cancelled when the hub is to stop: long polls and event streams end.
     pub stopping: CancellationToken,
 }
@@ -86,6 +89,7 @@ impl Hub {
             accounts_changed: Notify::new(),
             readiness_wanted: Notify::new(),
             inventory_wanted: Notify::new(),
+            prices: Prices::load_or_built_in(dir),
             stopping: CancellationToken::new(),
         })
     }

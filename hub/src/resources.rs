@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cloud::{
     Cloud,
-    control::{Place, Resource, ResourceKind, SERVER_TAG, TOKEN_TAG},
+    control::{Measure, Place, Resource, ResourceKind, SERVER_TAG, TOKEN_TAG},
 };
 use domain::{
     account::Access,
@@ -17,6 +17,7 @@ use futures_util::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use self::prices::{Prices, Total};
 use crate::{
     clock::now_ms,
     entities::{
@@ -27,6 +28,7 @@ use crate::{
     store::{Store, StoreError, servers::ServerFilter},
 };
 
+pub mod prices;
 pub mod removal;
 
 /// Kinds in the order in which people look for them.
@@ -85,13 +87,18 @@ impl Standing {
 }
 
 /// A resource that carries our mark.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Item {
     pub kind: ResourceKind,
     pub id: String,
     /// By its tag, as long as that names one at all.
     pub server: Option<SourceServerId>,
+    /// Of the wish that it came of, by its tag.
+    pub token: Option<String>,
     pub standing: Standing,
+    pub measure: Measure,
+    /// What it costs, if it was priced.
+    pub month: Option<f64>,
 }
 
 impl Item {
@@ -102,6 +109,7 @@ impl Item {
             "server": self.server,
             "standing": self.standing,
             "remedy": self.standing.remedy(),
+            "monthlyCost": self.month.map(rounded),
         })
     }
 }
@@ -129,6 +137,9 @@ pub fn reconcile(
                 id: resource.id.clone(),
                 standing: known.map_or(Standing::ServerUnknown, |known| standing(resource, ledger, known)),
                 server,
+                token: resource.tags.get(TOKEN_TAG).cloned(),
+                measure: resource.measure.clone(),
+                month: None,
             }
         })
         .collect()
@@ -200,7 +211,7 @@ pub fn ask_all<'a>(
 }
 
 /// What an account has of ours in one region, and what the ledger has there that the account did not list.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Account {
     pub items: Vec<Item>,
     pub missing: Vec<ledger::Model>,
@@ -209,6 +220,7 @@ pub struct Account {
 /// Looks at the last answer of a place with what the hub knows now.
 pub async fn of_place(
     store: &Store,
+    prices: &Prices,
     account: &AccountId,
     region: &str,
     resources: &[Resource],
@@ -222,10 +234,15 @@ pub async fn of_place(
     let ledger = store.ledger_of_account(account).await?;
     let mut missing = missing(resources, &ledger, asked_at);
     missing.retain(|row| row.region == region);
-    Ok(Account {
-        items: reconcile(resources, &ledger, &servers),
-        missing,
-    })
+    let mut items = reconcile(resources, &ledger, &servers);
+    let known: Vec<_> = servers.iter().map(|server| server.id.0.clone()).collect();
+    let checkpoints = store.checkpoints_of(&known).await?;
+    let disks = checkpoints.iter().flat_map(|row| &row.disks.0);
+    let disk_of = disks
+        .map(|one| (one.snapshot.clone(), one.disk.to_string()))
+        .collect();
+    prices.estimate(region, &mut items, &disk_of);
+    Ok(Account { items, missing })
 }
 
 /// A new resource may not be listed for so long.
@@ -257,11 +274,22 @@ impl Account {
 
     pub fn json(&self) -> Value {
         let items = self.items.iter().map(Item::json);
+        let total = Total::of(&self.items);
         let missing = self.missing.iter().map(|row| {
             json!({ "kind": row.kind.0, "id": row.resource, "server": row.server.0, "job": row.job.0, "remedy": MISSING })
         });
-        json!({ "items": items.collect::<Vec<_>>(), "missing": missing.collect::<Vec<_>>() })
+        json!({
+            "items": items.collect::<Vec<_>>(),
+            "missing": missing.collect::<Vec<_>>(),
+            "monthlyCost": rounded(total.month),
+            "withoutPrice": total.unpriced,
+        })
     }
+}
+
+/// To cents.
+fn rounded(month: f64) -> f64 {
+    (month * 100.0).round() / 100.0
 }
 
 /// What to do about what the ledger has, and the account does not list.
@@ -342,6 +370,7 @@ mod tests {
                     (SERVER_TAG.to_owned(), server(of).to_string()),
                     (TOKEN_TAG.to_owned(), token.to_owned()),
                 ]),
+                measure: Measure::default(),
             }
         }
     }
@@ -410,7 +439,10 @@ mod tests {
             kind,
             id: id.into(),
             server: None,
+            token: None,
             standing: Standing::Ours,
+            measure: Measure::default(),
+            month: None,
         };
         let items = [
             item(ResourceKind::Volume, "vol-2"),

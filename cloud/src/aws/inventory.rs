@@ -10,7 +10,7 @@ use super::{
     failure::Failure,
     tags::{asked_by, ours, read},
 };
-use crate::control::{CloudError, Resource, ResourceKind, SERVER_TAG, Tags};
+use crate::control::{CloudError, Measure, Resource, ResourceKind, SERVER_TAG, Tags};
 
 /// More than any account has of ours.
 const OURS_MAX: usize = 1_000_000;
@@ -84,7 +84,13 @@ async fn snapshots(asked: Asked<'_>, ec2: &Client) -> Result<Vec<Resource>, Clou
     let found = asked
         .listed(found.into_paginator().items().send(), OURS_MAX)
         .await?;
-    let resource = |one: Snapshot| resource(ResourceKind::Snapshot, read(one.tags()), one.snapshot_id);
+    let resource = |one: Snapshot| Resource {
+        measure: Measure {
+            gib: count(one.volume_size),
+            ..Measure::default()
+        },
+        ..resource(ResourceKind::Snapshot, read(one.tags()), one.snapshot_id)
+    };
     Ok(found.into_iter().map(resource).collect())
 }
 
@@ -115,9 +121,15 @@ async fn instances(asked: Asked<'_>, ec2: &Client, filter: Filter) -> Result<Vec
         .listed(found.into_paginator().items().send(), OURS_MAX)
         .await?;
     // Shown for an hour after their end.
-    let is_there =
-        |one: &Instance| one.state().and_then(|state| state.name()) != Some(&InstanceStateName::Terminated);
-    let resource = |one: Instance| resource(ResourceKind::Instance, read(one.tags()), one.instance_id);
+    let is_there = |one: &Instance| state(one) != Some(&InstanceStateName::Terminated);
+    let resource = |one: Instance| Resource {
+        measure: Measure {
+            form: one.instance_type().map(|form| form.as_str().to_owned()),
+            stopped: state(&one) == Some(&InstanceStateName::Stopped),
+            ..Measure::default()
+        },
+        ..resource(ResourceKind::Instance, read(one.tags()), one.instance_id)
+    };
     let found = found
         .into_iter()
         .flat_map(|reservation| reservation.instances.unwrap_or_default());
@@ -129,7 +141,16 @@ async fn volumes(asked: Asked<'_>, ec2: &Client) -> Result<Vec<Resource>, CloudE
     let found = asked
         .listed(found.into_paginator().items().send(), OURS_MAX)
         .await?;
-    let resource = |one: Volume| resource(ResourceKind::Volume, read(one.tags()), one.volume_id);
+    let resource = |one: Volume| Resource {
+        measure: Measure {
+            gib: count(one.size),
+            form: one.volume_type().map(|form| form.as_str().to_owned()),
+            iops: count(one.iops),
+            throughput: count(one.throughput),
+            stopped: false,
+        },
+        ..resource(ResourceKind::Volume, read(one.tags()), one.volume_id)
+    };
     Ok(found.into_iter().map(resource).collect())
 }
 
@@ -138,5 +159,14 @@ fn resource(kind: ResourceKind, tags: Tags, id: Option<String>) -> Resource {
         kind,
         id: id.unwrap_or_default(),
         tags,
+        measure: Measure::default(),
     }
+}
+
+fn state(instance: &Instance) -> Option<&InstanceStateName> {
+    instance.state().and_then(|state| state.name())
+}
+
+fn count(number: Option<i32>) -> Option<u32> {
+    number.and_then(|number| u32::try_from(number).ok())
 }

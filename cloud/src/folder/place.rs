@@ -26,8 +26,8 @@ use super::{
 };
 use crate::{
     control::{
-        Checks, ClientToken, CloudError, ImageSpec, Instance, InstanceSpec, LaunchSpec, Owned, Place,
-        Resource, ResourceKind, SERVER_TAG, TOKEN_TAG, Volume,
+        Checks, ClientToken, CloudError, ImageSpec, Instance, InstanceSpec, LaunchSpec, Measure, Owned,
+        Place, Resource, ResourceKind, SERVER_TAG, TOKEN_TAG, Volume,
     },
     files::write_json,
     layers::LayerStore,
@@ -244,6 +244,7 @@ impl PlaceFolder {
                 kind: ResourceKind::Snapshot,
                 id: snapshot.id.0,
                 tags: snapshot.tags,
+                measure: Measure::of_bytes(snapshot.bytes),
             }));
         }
         let images: Vec<ImageRecord> = cx.records(&self.images())?;

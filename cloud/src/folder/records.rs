@@ -9,8 +9,8 @@ use domain::launch::{BootMode, LaunchDisposition};
 use serde::{Deserialize, Serialize};
 
 use crate::control::{
-    Checks, ClientToken, ImageSpec, Instance, InstanceSpec, InstanceState, Resource, ResourceKind, TOKEN_TAG,
-    Tags, TemplateSpec, Volume,
+    Checks, ClientToken, ImageSpec, Instance, InstanceSpec, InstanceState, Measure, Resource, ResourceKind,
+    TOKEN_TAG, Tags, TemplateSpec, Volume,
 };
 
 /// An instance is pending, then runs, then passes its checks: soon enough to wait for, late enough
@@ -135,6 +135,7 @@ impl TemplateRecord {
                 .last()
                 .map(|spec| spec.tags.clone())
                 .unwrap_or_default(),
+            measure: Measure::default(),
         }
     }
 }
@@ -145,6 +146,7 @@ impl ImageRecord {
             kind: ResourceKind::Image,
             id: self.id.clone(),
             tags: with_token(&self.spec.tags, &self.spec.token),
+            measure: Measure::default(),
         }
     }
 }
@@ -177,6 +179,11 @@ impl InstanceRecord {
             kind: ResourceKind::Instance,
             id: self.id.clone(),
             tags: with_token(&self.spec.tags, &self.spec.token),
+            measure: Measure {
+                form: Some(self.spec.launch.instance_type.clone()),
+                stopped: self.spec.disposition == LaunchDisposition::Stopped,
+                ..Measure::default()
+            },
         }
     }
 
@@ -185,6 +192,11 @@ impl InstanceRecord {
             kind: ResourceKind::Volume,
             id: volume.id.clone(),
             tags: with_token(&self.spec.tags, &self.spec.token),
+            measure: Measure {
+                // What EC2 makes where nothing else is asked for.
+                form: Some("gp3".into()),
+                ..Measure::of_bytes(volume.bytes)
+            },
         })
     }
 }

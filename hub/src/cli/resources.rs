@@ -16,7 +16,10 @@ use crate::{
     changes::Changes,
     clock::now_ms,
     hub::open_store,
-    resources::{Account, ask_all, in_words, of_place},
+    resources::{
+        Account, ask_all, in_words, of_place,
+        prices::{Prices, Total},
+    },
     serve::CloudChoice,
 };
 
@@ -38,10 +41,11 @@ pub(super) struct ResourcesArgs {
 }
 
 pub(super) async fn run(args: ResourcesArgs) -> anyhow::Result<ExitCode> {
+    let prices = Prices::load(&args.dir.dir)?;
     let store = open_store(&args.dir.dir, Changes::default()).await?;
     let cloud = args.cloud.open();
     let (places, suspended) = args.selection.places(&store, "list resources", |_| true).await?;
-    let mut tally = Tally::default();
+    let mut tally = Tally::of(&prices);
     for account in suspended {
         tally.add(account.id.as_str(), &account.region, &Err(Access::Suspended));
     }
@@ -49,7 +53,7 @@ pub(super) async fn run(args: ResourcesArgs) -> anyhow::Result<ExitCode> {
     while let Some(answer) = answers.try_next().await? {
         let (account, region) = (&answer.place.account, &answer.place.region);
         let found = match answer.outcome {
-            Ok(resources) => Ok(of_place(&store, account, region, &resources, now_ms()).await?),
+            Ok(resources) => Ok(of_place(&store, &prices, account, region, &resources, now_ms()).await?),
             Err(access) => Err(access),
         };
         tally.add(account.as_str(), region, &found);
@@ -61,8 +65,10 @@ pub(super) async fn run(args: ResourcesArgs) -> anyhow::Result<ExitCode> {
     Ok(tally.exit_code())
 }
 
-#[derive(Debug, Default)]
-struct Tally {
+#[derive(Debug)]
+struct Tally<'a> {
+    prices: &'a Prices,
+    total: Total,
     right: usize,
     not_right: usize,
     not_asked: usize,
@@ -70,7 +76,19 @@ struct Tally {
     rows: Vec<serde_json::Value>,
 }
 
-impl Tally {
+impl<'a> Tally<'a> {
+    fn of(prices: &'a Prices) -> Self {
+        Self {
+            prices,
+            total: Total::default(),
+            right: 0,
+            not_right: 0,
+            not_asked: 0,
+            left_alone: 0,
+            rows: Vec::new(),
+        }
+    }
+
     fn add(&mut self, account: &str, region: &str, found: &Result<Account, Access>) {
         let mut row = json!({ "account": account, "region": region });
         match found {
@@ -90,7 +108,13 @@ impl Tally {
                 }
                 row["access"] = json!(Access::Ok);
                 row["resources"] = found.json();
-                println!("{account}  {region}  {}", in_words(&found.items));
+                let total = Total::of(&found.items);
+                self.total = self.total + total;
+                println!(
+                    "{account}  {region}  {}; {}",
+                    in_words(&found.items),
+                    total.in_words(self.prices)
+                );
                 for item in &found.items {
                     if let Some(remedy) = item.standing.remedy() {
                         println!("{account}  {region}  {} {}: {remedy}", item.kind.name(), item.id);
@@ -116,11 +140,16 @@ impl Tally {
             not_asked,
             left_alone,
             rows,
+            prices,
+            total,
         } = self;
         format!(
             "{} accounts and regions: {right} have nothing but what is needed, {not_right} have more or less, \
-             {not_asked} could not be asked, {left_alone} left alone",
-            rows.len()
+             {not_asked} could not be asked, {left_alone} left alone; {}, by the list of {} ({})",
+            rows.len(),
+            total.in_words(prices),
+            prices.as_of,
+            prices.source,
         )
     }
 

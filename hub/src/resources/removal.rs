@@ -49,7 +49,7 @@ impl Removal {
 }
 
 /// What an ending would do to everything that carries the mark of a source server.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Foreseen {
     pub removed: Vec<Item>,
     pub kept: Vec<Item>,

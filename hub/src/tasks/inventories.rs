@@ -105,7 +105,15 @@ mod tests {
         let row = hub.store.inventory_of(&account).await.unwrap().remove(0);
         assert!(row.is_known());
         let asked_at = row.asked_at.unwrap();
-        let found = of_place(&hub.store, &account, REGION, &row.resources, asked_at).await;
+        let found = of_place(
+            &hub.store,
+            &hub.prices,
+            &account,
+            REGION,
+            &row.resources,
+            asked_at,
+        )
+        .await;
         let items = found.unwrap().items;
         assert_eq!((items.len(), items[0].kind), (1, ResourceKind::Snapshot));
         assert_eq!(items[0].standing, Standing::ServerUnknown, "it is a stray");

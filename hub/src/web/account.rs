@@ -109,7 +109,11 @@ pub async fn page(
     let networks = store.readiness_of(&id).await?;
     let resources = store.ledger_in(&id, RESOURCES_MAX).await?;
     let now = now_ms();
-    let holdings = holdings::of_account(store, &id, None, now).await?;
+    let holdings = holdings::of_account(&web.hub, &id, None, now).await?;
+    let resources = resources
+        .iter()
+        .map(|row| resource_row(row, &holdings, &web.hub.prices))
+        .collect();
     let operates = visit.session.may(UserRole::Operator);
     let revoked: HashSet<&str> = certificates
         .iter()
@@ -149,7 +153,7 @@ pub async fn page(
             .iter()
             .map(|runner| runner_row(runner, revoked.contains(runner.certificate_serial.as_str()), now))
             .collect(),
-        resources: resources.iter().map(resource_row).collect(),
+        resources,
         certificates: certificates
             .iter()
             .map(|held| certificate_row(held, &id, administers))

@@ -16,10 +16,14 @@ use super::{
     visit::{Flash, PageError},
 };
 use crate::{
+    Hub,
     actions::accounts,
-    entities::{inventory, user::UserRole},
-    resources::{self, Item, KINDS, MISSING, Standing},
-    store::{Store, StoreError},
+    entities::{inventory, ledger, user::UserRole},
+    resources::{
+        self, Item, KINDS, MISSING, Standing,
+        prices::{Prices, Total, money},
+    },
+    store::StoreError,
 };
 
 /// The last answer of one region.
@@ -31,6 +35,10 @@ pub struct Holding {
     pub asked: String,
     /// All that carries our mark, in a sentence.
     pub there: Option<String>,
+    /// What that costs in a month, and by which prices.
+    pub cost: Option<String>,
+    /// Of the same, by the wish that it came of.
+    pub months: Vec<(String, f64)>,
     pub problem: Option<String>,
     /// What is not as it should be.
     pub wanting: Vec<Wanting>,
@@ -47,24 +55,26 @@ pub struct Wanting {
 
 /// Of all servers, or of one.
 pub async fn of_account(
-    store: &Store,
+    hub: &Hub,
     account: &AccountId,
     server: Option<&SourceServerId>,
     now: i64,
 ) -> Result<Vec<Holding>, StoreError> {
     let mut holdings = Vec::new();
+    let (store, prices) = (&hub.store, &hub.prices);
     for row in store.inventory_of(account).await? {
         let asked_at = row.asked_at.unwrap_or_default();
-        let mut found = resources::of_place(store, account, &row.region, &row.resources, asked_at).await?;
+        let mut found =
+            resources::of_place(store, prices, account, &row.region, &row.resources, asked_at).await?;
         if let Some(server) = server {
             found.retain(server);
         }
-        holdings.push(holding(row, &found, now));
+        holdings.push(holding(row, &found, prices, now));
     }
     Ok(holdings)
 }
 
-fn holding(row: inventory::Model, found: &resources::Account, now: i64) -> Holding {
+fn holding(row: inventory::Model, found: &resources::Account, prices: &Prices, now: i64) -> Holding {
     let mut asked = match row.asked_at {
         Some(at) => format!("asked {}", text::ago(at, now)),
         None => "not asked yet".into(),
@@ -93,10 +103,39 @@ fn holding(row: inventory::Model, found: &resources::Account, now: i64) -> Holdi
         badge: badge::inventory(row.is_known().then_some(wanting.len())),
         asked,
         there: row.asked_at.map(|_| there(&found.items)),
+        cost: (!found.items.is_empty()).then(|| cost(&found.items, prices, &row.region)),
+        months: found
+            .items
+            .iter()
+            .filter_map(|item| Some((item.token.clone()?, item.month?)))
+            .collect(),
         problem: badge::access_problem(&row.access).map(|(what, remedy)| format!("{what}: {remedy}")),
         wanting,
         region: row.region,
     }
+}
+
+fn cost(items: &[Item], prices: &Prices, region: &str) -> String {
+    let taken = prices.region_for(region);
+    let instead = if taken == region {
+        ""
+    } else {
+        ", as the list has none of this region"
+    };
+    format!(
+        "All of it costs {}, by the list of {taken} as of {}{instead}. Discounts and taxes are not in it; of the \
+         snapshots of a disk the first is taken for as large as the disk, and the others for nothing.",
+        Total::of(items).in_words(prices),
+        prices.as_of,
+    )
+}
+
+/// What the wish of a row of the ledger costs in a month, with the volumes of an instance.
+pub fn month_of(row: &ledger::Model, holdings: &[Holding], prices: &Prices) -> Option<String> {
+    let months = holdings.iter().flat_map(|holding| &holding.months);
+    let mut of_it = months.filter(|(token, _)| *token == row.token.0.0).peekable();
+    of_it.peek()?;
+    Some(money(of_it.map(|(_, month)| month).sum(), prices))
 }
 
 fn there(items: &[Item]) -> String {

@@ -33,6 +33,7 @@ use crate::{
         source_server::{Launch, Model, is_untracked},
         user::UserRole,
     },
+    resources::prices::Prices,
     store::pages::Participant,
 };
 
@@ -174,6 +175,7 @@ pub struct ResourceRow {
     pub id: String,
     pub kind: &'static str,
     pub state: Badge,
+    pub month: Option<String>,
     pub job: String,
     pub purpose: String,
     pub since: Moment,
@@ -201,6 +203,7 @@ pub async fn page(
     let jobs = store.participations(&id, JOBS_MAX).await?;
     let conversion = store.conversion_of(&id).await?;
     let now = now_ms();
+    let holdings = holdings::of_account(&web.hub, &account.id, Some(&id), now).await?;
     let next = journey::next_step(&server, &visit.session);
     let (no_checkpoints_title, no_checkpoints_text) = no_checkpoints(&server);
     let (no_disks_title, no_disks_text) = no_disks(&server);
@@ -246,8 +249,12 @@ pub async fn page(
         readiness: readiness::card(&server, now),
         conversion: conversion.as_ref().map(conversion::summary),
         instances: instances(&server),
-        resources: ledger.iter().rev().map(resource_row).collect(),
-        holdings: holdings::of_account(store, &account.id, Some(&id), now).await?,
+        resources: ledger
+            .iter()
+            .rev()
+            .map(|row| resource_row(row, &holdings, &web.hub.prices))
+            .collect(),
+        holdings,
         holdings_title: "What the account has of this server",
         check_holdings: visit
             .session
@@ -496,8 +503,9 @@ fn instances(server: &Model) -> Vec<InstanceRow> {
     test.chain(cutover).collect()
 }
 
-pub fn resource_row(row: &ledger::Model) -> ResourceRow {
+pub fn resource_row(row: &ledger::Model, holdings: &[Holding], prices: &Prices) -> ResourceRow {
     ResourceRow {
+        month: holdings::month_of(row, holdings, prices),
         id: row.resource.clone().unwrap_or_else(|| "not known yet".into()),
         kind: row.kind.name(),
         state: badge::ledger(row.state.0),

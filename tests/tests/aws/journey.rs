@@ -325,6 +325,9 @@ async fn proves_that_nothing_is_left(
         items.iter().all(|item| item["standing"] == "handed-over"),
         "{proof}"
     );
+    // An r5, two GiB of gp3 and io2, and what of their IOPS and throughput is not free.
+    let month = proof["monthlyCost"].as_f64().unwrap();
+    assert!(month > 40.0 && proof["withoutPrice"] == 0, "{proof}");
 
     let all = get(path).await.unwrap()["regions"][0].clone();
     assert_eq!(all["nothingLeft"], false, "{all}");

@@ -1,8 +1,14 @@
 //! Many accounts: one that no organization lists, and one that refuses us.
 
-use cloud::folder::faults::{Effect, Fault};
+use cloud::{
+    control::SERVER_TAG,
+    folder::faults::{Effect, Fault},
+    layers::LayerStore,
+    snapshots::{SnapshotSpec, SnapshotStore},
+};
 use domain::ids::AccountId;
 use lab::{
+    programs::folder_under_test,
     wait::{Look, eventually},
     world::{AccountPlan, hub::HubSettings},
 };
@@ -25,6 +31,22 @@ impl Scene {
             })
         };
         eventually(what, SOON, look).await.unwrap()
+    }
+
+    /// What `orglift-hub resources` says, and its exit code.
+    async fn resources(&self, more: &[&str]) -> (i32, String) {
+        let program = folder_under_test().unwrap().join("orglift-hub");
+        let cloud = format!("folder:{}", self.world.cloud.root().display());
+        let output = tokio::process::Command::new(program)
+            .args(["resources", "--cloud", &cloud, "--dir"])
+            .arg(self.world.plan.dir.join("hub"))
+            .args(more)
+            .kill_on_drop(true)
+            .output()
+            .await
+            .unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap(), String::from_utf8(said).unwrap())
     }
 
     async fn refresh_accounts(&self) {
@@ -77,7 +99,7 @@ async fn an_account_that_refuses_us_is_shown_with_its_remedy_and_the_others_go_o
         account("210000000001", "production"),
         account("210000000002", "locked"),
     );
-    let scene = Scene::with_accounts(HubSettings::default(), vec![good.clone(), refusing.clone()]).await;
+    let mut scene = Scene::with_accounts(HubSettings::default(), vec![good.clone(), refusing.clone()]).await;
     let server = scene.server("web-1", &[4 * MIB]).await;
     let remedy = "let the hub's role be assumed in 210000000002".to_owned();
     let fault = Fault::new(Effect::Deny {
@@ -96,6 +118,11 @@ async fn an_account_that_refuses_us_is_shown_with_its_remedy_and_the_others_go_o
     scene
         .shows_account("the other is well", &good.id, |row| access(row) == "OK")
         .await;
+    let (code, said) = scene.resources(&[]).await;
+    assert_eq!(code, 3, "one of two: {said}");
+    assert!(said.contains(&remedy), "{said}");
+    let (code, said) = scene.resources(&["--account", refusing.id.as_str()]).await;
+    assert_eq!(code, 4, "none: {said}");
     scene.until_state(&server, "READY_FOR_TEST").await;
     let id = server.id().unwrap();
     scene.launches("StartTest", &id).await.unwrap();
@@ -105,4 +132,32 @@ async fn an_account_that_refuses_us_is_shown_with_its_remedy_and_the_others_go_o
     scene
         .shows_account("the account lets us in", &refusing.id, |row| access(row) == "OK")
         .await;
+    let (code, said) = scene.resources(&[]).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.contains("1 instance (i-") && said.contains(" USD a month"),
+        "{said}"
+    );
+    assert!(
+        said.contains("2 accounts and regions: 2 have nothing but what is needed"),
+        "{said}"
+    );
+    // Somebody else's snapshot with our mark: a folder's store has one writer.
+    scene.runner_mut().kill().unwrap();
+    let place = scene.world.cloud.place(&scene.account.place());
+    let store = LayerStore::open(place.snapshots()).unwrap();
+    let spec = SnapshotSpec {
+        parent: None,
+        bytes: MIB,
+        disk: "disk-1".parse().unwrap(),
+        tags: [(SERVER_TAG.to_owned(), "s-99999999999999999".to_owned())].into(),
+    };
+    let stray = store.start(&spec).await.unwrap();
+    store.commit(&stray).await.unwrap();
+    let (code, said) = scene.resources(&["--account", good.id.as_str()]).await;
+    assert_eq!(code, 5, "{said}");
+    assert!(
+        said.contains(&format!("snapshot {stray}: no source server of this hub")),
+        "{said}"
+    );
 }

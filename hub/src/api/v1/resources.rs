@@ -34,19 +34,33 @@ pub async fn get(
     let mut regions = Vec::new();
     for row in hub.store.inventory_of(&id).await? {
         let asked_at = row.asked_at.unwrap_or_default();
-        let mut found = of_place(&hub.store, &id, &row.region, &row.resources, asked_at).await?;
+        let mut found = of_place(
+            &hub.store,
+            &hub.prices,
+            &id,
+            &row.region,
+            &row.resources,
+            asked_at,
+        )
+        .await?;
         if let Some(server) = &of.server {
             found.retain(server);
         }
         let mut region = found.json();
         region["region"] = json!(row.region);
+        region["pricesOf"] = json!(hub.prices.region_for(&row.region));
         region["askedAt"] = json!(row.asked_at.map(date_time));
         region["triedAt"] = json!(row.tried_at.map(date_time));
         region["access"] = json!(row.access.0);
         region["nothingLeft"] = json!(row.is_known().then(|| found.is_right()));
         regions.push(region);
     }
-    Ok(Json(json!({ "regions": regions })))
+    let prices = json!({
+        "source": hub.prices.source,
+        "asOf": hub.prices.as_of,
+        "currency": hub.prices.currency,
+    });
+    Ok(Json(json!({ "regions": regions, "prices": prices })))
 }
 
 pub async fn check(

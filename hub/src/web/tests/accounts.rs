@@ -1,7 +1,7 @@
 //! What accounts say of themselves, on their pages and on those of their servers.
 
 use axum::http::StatusCode;
-use cloud::control::{Place, Resource, ResourceKind, SERVER_TAG};
+use cloud::control::{Measure, Place, Resource, ResourceKind, SERVER_TAG};
 use domain::account::Access;
 
 use super::{
@@ -29,6 +29,7 @@ async fn an_account_says_what_it_has_and_what_is_left_over() {
         kind: ResourceKind::Snapshot,
         id: id.into(),
         tags: [(SERVER_TAG.to_owned(), server)].into(),
+        measure: Measure::of_bytes(100 << 30),
     };
     let there = vec![
         snapshot("snap-1", server_id(1).to_string()),
@@ -41,6 +42,10 @@ async fn an_account_says_what_it_has_and_what_is_left_over() {
     let shown = console.get(&operator, &page).await.body;
     assert!(shown.contains("Needed: 1 snapshot."), "{shown}");
     assert!(!shown.contains("snap-1"), "{shown}");
+    assert!(
+        shown.contains("costs about 10.00 USD a month, by the list of us-east-1"),
+        "{shown}"
+    );
     for word in ["snap-2", "Stray", "s-9999999999999999a", "1 to look at"] {
         assert!(shown.contains(word), "{word} in {shown}");
     }
@@ -51,6 +56,7 @@ async fn an_account_says_what_it_has_and_what_is_left_over() {
         "What the account has of this server",
         "Needed: 1 snapshot.",
         "As it should be",
+        "about 5.00 USD",
     ] {
         assert!(shown.contains(word), "{word} in {shown}");
     }
