@@ -41,6 +41,13 @@ const LIMITS: Limits = Limits {
     after_refusal: 0.5,
     at_once: 64,
 };
+/// STS answers 600 requests in a second, and every account is entered by one of the hub's own account.
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html>
+const LIMITS_OF_STS: Limits = Limits {
+    first: 400.0,
+    most: 550.0,
+    ..LIMITS
+};
 /// A page of a thousand things with their tags has a few megabytes.
 const ANSWER_MAX: usize = 64 << 20;
 
@@ -51,8 +58,15 @@ pub(super) struct Turns {
     accounts: Mutex<HashMap<String, Weak<Paces>>>,
 }
 
-/// By region, service and action.
-type Paces = Mutex<HashMap<String, Pace>>;
+type Paces = Mutex<HashMap<Asked, Pace>>;
+
+/// What accounts count requests by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Asked {
+    region: String,
+    service: String,
+    action: String,
+}
 
 impl Default for Turns {
     fn default() -> Self {
@@ -128,10 +142,14 @@ struct PacedConnector {
 impl HttpConnector for PacedConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let pace = {
+            let asked = what_is_asked(&request);
+            let limits = if asked.service == "sts" {
+                &LIMITS_OF_STS
+            } else {
+                &LIMITS
+            };
             let mut paces = self.paces.lock().expect("no panic while it was held");
-            let pace = paces
-                .entry(what_is_asked(&request))
-                .or_insert_with(|| Pace::new(&LIMITS));
+            let pace = paces.entry(asked).or_insert_with(|| Pace::new(limits));
             pace.clone()
         };
         let connector = self.connector.clone();
@@ -180,9 +198,9 @@ fn is_throttling(response: &HttpResponse, text: &[u8]) -> bool {
     Failure::named(status, code.unwrap_or_default().to_owned(), String::new()) == Failure::Throttled
 }
 
-/// Region, service and action. The first two are in the scope of the signature:
+/// The region and the service are in the scope of the signature:
 /// `Credential=KEY/DATE/REGION/SERVICE/aws4_request`.
-fn what_is_asked(request: &HttpRequest) -> String {
+fn what_is_asked(request: &HttpRequest) -> Asked {
     let headers = request.headers();
     let authorization = headers.get("authorization").unwrap_or_default();
     let mut scope = authorization.split('/').skip(2);
@@ -193,7 +211,11 @@ fn what_is_asked(request: &HttpRequest) -> String {
         std::str::from_utf8(name).ok()
     });
     let action = headers.get("x-amz-target").or(of_form).unwrap_or_default();
-    format!("{region} {service} {action}")
+    Asked {
+        region: region.to_owned(),
+        service: service.to_owned(),
+        action: action.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -213,16 +235,19 @@ mod tests {
 
     #[test]
     fn a_request_says_what_it_asks() {
+        let asked = |service: &str, action: &str| Asked {
+            region: "eu-central-1".into(),
+            service: service.into(),
+            action: action.into(),
+        };
         let ec2 = request("ec2", "Action=RunInstances&Version=2016-11-15");
-        assert_eq!(what_is_asked(&ec2), "eu-central-1 ec2 RunInstances");
+        assert_eq!(what_is_asked(&ec2), asked("ec2", "RunInstances"));
         let mut organizations = request("organizations", "{}");
         let target = "AWSOrganizationsV20161128.ListAccounts";
         organizations.headers_mut().insert("x-amz-target", target);
-        assert_eq!(
-            what_is_asked(&organizations),
-            format!("eu-central-1 organizations {target}")
-        );
-        assert_eq!(what_is_asked(&HttpRequest::new(SdkBody::empty())), "  ");
+        assert_eq!(what_is_asked(&organizations), asked("organizations", target));
+        let nothing = what_is_asked(&HttpRequest::new(SdkBody::empty()));
+        assert!(nothing.service.is_empty() && nothing.action.is_empty());
     }
 
     #[test]
