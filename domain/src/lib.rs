@@ -20,6 +20,7 @@ pub mod lifecycle;
 pub mod network;
 pub mod readiness;
 pub mod replication;
+pub mod scope;
 pub mod source_server;
 
 /// An event that does not apply to the state it met. Nothing was changed.

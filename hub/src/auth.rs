@@ -9,15 +9,20 @@ use argon2::{
     Argon2,
     password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
 };
+use domain::scope::Scope;
 use tokio::sync::Semaphore;
 
 use crate::{
     Hub,
     clock::now_ms,
-    entities::{Word, api_key, session, user, user::UserRole},
+    entities::{api_key, session, user},
     secrets::{new_secret, sha256_hex},
-    store::{Store, StoreError},
+    store::{Store, StoreError, Write},
 };
+
+mod actor;
+
+pub use actor::{Actor, Grant};
 
 pub const IDLE: Duration = Duration::from_hours(8);
 pub const ABSOLUTE: Duration = Duration::from_hours(24);
@@ -32,13 +37,6 @@ pub const PASSWORD_MIN: usize = 10;
 /// Beyond this, hashing would be work that a stranger orders.
 const PASSWORD_MAX: usize = 1024;
 
-/// Somebody who was recognised, and what they may do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Actor {
-    pub name: String,
-    pub role: UserRole,
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
     #[error("the name or the password is wrong")]
@@ -47,6 +45,8 @@ pub enum AuthError {
     PasswordLength,
     #[error("there is no user {0}")]
     NoUser(String),
+    #[error("nothing was granted to {0} for {1}")]
+    NoGrant(String, Scope),
     #[error("a user's name needs 1 to 64 letters, digits, '.', '_', '-' or '@'")]
     UserName,
     #[error("cannot hash the password")]
@@ -91,21 +91,31 @@ impl Hub {
     }
 
     /// Whose session the cookie is, if it is one that has not ended.
+    pub async fn session_seen(&self, cookie: &str) -> Result<Option<Actor>, StoreError> {
+        let Some(session) = self.session(cookie).await? else {
+            return Ok(None);
+        };
+        actor(&self.store, &session.user).await
+    }
+
+    /// The same of somebody who is there: the session is prolonged.
     pub async fn session_actor(&self, cookie: &str) -> Result<Option<Actor>, StoreError> {
-        let sha256 = sha256_hex(cookie.as_bytes());
-        let Some(session) = self.store.session(&sha256).await? else {
+        let Some(session) = self.session(cookie).await? else {
             return Ok(None);
         };
         let now = now_ms();
-        if now >= session.idle_until || now >= session.ends_at {
-            return Ok(None);
-        }
         if now + millis(IDLE) - session.idle_until > millis(EXTEND_AFTER) {
             let mut tx = self.store.begin().await?;
-            tx.session_extend(&sha256, now + millis(IDLE)).await?;
+            tx.session_extend(&session.sha256, now + millis(IDLE)).await?;
             tx.commit().await?;
         }
         actor(&self.store, &session.user).await
+    }
+
+    async fn session(&self, cookie: &str) -> Result<Option<session::Model>, StoreError> {
+        let now = now_ms();
+        let found = self.store.session(&sha256_hex(cookie.as_bytes())).await?;
+        Ok(found.filter(|session| now < session.idle_until && now < session.ends_at))
     }
 
     /// Whose API key this is.
@@ -117,16 +127,25 @@ impl Hub {
     }
 }
 
+/// What a user may do at this moment. `None` if there is no such user any more.
 async fn actor(store: &Store, name: &str) -> Result<Option<Actor>, StoreError> {
-    let user = store.user(name).await?;
-    Ok(user.map(|user| Actor {
-        name: user.name,
-        role: user.role.0,
+    if store.user(name).await?.is_none() {
+        return Ok(None);
+    }
+    let grants = store.grants_of(name).await?;
+    Ok(Some(Actor {
+        name: name.to_owned(),
+        grants: grants.into_iter().map(Grant::from).collect(),
     }))
 }
 
-/// Adds a user, or gives one a new password and role.
-pub async fn user_put(store: &Store, name: &str, role: UserRole, password: String) -> Result<(), AuthError> {
+/// Adds a user, or gives one a new password and other grants.
+pub async fn user_put(
+    store: &Store,
+    name: &str,
+    grants: Vec<Grant>,
+    password: String,
+) -> Result<(), AuthError> {
     if !(PASSWORD_MIN..=PASSWORD_MAX).contains(&password.len()) {
         return Err(AuthError::PasswordLength);
     }
@@ -143,12 +162,50 @@ pub async fn user_put(store: &Store, name: &str, role: UserRole, password: Strin
     tx.user_put(user::Model {
         name: name.to_owned(),
         password: hashed,
-        role: Word(role),
         created_at: now_ms(),
     })
     .await?;
-    tx.audit_add("console", "add user", name, role.name()).await?;
+    let given: Vec<_> = grants.iter().map(Grant::to_string).collect();
+    tx.grants_replace(name, grants).await?;
+    tx.audit_add("console", "add user", name, &given.join(", "))
+        .await?;
     Ok(tx.commit().await?)
+}
+
+/// Gives a user a role somewhere, in place of the one that was given for the same scope.
+pub async fn grant(store: &Store, name: &str, grant: Grant) -> Result<(), AuthError> {
+    let mut tx = begin_for(store, name).await?;
+    let given = grant.to_string();
+    tx.grant_put(name, grant).await?;
+    tx.audit_add("console", "grant", name, &given).await?;
+    Ok(tx.commit().await?)
+}
+
+/// Takes back what was granted for a scope.
+pub async fn revoke(store: &Store, name: &str, scope: &Scope) -> Result<(), AuthError> {
+    let mut tx = begin_for(store, name).await?;
+    if !tx.grant_delete(name, scope).await? {
+        return Err(AuthError::NoGrant(name.to_owned(), scope.clone()));
+    }
+    tx.audit_add("console", "revoke", name, &scope.to_string())
+        .await?;
+    Ok(tx.commit().await?)
+}
+
+/// Removes a user, with sessions and keys.
+pub async fn user_remove(store: &Store, name: &str) -> Result<(), AuthError> {
+    let mut tx = begin_for(store, name).await?;
+    tx.user_delete(name).await?;
+    tx.audit_add("console", "remove user", name, "done").await?;
+    Ok(tx.commit().await?)
+}
+
+async fn begin_for(store: &Store, name: &str) -> Result<Write, AuthError> {
+    let tx = store.begin().await?;
+    match tx.user(name).await? {
+        Some(_) => Ok(tx),
+        None => Err(AuthError::NoUser(name.to_owned())),
+    }
 }
 
 /// Makes an API key and returns it; it cannot be shown again.
@@ -201,14 +258,19 @@ fn millis(duration: Duration) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::hub;
+    use crate::{entities::user::UserRole, fixtures::hub};
 
     #[tokio::test]
     async fn a_session_opens_with_the_right_password_and_ends_when_signed_out() {
         let hub = hub().await;
-        user_put(&hub.store, "ada", UserRole::Operator, "correct horse".into())
-            .await
-            .unwrap();
+        user_put(
+            &hub.store,
+            "ada",
+            vec![Grant::everywhere(UserRole::Operator)],
+            "correct horse".into(),
+        )
+        .await
+        .unwrap();
         assert!(matches!(
             hub.sign_in("ada", "wrong horse!").await,
             Err(AuthError::Wrong)
@@ -220,7 +282,10 @@ mod tests {
 
         let cookie = hub.sign_in("ada", "correct horse").await.unwrap();
         let actor = hub.session_actor(&cookie).await.unwrap().unwrap();
-        assert_eq!((actor.name.as_str(), actor.role), ("ada", UserRole::Operator));
+        assert_eq!(
+            (actor.name.as_str(), actor.role_everywhere()),
+            ("ada", Some(UserRole::Operator))
+        );
         hub.sign_out(&cookie).await.unwrap();
         assert_eq!(hub.session_actor(&cookie).await.unwrap(), None);
     }
@@ -228,9 +293,14 @@ mod tests {
     #[tokio::test]
     async fn a_session_ends_by_itself() {
         let hub = hub().await;
-        user_put(&hub.store, "ada", UserRole::Viewer, "correct horse".into())
-            .await
-            .unwrap();
+        user_put(
+            &hub.store,
+            "ada",
+            vec![Grant::everywhere(UserRole::Viewer)],
+            "correct horse".into(),
+        )
+        .await
+        .unwrap();
         let cookie = hub.sign_in("ada", "correct horse").await.unwrap();
         let mut tx = hub.store.begin().await.unwrap();
         tx.session_extend(&sha256_hex(cookie.as_bytes()), now_ms() - 1)
@@ -247,13 +317,18 @@ mod tests {
             key_add(&hub.store, "ada").await,
             Err(AuthError::NoUser(_))
         ));
-        user_put(&hub.store, "ada", UserRole::Approver, "correct horse".into())
-            .await
-            .unwrap();
+        user_put(
+            &hub.store,
+            "ada",
+            vec![Grant::everywhere(UserRole::Approver)],
+            "correct horse".into(),
+        )
+        .await
+        .unwrap();
         let key = key_add(&hub.store, "ada").await.unwrap();
         assert_eq!(
-            hub.key_actor(&key).await.unwrap().unwrap().role,
-            UserRole::Approver
+            hub.key_actor(&key).await.unwrap().unwrap().role_everywhere(),
+            Some(UserRole::Approver)
         );
         assert_eq!(hub.key_actor("olk1.nonsense").await.unwrap(), None);
     }

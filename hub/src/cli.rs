@@ -8,17 +8,18 @@ mod organization;
 mod readiness;
 mod resources;
 mod selection;
+mod user;
 
 use std::{
     ffi::OsString,
-    io::{IsTerminal, Read, Write},
+    io::{IsTerminal, Write},
     net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use chrono::NaiveDate;
 use clap::{Args, Parser, Subcommand};
 use domain::{digest::Digest, ids::AccountId, network::cidr::Cidr};
@@ -26,12 +27,12 @@ use tracing_subscriber::EnvFilter;
 
 use self::{
     accounts::AccountsCommand, organization::OrganizationCommand, readiness::ReadinessArgs,
-    resources::ResourcesArgs,
+    resources::ResourcesArgs, user::UserCommand,
 };
 use crate::{
     Settings, auth,
     changes::Changes,
-    entities::{token::TokenPurpose, user::UserRole},
+    entities::token::TokenPurpose,
     firewall_request::{self, aws_ranges},
     hub::open_store,
     onboarding::cli::{self as onboarding, OnboardingArgs},
@@ -65,7 +66,7 @@ enum Command {
     /// Ask every account what it has of ours, and name what nothing needs, and what to do about it. Removes nothing. Exits
     /// with 0 if all have what is needed and no more, 5 if some have not, 3 if some could not be asked, 4 if none could.
     Resources(Box<ResourcesArgs>),
-    /// Users who sign in to the console.
+    /// Users who sign in to the console, and what they may do where.
     #[command(subcommand)]
     User(UserCommand),
     /// Keys for the API.
@@ -122,22 +123,6 @@ struct Serve {
     /// Seconds that a launch waits for its runner to convert the checkpoint, a rehearsal apart.
     #[arg(long, default_value_t = 3600, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     conversion_deadline: u32,
-}
-
-#[derive(Debug, Subcommand)]
-enum UserCommand {
-    /// Add a user, or give one a new password and role.
-    Add {
-        #[command(flatten)]
-        dir: Dir,
-        #[arg(long)]
-        name: String,
-        #[arg(long, value_enum)]
-        role: UserRole,
-        /// Read the password from standard input.
-        #[arg(long, required = true)]
-        password_stdin: bool,
-    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -298,23 +283,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Accounts(command) => return accounts::run(command).await,
         Command::Readiness(args) => return readiness::run(*args).await,
         Command::Resources(args) => return resources::run(*args).await,
-        Command::User(UserCommand::Add {
-            dir,
-            name,
-            role,
-            password_stdin: _,
-        }) => {
-            let mut password = String::new();
-            std::io::stdin()
-                .read_to_string(&mut password)
-                .context("cannot read the password from standard input")?;
-            let password = password.trim_end_matches(['\n', '\r']).to_owned();
-            if password.is_empty() {
-                bail!("there is no password on standard input");
-            }
-            let store = open_store(&dir.dir, Changes::default()).await?;
-            auth::user_put(&store, &name, role, password).await?;
-        }
+        Command::User(command) => user::run(command).await?,
         Command::Key(KeyCommand::Add { dir, user }) => {
             let store = open_store(&dir.dir, Changes::default()).await?;
             println!("{}", auth::key_add(&store, &user).await?);

@@ -8,7 +8,7 @@ use axum::{
 use domain::ids::{JobId, SourceServerId};
 use protocol::artifacts::{Artifact, SignedChangeList};
 
-use crate::store::{Store, StoreError};
+use crate::store::{Seen, StoreError};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Document {
@@ -69,7 +69,7 @@ impl Document {
     /// Its contents, or `None` if there is no such document of the conversion.
     pub async fn load(
         self,
-        store: &Store,
+        store: &Seen,
         job: &JobId,
         server: &SourceServerId,
     ) -> Result<Option<Vec<u8>>, StoreError> {

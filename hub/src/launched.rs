@@ -88,6 +88,6 @@ async fn launched(
         who: actor.name.clone(),
         why: format!("look at {}", launch.instance),
     };
-    let place = hub.store.place(&server.account, errand).await?;
+    let place = hub.store.seen_by(actor).place(&server.account, errand).await?;
     Ok((place, launch.instance.clone()))
 }

@@ -25,7 +25,7 @@ use crate::{
         source_server,
     },
     fan_out::{Done, fan_out},
-    store::{Store, StoreError, servers::ServerFilter},
+    store::{Seen, Store, StoreError, servers::ServerFilter},
 };
 
 pub mod prices;
@@ -219,7 +219,7 @@ pub struct Account {
 
 /// Looks at the last answer of a place with what the hub knows now.
 pub async fn of_place(
-    store: &Store,
+    store: &Seen,
     prices: &Prices,
     account: &AccountId,
     region: &str,

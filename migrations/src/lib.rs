@@ -13,6 +13,7 @@ mod m0003_conversion;
 mod m0004_routes;
 mod m0005_readiness;
 mod m0006_inventories;
+mod m0007_people;
 
 #[derive(Debug)]
 pub struct Migrator;
@@ -27,6 +28,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0004_routes::Migration),
             Box::new(m0005_readiness::Migration),
             Box::new(m0006_inventories::Migration),
+            Box::new(m0007_people::Migration),
         ]
     }
 }

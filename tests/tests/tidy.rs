@@ -115,6 +115,20 @@ fn the_database_has_one_home() {
 }
 
 #[test]
+fn pages_and_the_api_read_only_what_is_in_sight() {
+    let files = repository();
+    let shown = files.iter().filter(|file| {
+        let is_shown = ["hub/src/web/", "hub/src/api/"]
+            .iter()
+            .any(|folder| file.path.starts_with(folder));
+        // Who signs in has no sight yet.
+        is_shown && !file.path.contains("tests") && !file.path.ends_with("sign_in.rs")
+    });
+    let unlimited = shown.flat_map(|file| file.code_with(&["hub.store"]));
+    assert_none(unlimited.filter(|line| !line.contains("hub.store.seen_by(")));
+}
+
+#[test]
 fn crates_use_only_what_lies_below_them() {
     let files = repository();
     let ours: Vec<&str> = MAY_USE

@@ -45,11 +45,17 @@ pub(super) async fn accounts(config: &SdkConfig) -> Result<Vec<ListedAccount>, C
             let page = page.map_err(|error| refused(call, &Failure::of(&error)))?;
             units.extend(page.organizational_units().iter().map(|child| Unit {
                 id: child.id().unwrap_or_default().to_owned(),
-                path: format!("{}/{}", unit.path, child.name().unwrap_or_default()),
+                path: format!("{}/{}", unit.path, one_name(child.name().unwrap_or_default())),
             }));
         }
     }
     Ok(accounts)
+}
+
+/// AWS allows slashes in the names of units. One that is called `A/B` must not pass for a unit `B` within `A`: people
+/// are given rights by these paths.
+fn one_name(name: &str) -> String {
+    name.replace('/', "\u{2215}")
 }
 
 /// `None` for what is no account yet, or none any more.

@@ -44,7 +44,7 @@ pub async fn add_organization(
     new: NewOrganization,
 ) -> Result<OrganizationId, ActionError> {
     let order = Order::new(actor, "add an organization", &new.name);
-    let mut tx = order.begin(hub, UserRole::Administrator).await?;
+    let mut tx = order.begin_everywhere(hub, UserRole::Administrator).await?;
     let id = insert(&mut tx, new).await?;
     order.done(tx).await?;
     hub.accounts_changed.notify_one();
@@ -94,7 +94,7 @@ pub(crate) async fn insert(tx: &mut Write, new: NewOrganization) -> Result<Organ
 /// Looks at once whether the accounts can be reached, rather than within the minute.
 pub async fn refresh_accounts(hub: &Hub, actor: &Actor) -> Result<(), ActionError> {
     let order = Order::new(actor, "refresh the accounts", &"accounts");
-    let tx = order.begin(hub, UserRole::Operator).await?;
+    let tx = order.begin_somewhere(hub, UserRole::Operator).await?;
     order.done(tx).await?;
     hub.accounts_changed.notify_one();
     Ok(())
@@ -103,8 +103,7 @@ pub async fn refresh_accounts(hub: &Hub, actor: &Actor) -> Result<(), ActionErro
 /// Looks at once whether the account's network is ready, rather than within the hour.
 pub async fn check_network(hub: &Hub, actor: &Actor, id: &AccountId) -> Result<(), ActionError> {
     let order = Order::new(actor, "check the network of an account", id);
-    let mut tx = order.begin(hub, UserRole::Operator).await?;
-    let account = tx.account(id).await?;
+    let (mut tx, account) = order.begin_in(hub, id, UserRole::Operator).await?;
     tx.readiness_wanted(id, &account.region).await?;
     order.done(tx).await?;
     hub.readiness_wanted.notify_one();
@@ -114,8 +113,7 @@ pub async fn check_network(hub: &Hub, actor: &Actor, id: &AccountId) -> Result<(
 /// Asks the account at once what it has of ours, rather than within the hour.
 pub async fn check_resources(hub: &Hub, actor: &Actor, id: &AccountId) -> Result<(), ActionError> {
     let order = Order::new(actor, "ask an account for its resources", id);
-    let mut tx = order.begin(hub, UserRole::Operator).await?;
-    let account = tx.account(id).await?;
+    let (mut tx, account) = order.begin_in(hub, id, UserRole::Operator).await?;
     tx.inventory_wanted(id, &account.region).await?;
     order.done(tx).await?;
     hub.inventory_wanted.notify_one();

@@ -152,7 +152,7 @@ pub async fn order(
 ) -> Result<Ordered, ActionError> {
     let names: Vec<_> = servers.iter().map(SourceServerId::as_str).collect();
     let order = Order::new(actor, kind.action(), &names.join(" "));
-    let mut tx = order.begin(hub, kind.needed()).await?;
+    let mut tx = hub.store.begin_as(actor).await?;
     if servers.is_empty() || servers.len() > SERVERS_MAX {
         return Err(ActionError::Invalid(format!(
             "name 1 to {SERVERS_MAX} source servers"
@@ -160,6 +160,7 @@ pub async fn order(
     }
     let job = JobId::from_entropy(rand::random());
     let (mut taking_part, mut skipped) = (Vec::new(), Vec::new());
+    let mut forbidden = None;
     for id in servers {
         if taking_part
             .iter()
@@ -167,7 +168,15 @@ pub async fn order(
         {
             continue;
         }
-        match enlist(&mut tx, &job, id, kind).await? {
+        let part = match may(&tx, &order, id, kind).await? {
+            Ok(()) => enlist(&mut tx, &job, id, kind).await?,
+            Err(refusal) => {
+                let reason = refusal.to_string();
+                forbidden = Some(refusal);
+                Err(reason)
+            }
+        };
+        match part {
             Ok(part) => taking_part.push(part),
             Err(reason) => skipped.push(Refused {
                 server: id.clone(),
@@ -177,7 +186,8 @@ pub async fn order(
     }
     if taking_part.is_empty() {
         drop(tx);
-        return order.refuse(hub, ActionError::Refused(skipped)).await;
+        let refusal = forbidden.unwrap_or(ActionError::Refused(skipped));
+        return order.refuse(hub, refusal).await;
     }
     make_job(&mut tx, &job, actor, kind, tags, taking_part).await?;
     for refused in &skipped {
@@ -189,6 +199,26 @@ pub async fn order(
     hub.sagas_added.notify_one();
     tracing::info!(job.id = %job, actor = %actor.name, "{} ordered: job {job}", kind.action());
     Ok(Ordered { job, skipped })
+}
+
+/// Whether who orders the job may do so for this server. One that is not there says so when it is enlisted.
+async fn may(
+    tx: &Write,
+    order: &Order<'_>,
+    id: &SourceServerId,
+    kind: Kind,
+) -> Result<Result<(), ActionError>, StoreError> {
+    let server = match tx.server(id).await {
+        Ok(server) => server,
+        Err(StoreError::NotFound { .. }) => return Ok(Ok(())),
+        Err(error) => return Err(error),
+    };
+    let held = order.actor.role_in(&tx.account(&server.account).await?);
+    if held >= Some(kind.needed()) {
+        return Ok(Ok(()));
+    }
+    let place = format!("in account {}", server.account);
+    Ok(Err(order.forbidden(held, &place, kind.needed())))
 }
 
 /// Takes a server into the job and prepares its saga, or says why it cannot take part.

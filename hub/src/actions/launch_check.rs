@@ -35,7 +35,7 @@ pub async fn launch_check(
         who: actor.name.clone(),
         why: "check a launch".into(),
     };
-    let place = hub.store.place(&server.account, errand).await?;
+    let place = hub.store.seen_by(actor).place(&server.account, errand).await?;
     let planned = plan::plan(hub, &place, server, &server.launch_configuration, purpose).await;
     Ok(match planned {
         Ok(plan) if plan.outlook.obstacles.is_empty() => Foreseen::Possible {

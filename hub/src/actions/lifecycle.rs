@@ -80,8 +80,8 @@ async fn transition(
     event: Event,
 ) -> Result<(), ActionError> {
     let order = Order::new(actor, action, server);
-    let mut tx = order.begin(hub, needed).await?;
-    if let Some(job) = tx.server(server).await?.running_job {
+    let (mut tx, row) = order.begin_for(hub, server, needed).await?;
+    if let Some(job) = row.running_job {
         drop(tx);
         let reason = format!("job {job} works on it; wait until it ends");
         return order.refuse(hub, ActionError::refused(server, reason)).await;
@@ -106,8 +106,7 @@ pub async fn update_launch_configuration(
     change: impl FnOnce(&mut LaunchConfiguration) + Send,
 ) -> Result<LaunchConfiguration, ActionError> {
     let order = Order::new(actor, "update the launch configuration", server);
-    let mut tx = order.begin(hub, UserRole::Operator).await?;
-    let row = tx.server(server).await?;
+    let (mut tx, row) = order.begin_for(hub, server, UserRole::Operator).await?;
     let mut configuration = row.launch_configuration.0.clone();
     change(&mut configuration);
     configuration.check().map_err(ActionError::Invalid)?;

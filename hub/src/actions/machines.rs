@@ -23,7 +23,7 @@ pub async fn create_token(
     ttl: Duration,
 ) -> Result<Token, ActionError> {
     let order = Order::new(actor, "create a token", account);
-    let mut tx = order.begin(hub, UserRole::Administrator).await?;
+    let (mut tx, _) = order.begin_in(hub, account, UserRole::Administrator).await?;
     let token = tokens::create(&mut tx, &hub.pki, account, purpose, ttl, &actor.name).await?;
     tx.commit().await?;
     Ok(token)
@@ -32,8 +32,7 @@ pub async fn create_token(
 /// Revokes the certificate of a source server: its agent is refused from now on.
 pub async fn revoke_server(hub: &Hub, actor: &Actor, server: &SourceServerId) -> Result<(), ActionError> {
     let order = Order::new(actor, "revoke a certificate", server);
-    let mut tx = order.begin(hub, UserRole::Administrator).await?;
-    tx.server(server).await?;
+    let (mut tx, _) = order.begin_for(hub, server, UserRole::Administrator).await?;
     tx.certificates_revoke(&Role::Agent(server.clone()).uri(), &actor.name)
         .await?;
     order.done(tx).await
@@ -42,8 +41,8 @@ pub async fn revoke_server(hub: &Hub, actor: &Actor, server: &SourceServerId) ->
 /// Revokes the certificate of a runner: the hub refuses it from now on.
 pub async fn revoke_runner(hub: &Hub, actor: &Actor, runner: &RunnerId) -> Result<(), ActionError> {
     let order = Order::new(actor, "revoke a certificate", runner);
-    let mut tx = order.begin(hub, UserRole::Administrator).await?;
-    tx.runner(runner).await?;
+    let account = hub.store.seen_by(actor).runner(runner).await?.account.0;
+    let (mut tx, _) = order.begin_in(hub, &account, UserRole::Administrator).await?;
     tx.certificates_revoke(&Role::Runner(runner.clone()).uri(), &actor.name)
         .await?;
     order.done(tx).await

@@ -1,14 +1,14 @@
 //! What people order, for the pages and the API alike.
 //!
-//! Each action takes the [`Actor`] who orders it, checks the role, records the intent, adds to the audit
+//! Each action takes the [`Actor`] who orders it, checks the role in the account that it concerns, records the intent, adds to the audit
 //! log, and returns; reconcilers and sagas do the work. A refusal is a sentence, and is in the log too.
 
-use domain::ids::{JobId, SourceServerId};
+use domain::ids::{AccountId, JobId, SourceServerId};
 
 use crate::{
     Hub,
     auth::Actor,
-    entities::user::UserRole,
+    entities::{account, source_server, user::UserRole},
     store::{StoreError, Write},
     tokens::TokenError,
 };
@@ -23,10 +23,12 @@ pub mod replication;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ActionError {
-    #[error("{actor} is {}, and to {action} one must be {} or more", article(*.role), article(*.needed))]
+    #[error("{actor} is {}, and to {action} one must be {} or more there", held(*.role, place), article(*.needed))]
     Forbidden {
         actor: String,
-        role: UserRole,
+        role: Option<UserRole>,
+        /// `in account 210000000001`, `everywhere`.
+        place: String,
         action: &'static str,
         needed: UserRole,
     },
@@ -90,6 +92,12 @@ fn article(role: UserRole) -> String {
     format!("{article} {name}")
 }
 
+/// `a viewer in account 210000000001`
+fn held(role: Option<UserRole>, place: &str) -> String {
+    let role = role.map_or_else(|| "nobody".to_owned(), article);
+    format!("{role} {place}")
+}
+
 fn sentences(refused: &[Refused]) -> String {
     let each: Vec<_> = refused
         .iter()
@@ -114,18 +122,87 @@ impl<'a> Order<'a> {
         }
     }
 
-    /// Begins the transaction of an order that `needed` is enough for.
-    async fn begin(&self, hub: &Hub, needed: UserRole) -> Result<Write, ActionError> {
-        if self.actor.role >= needed {
-            return Ok(hub.store.begin().await?);
+    /// Begins the transaction of an order that concerns all accounts.
+    async fn begin_everywhere(&self, hub: &Hub, needed: UserRole) -> Result<Write, ActionError> {
+        let tx = hub.store.begin_as(self.actor).await?;
+        let held = self.actor.role_everywhere();
+        self.require(hub, tx, held, "everywhere", needed).await
+    }
+
+    /// Begins the transaction of an order that goes no further than what its giver sees.
+    async fn begin_somewhere(&self, hub: &Hub, needed: UserRole) -> Result<Write, ActionError> {
+        let tx = hub.store.begin_as(self.actor).await?;
+        let held = self.actor.role_somewhere();
+        self.require(hub, tx, held, "at most", needed).await
+    }
+
+    /// Begins the transaction of an order for an account.
+    async fn begin_in(
+        &self,
+        hub: &Hub,
+        account: &AccountId,
+        needed: UserRole,
+    ) -> Result<(Write, account::Model), ActionError> {
+        let tx = hub.store.begin_as(self.actor).await?;
+        let account = match tx.account(account).await {
+            Ok(account) => account,
+            Err(error) => return self.not_found(hub, tx, error).await,
+        };
+        let held = self.actor.role_in(&account);
+        let place = format!("in account {}", account.id);
+        Ok((self.require(hub, tx, held, &place, needed).await?, account))
+    }
+
+    /// Begins the transaction of an order for a source server.
+    async fn begin_for(
+        &self,
+        hub: &Hub,
+        server: &SourceServerId,
+        needed: UserRole,
+    ) -> Result<(Write, source_server::Model), ActionError> {
+        let tx = hub.store.begin_as(self.actor).await?;
+        let server = match tx.server(server).await {
+            Ok(server) => server,
+            Err(error) => return self.not_found(hub, tx, error).await,
+        };
+        let held = self.actor.role_in(&tx.account(&server.account).await?);
+        let place = format!("in account {}", server.account);
+        Ok((self.require(hub, tx, held, &place, needed).await?, server))
+    }
+
+    /// Gives the transaction to who may, and writes down the refusal of who may not.
+    async fn require(
+        &self,
+        hub: &Hub,
+        tx: Write,
+        held: Option<UserRole>,
+        place: &str,
+        needed: UserRole,
+    ) -> Result<Write, ActionError> {
+        if held >= Some(needed) {
+            return Ok(tx);
         }
-        let refusal = ActionError::Forbidden {
+        drop(tx);
+        self.refuse(hub, self.forbidden(held, place, needed)).await
+    }
+
+    fn forbidden(&self, held: Option<UserRole>, place: &str, needed: UserRole) -> ActionError {
+        ActionError::Forbidden {
             actor: self.actor.name.clone(),
-            role: self.actor.role,
+            role: held,
+            place: place.to_owned(),
             action: self.action,
             needed,
-        };
-        self.refuse(hub, refusal).await
+        }
+    }
+
+    /// What is not there, or not for this one to see: the log keeps that it was asked for.
+    async fn not_found<T>(&self, hub: &Hub, tx: Write, error: StoreError) -> Result<T, ActionError> {
+        drop(tx);
+        match error {
+            error @ StoreError::NotFound { .. } => self.refuse(hub, error.into()).await,
+            error => Err(error.into()),
+        }
     }
 
     /// Writes down that it was done, in the transaction that did it.

@@ -21,7 +21,7 @@ pub async fn removal_check(
         who: actor.name.clone(),
         why: "check a removal".into(),
     };
-    let place = hub.store.place(&server.account, errand).await?;
+    let place = hub.store.seen_by(actor).place(&server.account, errand).await?;
     let inventory = match hub.cloud.inventory(&place).await {
         Ok(inventory) => inventory,
         Err(error) => return Ok(Err(error.to_string())),

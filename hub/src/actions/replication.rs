@@ -101,8 +101,7 @@ pub async fn update_bandwidth(
     change: impl FnOnce(&mut Bandwidth),
 ) -> Result<Bandwidth, ActionError> {
     let order = Order::new(actor, "update the bandwidth", server);
-    let mut tx = order.begin(hub, UserRole::Operator).await?;
-    let row = tx.server(server).await?;
+    let (mut tx, row) = order.begin_for(hub, server, UserRole::Operator).await?;
     if is_over(&row) {
         drop(tx);
         return order.refuse(hub, ActionError::refused(server, OVER)).await;
@@ -131,8 +130,7 @@ async fn open(
     order: &Order<'_>,
     server: &SourceServerId,
 ) -> Result<(Write, source_server::Model), ActionError> {
-    let tx = order.begin(hub, UserRole::Operator).await?;
-    let row = tx.server(server).await?;
+    let (tx, row) = order.begin_for(hub, server, UserRole::Operator).await?;
     let hindrance = match (&row.running_job, &row.lifecycle.0) {
         (Some(job), _) => format!("job {job} works on it; wait until it ends"),
         (None, Lifecycle::Discovered | Lifecycle::PendingInstallation) => "it has no agent yet".to_owned(),

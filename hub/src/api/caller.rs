@@ -10,10 +10,14 @@ use axum::{
 };
 
 use super::ApiError;
-use crate::{Hub, auth::Actor};
+use crate::{Hub, auth::Actor, store::Seen};
 
 #[derive(Debug)]
-pub struct Caller(pub Actor);
+pub struct Caller {
+    pub actor: Actor,
+    /// What the actor may see of the store: the API reads nothing else.
+    pub store: Seen,
+}
 
 impl FromRequestParts<Arc<Hub>> for Caller {
     type Rejection = ApiError;
@@ -25,7 +29,10 @@ impl FromRequestParts<Arc<Hub>> for Caller {
             return refuse("MissingAuthenticationTokenException", message);
         };
         match hub.key_actor(key).await? {
-            Some(actor) => Ok(Self(actor)),
+            Some(actor) => Ok(Self {
+                store: hub.store.seen_by(&actor),
+                actor,
+            }),
             None => refuse(
                 "UnrecognizedClientException",
                 "this hub does not know the API key",

@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use crate::{
-    Hub, auth,
+    Hub,
+    auth::{self, Grant},
     entities::user::UserRole,
     fixtures::{self, MEMBER, TestHub},
     serve::ui_router,
@@ -39,9 +40,14 @@ async fn client(role: UserRole) -> Client {
         .await
         .unwrap();
     tx.commit().await.unwrap();
-    auth::user_put(&hub.store, "ada", role, "correct horse".into())
-        .await
-        .unwrap();
+    auth::user_put(
+        &hub.store,
+        "ada",
+        vec![Grant::everywhere(role)],
+        "correct horse".into(),
+    )
+    .await
+    .unwrap();
     Client {
         router: ui_router(hub.hub.clone()),
         key: auth::key_add(&hub.store, "ada").await.unwrap(),

@@ -73,8 +73,8 @@ pub fn routes() -> Router<Arc<Hub>> {
 
 type Answer = Result<Json<Value>, ApiError>;
 
-async fn organizations(Caller(_): Caller, State(hub): State<Arc<Hub>>) -> Answer {
-    let organizations = hub.store.organization_list().await?;
+async fn organizations(caller: Caller) -> Answer {
+    let organizations = caller.store.organization_list().await?;
     let items: Vec<_> = organizations
         .iter()
         .map(|row| {
@@ -103,7 +103,7 @@ struct AddOrganization {
 }
 
 async fn add_organization(
-    Caller(actor): Caller,
+    caller: Caller,
     State(hub): State<Arc<Hub>>,
     Ask(request): Ask<AddOrganization>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
@@ -118,13 +118,13 @@ async fn add_organization(
         roster: request.accounts,
         route: request.route,
     };
-    let id = accounts::add_organization(&hub, &actor, new).await?;
+    let id = accounts::add_organization(&hub, &caller.actor, new).await?;
     Ok((StatusCode::CREATED, Json(json!({ "id": id }))))
 }
 
-async fn account_list(Caller(_): Caller, State(hub): State<Arc<Hub>>) -> Answer {
+async fn account_list(caller: Caller) -> Answer {
     let now = now_ms();
-    let overview = hub.store.account_overview().await?;
+    let overview = caller.store.account_overview().await?;
     let items: Vec<_> = overview
         .iter()
         .map(|row| {
@@ -148,17 +148,14 @@ async fn account_list(Caller(_): Caller, State(hub): State<Arc<Hub>>) -> Answer 
     Ok(Json(json!({ "items": items })))
 }
 
-async fn refresh_accounts(
-    Caller(actor): Caller,
-    State(hub): State<Arc<Hub>>,
-) -> Result<StatusCode, ApiError> {
-    accounts::refresh_accounts(&hub, &actor).await?;
+async fn refresh_accounts(caller: Caller, State(hub): State<Arc<Hub>>) -> Result<StatusCode, ApiError> {
+    accounts::refresh_accounts(&hub, &caller.actor).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
-async fn account_ledger(Caller(_): Caller, State(hub): State<Arc<Hub>>, Path(id): Path<AccountId>) -> Answer {
-    hub.store.account(&id).await?;
-    let left = hub.store.ledger_left_in(&id).await?;
+async fn account_ledger(caller: Caller, Path(id): Path<AccountId>) -> Answer {
+    caller.store.account(&id).await?;
+    let left = caller.store.ledger_left_in(&id).await?;
     Ok(Json(
         json!({ "items": left.iter().map(ledger_row).collect::<Vec<_>>() }),
     ))
@@ -178,17 +175,17 @@ fn an_hour() -> u64 {
 }
 
 async fn create_token(
-    Caller(actor): Caller,
+    caller: Caller,
     State(hub): State<Arc<Hub>>,
     Ask(request): Ask<CreateToken>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let ttl = Duration::from_secs(request.ttl_seconds);
-    let token = machines::create_token(&hub, &actor, &request.account, request.purpose, ttl).await?;
+    let token = machines::create_token(&hub, &caller.actor, &request.account, request.purpose, ttl).await?;
     Ok((StatusCode::CREATED, Json(json!({ "token": token.reveal() }))))
 }
 
-async fn runners(Caller(_): Caller, State(hub): State<Arc<Hub>>) -> Answer {
-    let runners = hub.store.runner_list().await?;
+async fn runners(caller: Caller) -> Answer {
+    let runners = caller.store.runner_list().await?;
     let items: Vec<_> = runners
         .iter()
         .map(|row| {
@@ -209,37 +206,38 @@ async fn runners(Caller(_): Caller, State(hub): State<Arc<Hub>>) -> Answer {
 }
 
 async fn revoke_runner(
-    Caller(actor): Caller,
+    caller: Caller,
     State(hub): State<Arc<Hub>>,
     Path(id): Path<RunnerId>,
 ) -> Result<StatusCode, ApiError> {
-    machines::revoke_runner(&hub, &actor, &id).await?;
+    machines::revoke_runner(&hub, &caller.actor, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn revoke_server(
-    Caller(actor): Caller,
+    caller: Caller,
     State(hub): State<Arc<Hub>>,
     Path(id): Path<SourceServerId>,
 ) -> Result<StatusCode, ApiError> {
-    machines::revoke_server(&hub, &actor, &id).await?;
+    machines::revoke_server(&hub, &caller.actor, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn clean_up(
-    Caller(actor): Caller,
+    caller: Caller,
     State(hub): State<Arc<Hub>>,
     Path(id): Path<SourceServerId>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let ordered = jobs::clean_up(&hub, &actor, &[id]).await?;
+    caller.store.server(&id).await?;
+    let ordered = jobs::clean_up(&hub, &caller.actor, &[id]).await?;
     Ok((StatusCode::ACCEPTED, Json(json!({ "jobID": ordered.job }))))
 }
 
 /// A server in MGN's shape, and beside it what proves that its targets equal it.
-async fn server(Caller(_): Caller, State(hub): State<Arc<Hub>>, Path(id): Path<SourceServerId>) -> Answer {
-    let server = hub.store.server(&id).await?;
-    let region = hub.store.account(&server.account).await?.region;
-    let checkpoints = hub.store.checkpoint_list(&id).await?;
+async fn server(caller: Caller, Path(id): Path<SourceServerId>) -> Answer {
+    let server = caller.store.server(&id).await?;
+    let region = caller.store.account(&server.account).await?.region;
+    let checkpoints = caller.store.checkpoint_list(&id).await?;
     let checkpoints: Vec<_> = checkpoints
         .iter()
         .map(|row| {
@@ -257,8 +255,8 @@ async fn server(Caller(_): Caller, State(hub): State<Arc<Hub>>, Path(id): Path<S
             })
         })
         .collect();
-    let ledger = hub.store.ledger_of_server(&id).await?;
-    let conversion = hub.store.conversion_of(&id).await?;
+    let ledger = caller.store.ledger_of_server(&id).await?;
+    let conversion = caller.store.conversion_of(&id).await?;
     let now = now_ms();
     let launches = json!({
         "test": server.test_launch.as_ref().map(launch),
@@ -316,8 +314,8 @@ fn ledger_row(row: &ledger::Model) -> Value {
 /// As many as a page shows.
 const TURNED_AWAY_SHOWN: u64 = 100;
 
-async fn turned_away(Caller(_): Caller, State(hub): State<Arc<Hub>>) -> Answer {
-    let rows = hub.store.turned_away_list(TURNED_AWAY_SHOWN).await?;
+async fn turned_away(caller: Caller) -> Answer {
+    let rows = caller.store.turned_away_list(TURNED_AWAY_SHOWN).await?;
     let items: Vec<_> = rows
         .iter()
         .map(|row| {

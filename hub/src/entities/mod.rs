@@ -9,6 +9,7 @@ pub mod audit;
 pub mod certificate;
 pub mod checkpoint;
 pub mod conversion;
+pub mod grant;
 pub mod inventory;
 pub mod job;
 pub mod job_event;

@@ -3,8 +3,6 @@
 use sea_orm::entity::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::columns::Word;
-
 /// What a user may do; each may do what the ones before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -36,7 +34,6 @@ pub struct Model {
     pub name: String,
     /// Argon2id, as a PHC string.
     pub password: String,
-    pub role: Word<UserRole>,
     pub created_at: i64,
 }
 

@@ -57,21 +57,23 @@ struct ServerCount {
 
 impl<C: ConnectionTrait> Reader<C> {
     pub async fn organization_list(&self) -> Result<Vec<organization::Model>, StoreError> {
-        Ok(organization::Entity::find()
+        Ok(self
+            .find::<organization::Entity>()
             .order_by_asc(organization::Column::Name)
             .all(&self.0)
             .await?)
     }
 
     pub async fn organization(&self, id: &OrganizationId) -> Result<organization::Model, StoreError> {
-        organization::Entity::find_by_id(Word(id.clone()))
+        self.find_by_id::<organization::Entity>(Word(id.clone()))
             .one(&self.0)
             .await?
             .ok_or_else(|| not_found(format_args!("organization {id}")))
     }
 
     pub async fn account_list(&self) -> Result<Vec<account::Model>, StoreError> {
-        Ok(account::Entity::find()
+        Ok(self
+            .find::<account::Entity>()
             .order_by_asc(account::Column::Name)
             .order_by_asc(account::Column::Id)
             .all(&self.0)
@@ -79,7 +81,7 @@ impl<C: ConnectionTrait> Reader<C> {
     }
 
     pub async fn account(&self, id: &AccountId) -> Result<account::Model, StoreError> {
-        account::Entity::find_by_id(Word(id.clone()))
+        self.find_by_id::<account::Entity>(Word(id.clone()))
             .one(&self.0)
             .await?
             .ok_or_else(|| not_found(format_args!("account {id}")))
@@ -93,14 +95,15 @@ impl<C: ConnectionTrait> Reader<C> {
     }
 
     pub async fn runner_list(&self) -> Result<Vec<runner::Model>, StoreError> {
-        Ok(runner::Entity::find()
+        Ok(self
+            .find::<runner::Entity>()
             .order_by_asc(runner::Column::CreatedAt)
             .all(&self.0)
             .await?)
     }
 
     pub async fn runner(&self, id: &RunnerId) -> Result<runner::Model, StoreError> {
-        runner::Entity::find_by_id(Word(id.clone()))
+        self.find_by_id::<runner::Entity>(Word(id.clone()))
             .one(&self.0)
             .await?
             .ok_or_else(|| not_found(format_args!("runner {id}")))
@@ -109,7 +112,8 @@ impl<C: ConnectionTrait> Reader<C> {
     /// The global view: every account with what goes on in it, by four queries whatever their number.
     pub async fn account_overview(&self) -> Result<Vec<AccountOverview>, StoreError> {
         use source_server::Column as C;
-        let counts: Vec<ServerCount> = source_server::Entity::find()
+        let counts: Vec<ServerCount> = self
+            .find::<source_server::Entity>()
             .select_only()
             .columns([C::Account, C::LifecycleName, C::ReplicationName])
             .column_as(C::Id.count(), "servers")

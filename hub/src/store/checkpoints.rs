@@ -16,7 +16,8 @@ use crate::entities::{
 impl<C: ConnectionTrait> Reader<C> {
     /// The checkpoints of a server, oldest first.
     pub async fn checkpoint_list(&self, server: &SourceServerId) -> Result<Vec<Model>, StoreError> {
-        Ok(Entity::find()
+        Ok(self
+            .find::<Entity>()
             .filter(Column::Server.eq(server.as_str()))
             .order_by_asc(Column::Number)
             .all(&self.0)
@@ -25,7 +26,8 @@ impl<C: ConnectionTrait> Reader<C> {
 
     /// The checkpoints of many servers at once, by server, oldest first.
     pub async fn checkpoints_of(&self, servers: &[SourceServerId]) -> Result<Vec<Model>, StoreError> {
-        Ok(Entity::find()
+        Ok(self
+            .find::<Entity>()
             .filter(Column::Server.is_in(servers.iter().map(SourceServerId::as_str)))
             .order_by_asc(Column::Server)
             .order_by_asc(Column::Number)

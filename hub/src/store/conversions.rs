@@ -29,12 +29,13 @@ impl<C: ConnectionTrait> Reader<C> {
         server: &SourceServerId,
     ) -> Result<Option<Model>, StoreError> {
         let key = (Word(job.clone()), Word(server.clone()));
-        Ok(Entity::find_by_id(key).one(&self.0).await?)
+        Ok(self.find_by_id::<Entity>(key).one(&self.0).await?)
     }
 
     /// Those that a job ordered.
     pub async fn conversions_by(&self, job: &JobId) -> Result<Vec<Model>, StoreError> {
-        Ok(Entity::find()
+        Ok(self
+            .find::<Entity>()
             .filter(Column::Job.eq(job.as_str()))
             .all(&self.0)
             .await?)
@@ -42,7 +43,8 @@ impl<C: ConnectionTrait> Reader<C> {
 
     /// The newest of a server.
     pub async fn conversion_of(&self, server: &SourceServerId) -> Result<Option<Model>, StoreError> {
-        Ok(Entity::find()
+        Ok(self
+            .find::<Entity>()
             .filter(Column::Server.eq(server.as_str()))
             .order_by_desc(Column::OrderedAt)
             .one(&self.0)
@@ -51,7 +53,8 @@ impl<C: ConnectionTrait> Reader<C> {
 
     /// What jobs still need of these servers, one at most of each.
     pub async fn conversions_wanted(&self, servers: &[SourceServerId]) -> Result<Vec<Model>, StoreError> {
-        Ok(Entity::find()
+        Ok(self
+            .find::<Entity>()
             .filter(Expr::col(Column::Wanted))
             .filter(Column::Server.is_in(servers.iter().map(SourceServerId::as_str)))
             .all(&self.0)
@@ -64,7 +67,8 @@ impl<C: ConnectionTrait> Reader<C> {
         job: &JobId,
         server: &SourceServerId,
     ) -> Result<Vec<Artifact>, StoreError> {
-        let found: Vec<Word<Artifact>> = artifact::Entity::find()
+        let found: Vec<Word<Artifact>> = self
+            .find::<artifact::Entity>()
             .select_only()
             .column(artifact::Column::Artifact)
             .filter(artifact::Column::Job.eq(job.as_str()))
@@ -82,7 +86,7 @@ impl<C: ConnectionTrait> Reader<C> {
         artifact: Artifact,
     ) -> Result<Option<Vec<u8>>, StoreError> {
         let key = (Word(job.clone()), Word(server.clone()), Word(artifact));
-        let found = artifact::Entity::find_by_id(key).one(&self.0).await?;
+        let found = self.find_by_id::<artifact::Entity>(key).one(&self.0).await?;
         Ok(found.map(|row| row.contents))
     }
 }

@@ -15,12 +15,13 @@ use crate::{
 
 impl<C: ConnectionTrait> Reader<C> {
     pub async fn token(&self, sha256: &str) -> Result<Option<token::Model>, StoreError> {
-        Ok(token::Entity::find_by_id(sha256).one(&self.0).await?)
+        Ok(self.find_by_id::<token::Entity>(sha256).one(&self.0).await?)
     }
 
     /// Newest first.
     pub async fn token_list(&self) -> Result<Vec<token::Model>, StoreError> {
-        Ok(token::Entity::find()
+        Ok(self
+            .find::<token::Entity>()
             .order_by_desc(token::Column::CreatedAt)
             .all(&self.0)
             .await?)
@@ -52,7 +53,8 @@ impl<C: ConnectionTrait> Reader<C> {
 
     /// The last agents that were turned away, newest first.
     pub async fn turned_away_list(&self, limit: u64) -> Result<Vec<turned_away::Model>, StoreError> {
-        Ok(turned_away::Entity::find()
+        Ok(self
+            .find::<turned_away::Entity>()
             .order_by_desc(turned_away::Column::At)
             .limit(limit)
             .all(&self.0)

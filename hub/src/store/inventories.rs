@@ -19,12 +19,13 @@ use crate::{
 
 impl<C: ConnectionTrait> Reader<C> {
     pub async fn inventory_list(&self) -> Result<Vec<Model>, StoreError> {
-        Ok(Entity::find().all(&self.0).await?)
+        Ok(self.find::<Entity>().all(&self.0).await?)
     }
 
     /// Of an account, by region.
     pub async fn inventory_of(&self, account: &AccountId) -> Result<Vec<Model>, StoreError> {
-        Ok(Entity::find()
+        Ok(self
+            .find::<Entity>()
             .filter(Column::Account.eq(account.as_str()))
             .order_by_asc(Column::Region)
             .all(&self.0)

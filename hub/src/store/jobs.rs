@@ -83,7 +83,7 @@ impl LogLine {
 
 impl<C: ConnectionTrait> Reader<C> {
     pub async fn job(&self, id: &JobId) -> Result<job::Model, StoreError> {
-        job::Entity::find_by_id(Word(id.clone()))
+        self.find_by_id::<job::Entity>(Word(id.clone()))
             .one(&self.0)
             .await?
             .ok_or_else(|| not_found(format_args!("job {id}")))
@@ -91,7 +91,7 @@ impl<C: ConnectionTrait> Reader<C> {
 
     /// Newest first.
     pub async fn job_list(&self, filter: &JobFilter) -> Result<Vec<job::Model>, StoreError> {
-        let mut query = job::Entity::find();
+        let mut query = self.find::<job::Entity>();
         if !filter.ids.is_empty() {
             query = query.filter(job::Column::Id.is_in(filter.ids.iter().map(JobId::as_str)));
         }
@@ -113,7 +113,8 @@ impl<C: ConnectionTrait> Reader<C> {
     }
 
     pub async fn job_servers(&self, jobs: &[JobId]) -> Result<Vec<job_server::Model>, StoreError> {
-        Ok(job_server::Entity::find()
+        Ok(self
+            .find::<job_server::Entity>()
             .filter(job_server::Column::Job.is_in(jobs.iter().map(JobId::as_str)))
             .order_by_asc(job_server::Column::Job)
             .order_by_asc(job_server::Column::Server)
@@ -123,7 +124,8 @@ impl<C: ConnectionTrait> Reader<C> {
 
     /// The jobs that a server took part in, newest first.
     pub async fn jobs_of_server(&self, server: &SourceServerId) -> Result<Vec<job::Model>, StoreError> {
-        let parts = job_server::Entity::find()
+        let parts = self
+            .find::<job_server::Entity>()
             .filter(job_server::Column::Server.eq(server.as_str()))
             .all(&self.0)
             .await?;
@@ -140,7 +142,8 @@ impl<C: ConnectionTrait> Reader<C> {
 
     /// The log of a job from after `sequence` on, oldest first.
     pub async fn job_events(&self, id: &JobId, sequence: i32) -> Result<Vec<job_event::Model>, StoreError> {
-        Ok(job_event::Entity::find()
+        Ok(self
+            .find::<job_event::Entity>()
             .filter(job_event::Column::Job.eq(id.as_str()))
             .filter(job_event::Column::Sequence.gt(sequence))
             .order_by_asc(job_event::Column::Sequence)

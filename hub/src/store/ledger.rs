@@ -18,11 +18,15 @@ use crate::{
 
 impl<C: ConnectionTrait> Reader<C> {
     pub async fn ledger(&self, token: &ClientToken) -> Result<Option<Model>, StoreError> {
-        Ok(Entity::find_by_id(Word(token.clone())).one(&self.0).await?)
+        Ok(self
+            .find_by_id::<Entity>(Word(token.clone()))
+            .one(&self.0)
+            .await?)
     }
 
     pub async fn ledger_of_server(&self, server: &SourceServerId) -> Result<Vec<Model>, StoreError> {
-        Ok(Entity::find()
+        Ok(self
+            .find::<Entity>()
             .filter(Column::Server.eq(server.as_str()))
             .order_by_asc(Column::WantedAt)
             .all(&self.0)
@@ -31,7 +35,8 @@ impl<C: ConnectionTrait> Reader<C> {
 
     /// All of an account, what has ended included: resources may outlive it.
     pub async fn ledger_of_account(&self, account: &AccountId) -> Result<Vec<Model>, StoreError> {
-        Ok(Entity::find()
+        Ok(self
+            .find::<Entity>()
             .filter(Column::Account.eq(account.as_str()))
             .all(&self.0)
             .await?)
@@ -39,7 +44,8 @@ impl<C: ConnectionTrait> Reader<C> {
 
     /// What an account is, or may be, still paying for.
     pub async fn ledger_left_in(&self, account: &AccountId) -> Result<Vec<Model>, StoreError> {
-        Ok(Entity::find()
+        Ok(self
+            .find::<Entity>()
             .filter(Column::Account.eq(account.as_str()))
             .filter(Column::State.is_in([Word(LedgerState::Wanted), Word(LedgerState::Present)]))
             .order_by_asc(Column::WantedAt)

@@ -18,7 +18,9 @@ use sea_orm::{
 };
 use sea_orm_migration::MigratorTrait;
 
+use self::sight::Sight;
 use crate::{
+    auth::Actor,
     changes::{Change, Changes},
     entities::runner,
 };
@@ -35,6 +37,7 @@ pub mod people;
 pub mod readiness;
 pub mod sagas;
 pub mod servers;
+pub mod sight;
 
 /// How many connections read at once. Reads are short; more would only fight over the page cache.
 const READERS: u32 = 4;
@@ -52,9 +55,12 @@ pub enum StoreError {
     Illegal(#[from] IllegalTransition),
 }
 
-/// Typed reads over a connection or a transaction.
+/// Typed reads over a connection or a transaction, of what is in sight.
 #[derive(Debug)]
-pub struct Reader<C>(pub(crate) C);
+pub struct Reader<C>(pub(crate) C, Sight);
+
+/// What pages and the API read.
+pub type Seen = Reader<DatabaseConnection>;
 
 #[derive(Debug)]
 pub struct Store {
@@ -76,7 +82,7 @@ impl Store {
     pub async fn open(path: &Path, changes: Changes) -> Result<Self, StoreError> {
         let writer = connect(path, 1).await?;
         Migrator::up(&writer, None).await?;
-        let readers = Reader(connect(path, READERS).await?);
+        let readers = Reader(connect(path, READERS).await?, Sight::Everything);
         Ok(Self {
             writer,
             readers,
@@ -84,14 +90,28 @@ impl Store {
         })
     }
 
+    /// The reads of somebody who may not see everything.
+    pub fn seen_by(&self, actor: &Actor) -> Seen {
+        Reader(self.readers.0.clone(), actor.sight())
+    }
+
     pub async fn begin(&self) -> Result<Write, StoreError> {
+        self.begin_in(Sight::Everything).await
+    }
+
+    /// A transaction of somebody who may not see everything.
+    pub async fn begin_as(&self, actor: &Actor) -> Result<Write, StoreError> {
+        self.begin_in(actor.sight()).await
+    }
+
+    async fn begin_in(&self, sight: Sight) -> Result<Write, StoreError> {
         let options = TransactionOptions {
             // A deferred one that turns from reading to writing fails at once when another writes.
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
         Ok(Write {
-            tx: Reader(self.writer.begin_with_options(options).await?),
+            tx: Reader(self.writer.begin_with_options(options).await?, sight),
             changes: self.changes.clone(),
             pending: Vec::new(),
         })

@@ -5,14 +5,15 @@ use domain::{
     job::{InitiatedBy, LaunchStatus},
 };
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, Order, PaginatorTrait,
-    QueryFilter, QueryOrder, QuerySelect, Select, Statement, Value,
-    sea_query::{Expr, ExprTrait, LikeExpr, SimpleExpr},
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, FromQueryResult, JoinType, Order, PaginatorTrait,
+    QueryFilter, QueryOrder, QuerySelect, Select,
+    sea_query::{BinOper, Expr, ExprTrait, Func, LikeExpr, Query, SelectStatement, SimpleExpr},
 };
 
 use super::{Reader, StoreError};
 use crate::entities::{
-    Doc, Word, certificate, job,
+    Doc, Word, account, certificate, job,
+    job_server::{self, Column as Part},
     ledger::{self, LedgerState},
     runner,
     source_server::{Column, Entity, Model},
@@ -75,15 +76,6 @@ pub struct HeldCertificate {
     pub name: Option<String>,
 }
 
-#[derive(Debug, FromQueryResult)]
-struct Sum {
-    bytes: i64,
-}
-
-const PARTICIPANTS: &str = "SELECT p.job, p.server, p.account, p.status, j.initiated_by, j.created_at, j.created_by, \
-     COALESCE(NULLIF(json_extract(s.tags, '$.Name'), ''), s.hostname) AS name, a.name AS account_name FROM job_servers p JOIN jobs j ON j.id = p.job \
-     JOIN source_servers s ON s.id = p.server JOIN accounts a ON a.id = p.account";
-
 impl<C: ConnectionTrait> Reader<C> {
     pub async fn server_search(
         &self,
@@ -91,7 +83,7 @@ impl<C: ConnectionTrait> Reader<C> {
         offset: u64,
         limit: u64,
     ) -> Result<Slice<Model>, StoreError> {
-        let found = matching(search);
+        let found = self.matching(search);
         let total = found.clone().count(&self.0).await?;
         let order = if search.descending {
             Order::Desc
@@ -99,14 +91,14 @@ impl<C: ConnectionTrait> Reader<C> {
             Order::Asc
         };
         let found = match search.sort {
-            ServerSort::Name => found.order_by(known_as(), order),
+            ServerSort::Name => found.order_by(known_as(SERVERS), order),
             ServerSort::Account => found.order_by(Column::Account, order),
             ServerSort::Lifecycle => found.order_by(Column::LifecycleName, order),
             ServerSort::Replication => found.order_by(Column::ReplicationName, order),
             ServerSort::Lag => found.order_by(Column::LagBasis, order),
         };
         let rows = found
-            .order_by(known_as(), Order::Asc)
+            .order_by(known_as(SERVERS), Order::Asc)
             .order_by_asc(Column::Id)
             .offset(offset)
             .limit(limit)
@@ -117,7 +109,8 @@ impl<C: ConnectionTrait> Reader<C> {
 
     /// Servers that are not done and whose replication is in this state.
     pub async fn servers_in_replication(&self, name: &str, limit: u64) -> Result<Slice<Model>, StoreError> {
-        let found = Entity::find()
+        let found = self
+            .find::<Entity>()
             .filter(Column::ReplicationName.eq(name))
             .filter(Column::LifecycleName.is_not_in(["CUTOVER", "DISCONNECTED"]));
         let total = found.clone().count(&self.0).await?;
@@ -135,7 +128,8 @@ impl<C: ConnectionTrait> Reader<C> {
         let concern = Condition::any()
             .add(Expr::col(Column::Diverges))
             .add(Expr::col(Column::Untracked));
-        let found = Entity::find()
+        let found = self
+            .find::<Entity>()
             .filter(concern)
             .filter(Column::ReplicationName.ne("STALLED"))
             .filter(Column::LifecycleName.is_not_in(["CUTOVER", "DISCONNECTED"]));
@@ -152,21 +146,24 @@ impl<C: ConnectionTrait> Reader<C> {
 
     /// Bytes of all disks that their runners hold.
     pub async fn replicated_bytes(&self) -> Result<u64, StoreError> {
-        let sum = Sum::find_by_statement(Statement::from_string(
-            DbBackend::Sqlite,
-            "SELECT COALESCE(SUM(json_extract(disk.value, '$.replicated_bytes')), 0) AS bytes \
-             FROM source_servers, json_each(source_servers.disks) AS disk",
-        ));
-        Ok(sum
+        let sum = Expr::cust(
+            "COALESCE((SELECT SUM(json_extract(disk.value, '$.replicated_bytes')) FROM json_each(source_servers.disks) AS disk), 0)",
+        );
+        let sum: Option<Option<i64>> = self
+            .find::<Entity>()
+            .select_only()
+            .column_as(SimpleExpr::from(Func::sum(sum)), "bytes")
+            .into_tuple()
             .one(&self.0)
-            .await?
-            .map_or(0, |sum| u64::try_from(sum.bytes).unwrap_or(0)))
+            .await?;
+        Ok(sum.flatten().map_or(0, |bytes| u64::try_from(bytes).unwrap_or(0)))
     }
 
     /// Newest first.
     pub async fn job_page(&self, offset: u64, limit: u64) -> Result<Slice<job::Model>, StoreError> {
-        let total = job::Entity::find().count(&self.0).await?;
-        let rows = job::Entity::find()
+        let total = self.find::<job::Entity>().count(&self.0).await?;
+        let rows = self
+            .find::<job::Entity>()
             .order_by_desc(job::Column::CreatedAt)
             .order_by_desc(job::Column::Id)
             .offset(offset)
@@ -180,10 +177,12 @@ impl<C: ConnectionTrait> Reader<C> {
         if jobs.is_empty() {
             return Ok(Vec::new());
         }
-        let marks = vec!["?"; jobs.len()].join(", ");
-        let sql = format!("{PARTICIPANTS} WHERE p.job IN ({marks}) ORDER BY name, p.server");
-        let jobs = jobs.iter().map(|job| Value::from(job.as_str()));
-        self.participants_by(sql, jobs.collect()).await
+        let query = Query::select()
+            .and_where(Expr::col(("p", Part::Job)).is_in(jobs.iter().map(JobId::as_str)))
+            .order_by("name", Order::Asc)
+            .order_by(("p", Part::Server), Order::Asc)
+            .take();
+        self.participants_by(query).await
     }
 
     /// The jobs that a server took part in, newest first.
@@ -192,48 +191,130 @@ impl<C: ConnectionTrait> Reader<C> {
         server: &SourceServerId,
         limit: u64,
     ) -> Result<Vec<Participant>, StoreError> {
-        let sql = format!("{PARTICIPANTS} WHERE p.server = ? ORDER BY j.created_at DESC, j.id DESC LIMIT ?");
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.participants_by(sql, vec![server.as_str().into(), limit.into()])
-            .await
+        let query = Query::select()
+            .and_where(Expr::col(("p", Part::Server)).eq(server.as_str()))
+            .order_by(("j", job::Column::CreatedAt), Order::Desc)
+            .order_by(("j", job::Column::Id), Order::Desc)
+            .limit(limit)
+            .take();
+        self.participants_by(query).await
     }
 
     /// Servers whose last job failed for them, newest first.
     pub async fn participants_failed(&self, limit: u64) -> Result<Vec<Participant>, StoreError> {
-        let sql = format!(
-            "{PARTICIPANTS} WHERE p.status LIKE '%\"status\":\"FAILED\"%' AND NOT EXISTS \
-             (SELECT 1 FROM job_servers q JOIN jobs k ON k.id = q.job \
-              WHERE q.server = p.server AND k.created_at > j.created_at) \
-             ORDER BY j.created_at DESC LIMIT ?"
-        );
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let mut failed = self.participants_by(sql, vec![limit.into()]).await?;
+        let later = Query::select()
+            .expr(Expr::value(1))
+            .from_as(job_server::Entity, "q")
+            .join_as(
+                JoinType::InnerJoin,
+                job::Entity,
+                "k",
+                Expr::col(("k", job::Column::Id)).equals(("q", Part::Job)),
+            )
+            .and_where(Expr::col(("q", Part::Server)).equals(("p", Part::Server)))
+            .and_where(Expr::col(("k", job::Column::CreatedAt)).gt(Expr::col(("j", job::Column::CreatedAt))))
+            .take();
+        let query = Query::select()
+            .and_where(Expr::col(("p", Part::Status)).like("%\"status\":\"FAILED\"%"))
+            .and_where(Expr::not_exists(later))
+            .order_by(("j", job::Column::CreatedAt), Order::Desc)
+            .limit(limit)
+            .take();
+        let mut failed = self.participants_by(query).await?;
         // The text of an error may look like a status.
         failed.retain(|participant| matches!(participant.status.0, LaunchStatus::Failed { .. }));
         Ok(failed)
     }
 
-    async fn participants_by(&self, sql: String, values: Vec<Value>) -> Result<Vec<Participant>, StoreError> {
-        let statement = Statement::from_sql_and_values(DbBackend::Sqlite, sql, values);
+    /// Those that `query` chooses among participants `p` of jobs `j`.
+    async fn participants_by(&self, mut query: SelectStatement) -> Result<Vec<Participant>, StoreError> {
+        query
+            .columns([
+                ("p", Part::Job),
+                ("p", Part::Server),
+                ("p", Part::Account),
+                ("p", Part::Status),
+            ])
+            .columns([
+                ("j", job::Column::InitiatedBy),
+                ("j", job::Column::CreatedAt),
+                ("j", job::Column::CreatedBy),
+            ])
+            .expr_as(known_as("s"), "name")
+            .expr_as(Expr::col(("a", account::Column::Name)), "account_name")
+            .from_as(job_server::Entity, "p")
+            .join_as(
+                JoinType::InnerJoin,
+                job::Entity,
+                "j",
+                Expr::col(("j", job::Column::Id)).equals(("p", Part::Job)),
+            )
+            .join_as(
+                JoinType::InnerJoin,
+                Entity,
+                "s",
+                Expr::col(("s", Column::Id)).equals(("p", Part::Server)),
+            )
+            .join_as(
+                JoinType::InnerJoin,
+                account::Entity,
+                "a",
+                Expr::col(("a", account::Column::Id)).equals(("p", Part::Account)),
+            )
+            .cond_where(self.1.by_account(("p", Part::Account)));
+        let statement = self.0.get_database_backend().build(&query);
         Ok(Participant::find_by_statement(statement).all(&self.0).await?)
     }
 
+    /// Of the account's agents and runners.
     pub async fn certificates_in(&self, account: &AccountId) -> Result<Vec<HeldCertificate>, StoreError> {
-        let statement = Statement::from_sql_and_values(
-            DbBackend::Sqlite,
-            "SELECT c.serial, c.subject, c.issued_at, c.revoked_at, \
-             COALESCE(NULLIF(json_extract(s.tags, '$.Name'), ''), s.hostname) AS name FROM certificates c \
-             LEFT JOIN source_servers s ON c.subject = 'orglift://agent/' || s.id \
-             LEFT JOIN runners r ON c.subject = 'orglift://runner/' || r.id \
-             WHERE s.account = ? OR r.account = ? \
-             ORDER BY c.revoked_at IS NOT NULL, s.id IS NOT NULL, name, c.issued_at DESC",
-            [Value::from(account.as_str()), account.as_str().into()],
-        );
+        use certificate::Column as C;
+        let subject_of = |kind: &'static str, id: (&'static str, &'static str)| {
+            Expr::value(format!("orglift://{kind}/")).binary(BinOper::Custom("||"), Expr::col(id))
+        };
+        let query = Query::select()
+            .columns([
+                ("c", C::Serial),
+                ("c", C::Subject),
+                ("c", C::IssuedAt),
+                ("c", C::RevokedAt),
+            ])
+            .expr_as(known_as("s"), "name")
+            .from_as(certificate::Entity, "c")
+            .join_as(
+                JoinType::LeftJoin,
+                Entity,
+                "s",
+                Expr::col(("c", C::Subject)).eq(subject_of("agent", ("s", "id"))),
+            )
+            .join_as(
+                JoinType::LeftJoin,
+                runner::Entity,
+                "r",
+                Expr::col(("c", C::Subject)).eq(subject_of("runner", ("r", "id"))),
+            )
+            .cond_where(
+                Condition::any()
+                    .add(Expr::col(("s", Column::Account)).eq(account.as_str()))
+                    .add(Expr::col(("r", runner::Column::Account)).eq(account.as_str())),
+            )
+            .cond_where(
+                Condition::any()
+                    .add(self.1.by_account(("s", Column::Account)))
+                    .add(self.1.by_account(("r", runner::Column::Account))),
+            )
+            .order_by_expr(Expr::col(("c", C::RevokedAt)).is_not_null(), Order::Asc)
+            .order_by_expr(Expr::col(("s", Column::Id)).is_not_null(), Order::Asc)
+            .order_by("name", Order::Asc)
+            .order_by(("c", C::IssuedAt), Order::Desc)
+            .take();
+        let statement = self.0.get_database_backend().build(&query);
         Ok(HeldCertificate::find_by_statement(statement).all(&self.0).await?)
     }
 
     pub async fn runners_in(&self, account: &AccountId) -> Result<Vec<runner::Model>, StoreError> {
-        Ok(runner::Entity::find()
+        Ok(self
+            .find::<runner::Entity>()
             .filter(runner::Column::Account.eq(account.as_str()))
             .order_by_asc(runner::Column::CreatedAt)
             .all(&self.0)
@@ -242,7 +323,8 @@ impl<C: ConnectionTrait> Reader<C> {
 
     /// What exists in the account, and what was handed over to production there.
     pub async fn ledger_in(&self, account: &AccountId, limit: u64) -> Result<Vec<ledger::Model>, StoreError> {
-        Ok(ledger::Entity::find()
+        Ok(self
+            .find::<ledger::Entity>()
             .filter(ledger::Column::Account.eq(account.as_str()))
             .filter(ledger::Column::State.ne(Word(LedgerState::Gone)))
             .order_by_desc(ledger::Column::WantedAt)
@@ -261,41 +343,48 @@ impl<C: ConnectionTrait> Reader<C> {
             .all(&self.0)
             .await?)
     }
+
+    fn matching(&self, search: &ServerSearch) -> Select<Entity> {
+        let archived = Expr::col(Column::Lifecycle).like("%\"archived\":true%");
+        let mut found = self
+            .find::<Entity>()
+            .filter(if search.archived { archived } else { archived.not() });
+        if let Some(account) = &search.account {
+            found = found.filter(Column::Account.eq(account.as_str()));
+        }
+        if !search.lifecycle.is_empty() {
+            found = found.filter(Column::LifecycleName.eq(search.lifecycle.as_str()));
+        }
+        if !search.replication.is_empty() {
+            found = found.filter(Column::ReplicationName.eq(search.replication.as_str()));
+        }
+        if !search.readiness.is_empty() {
+            found = found.filter(Expr::col(Column::Readiness).eq(search.readiness.as_str()));
+        }
+        let words = search.text.split_whitespace();
+        for word in words.take(8) {
+            let escaped = word.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+            let pattern = || LikeExpr::new(format!("%{escaped}%")).escape('\\');
+            let os = Expr::cust("json_extract(properties, '$.os')");
+            found = found.filter(
+                Condition::any()
+                    .add(known_as(SERVERS).like(pattern()))
+                    .add(Expr::col(Column::Hostname).like(pattern()))
+                    .add(Expr::col(Column::Id).like(pattern()))
+                    .add(Expr::col(Column::AgentAddress).like(pattern()))
+                    .add(os.like(pattern())),
+            );
+        }
+        found
+    }
 }
 
 /// See `source_server::Model::known_as`.
-fn known_as() -> SimpleExpr {
-    Expr::cust("COALESCE(NULLIF(json_extract(tags, '$.Name'), ''), hostname)")
+fn known_as(table: &str) -> SimpleExpr {
+    Expr::cust(format!(
+        "COALESCE(NULLIF(json_extract({table}.tags, '$.Name'), ''), {table}.hostname)"
+    ))
 }
 
-fn matching(search: &ServerSearch) -> Select<Entity> {
-    let archived = Expr::col(Column::Lifecycle).like("%\"archived\":true%");
-    let mut found = Entity::find().filter(if search.archived { archived } else { archived.not() });
-    if let Some(account) = &search.account {
-        found = found.filter(Column::Account.eq(account.as_str()));
-    }
-    if !search.lifecycle.is_empty() {
-        found = found.filter(Column::LifecycleName.eq(search.lifecycle.as_str()));
-    }
-    if !search.replication.is_empty() {
-        found = found.filter(Column::ReplicationName.eq(search.replication.as_str()));
-    }
-    if !search.readiness.is_empty() {
-        found = found.filter(Expr::col(Column::Readiness).eq(search.readiness.as_str()));
-    }
-    let words = search.text.split_whitespace();
-    for word in words.take(8) {
-        let escaped = word.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
-        let pattern = || LikeExpr::new(format!("%{escaped}%")).escape('\\');
-        let os = Expr::cust("json_extract(properties, '$.os')");
-        found = found.filter(
-            Condition::any()
-                .add(known_as().like(pattern()))
-                .add(Expr::col(Column::Hostname).like(pattern()))
-                .add(Expr::col(Column::Id).like(pattern()))
-                .add(Expr::col(Column::AgentAddress).like(pattern()))
-                .add(os.like(pattern())),
-        );
-    }
-    found
-}
+/// The table's own name, as far as no query calls it otherwise.
+const SERVERS: &str = "source_servers";

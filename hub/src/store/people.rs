@@ -1,14 +1,16 @@
 //! Users, their sessions and keys, and the audit log.
 
+use domain::scope::Scope;
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel,
-    QueryFilter, QueryOrder, QuerySelect,
+    QueryFilter, QueryOrder, QuerySelect, sea_query::OnConflict,
 };
 
 use super::{Reader, StoreError, Write};
 use crate::{
+    auth::Grant,
     clock::now_ms,
-    entities::{api_key, audit, session, user},
+    entities::{Word, api_key, audit, grant, session, user},
 };
 
 impl<C: ConnectionTrait> Reader<C> {
@@ -23,6 +25,15 @@ impl<C: ConnectionTrait> Reader<C> {
             .await?)
     }
 
+    /// By scope.
+    pub async fn grants_of(&self, name: &str) -> Result<Vec<grant::Model>, StoreError> {
+        Ok(grant::Entity::find()
+            .filter(grant::Column::User.eq(name))
+            .order_by_asc(grant::Column::Scope)
+            .all(&self.0)
+            .await?)
+    }
+
     pub async fn session(&self, sha256: &str) -> Result<Option<session::Model>, StoreError> {
         Ok(session::Entity::find_by_id(sha256).one(&self.0).await?)
     }
@@ -33,7 +44,8 @@ impl<C: ConnectionTrait> Reader<C> {
 
     /// Newest first.
     pub async fn audit_list(&self, limit: u64) -> Result<Vec<audit::Model>, StoreError> {
-        Ok(audit::Entity::find()
+        Ok(self
+            .find::<audit::Entity>()
             .order_by_desc(audit::Column::Sequence)
             .limit(limit)
             .all(&self.0)
@@ -42,7 +54,8 @@ impl<C: ConnectionTrait> Reader<C> {
 
     /// What was done to `subject`, newest first.
     pub async fn audit_of(&self, subject: &str, limit: u64) -> Result<Vec<audit::Model>, StoreError> {
-        Ok(audit::Entity::find()
+        Ok(self
+            .find::<audit::Entity>()
             .filter(audit::Column::Subject.eq(subject))
             .order_by_desc(audit::Column::Sequence)
             .limit(limit)
@@ -52,7 +65,7 @@ impl<C: ConnectionTrait> Reader<C> {
 }
 
 impl Write {
-    /// Adds a user, or gives one a new password and role.
+    /// Adds a user, or gives one a new password.
     pub async fn user_put(&mut self, row: user::Model) -> Result<(), StoreError> {
         let known = self.user(&row.name).await?.is_some();
         let row = row.into_active_model();
@@ -64,6 +77,47 @@ impl Write {
                 .await?;
         }
         Ok(())
+    }
+
+    pub async fn user_delete(&mut self, name: &str) -> Result<(), StoreError> {
+        user::Entity::delete_by_id(name).exec(&self.tx.0).await?;
+        Ok(())
+    }
+
+    pub async fn grants_replace(&mut self, name: &str, grants: Vec<Grant>) -> Result<(), StoreError> {
+        grant::Entity::delete_many()
+            .filter(grant::Column::User.eq(name))
+            .exec(&self.tx.0)
+            .await?;
+        for grant in grants {
+            self.grant_put(name, grant).await?;
+        }
+        Ok(())
+    }
+
+    /// In place of the one for the same scope.
+    pub async fn grant_put(&mut self, name: &str, grant: Grant) -> Result<(), StoreError> {
+        let row = grant::Model {
+            user: name.to_owned(),
+            scope: Word(grant.scope),
+            role: Word(grant.role),
+        };
+        let other_role = OnConflict::columns([grant::Column::User, grant::Column::Scope])
+            .update_column(grant::Column::Role)
+            .to_owned();
+        grant::Entity::insert(row.into_active_model())
+            .on_conflict(other_role)
+            .exec_without_returning(&self.tx.0)
+            .await?;
+        Ok(())
+    }
+
+    /// Whether there was one.
+    pub async fn grant_delete(&mut self, name: &str, scope: &Scope) -> Result<bool, StoreError> {
+        let deleted = grant::Entity::delete_by_id((name.to_owned(), Word(scope.clone())))
+            .exec(&self.tx.0)
+            .await?;
+        Ok(deleted.rows_affected > 0)
     }
 
     pub async fn session_insert(&mut self, row: session::Model) -> Result<(), StoreError> {

@@ -22,12 +22,13 @@ use crate::{
 
 impl<C: ConnectionTrait> Reader<C> {
     pub async fn readiness_list(&self) -> Result<Vec<Model>, StoreError> {
-        Ok(Entity::find().all(&self.0).await?)
+        Ok(self.find::<Entity>().all(&self.0).await?)
     }
 
     /// Of an account, by region.
     pub async fn readiness_of(&self, account: &AccountId) -> Result<Vec<Model>, StoreError> {
-        Ok(Entity::find()
+        Ok(self
+            .find::<Entity>()
             .filter(Column::Account.eq(account.as_str()))
             .order_by_asc(Column::Region)
             .all(&self.0)
@@ -36,7 +37,8 @@ impl<C: ConnectionTrait> Reader<C> {
 
     /// How many findings there are in each account that has some.
     pub async fn readiness_findings(&self) -> Result<BTreeMap<AccountId, u64>, StoreError> {
-        let counts: Vec<(Word<AccountId>, i32)> = Entity::find()
+        let counts: Vec<(Word<AccountId>, i32)> = self
+            .find::<Entity>()
             .select_only()
             .columns([Column::Account, Column::Findings])
             .filter(Column::Findings.gt(0))

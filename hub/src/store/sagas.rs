@@ -17,7 +17,7 @@ use crate::{
 
 impl<C: ConnectionTrait> Reader<C> {
     pub async fn saga(&self, id: &str) -> Result<Model, StoreError> {
-        Entity::find_by_id(id)
+        self.find_by_id::<Entity>(id)
             .one(&self.0)
             .await?
             .ok_or_else(|| not_found(format_args!("saga {id}")))
@@ -25,7 +25,8 @@ impl<C: ConnectionTrait> Reader<C> {
 
     /// Everything that is still on its way.
     pub async fn sagas_running(&self) -> Result<Vec<Model>, StoreError> {
-        Ok(Entity::find()
+        Ok(self
+            .find::<Entity>()
             .filter(Column::Status.eq(Word(SagaStatus::Running)))
             .order_by_asc(Column::RunAfter)
             .all(&self.0)
@@ -33,7 +34,8 @@ impl<C: ConnectionTrait> Reader<C> {
     }
 
     pub async fn sagas_of_job(&self, job: &JobId) -> Result<Vec<Model>, StoreError> {
-        Ok(Entity::find()
+        Ok(self
+            .find::<Entity>()
             .filter(Column::Job.eq(job.as_str()))
             .order_by_asc(Column::Server)
             .all(&self.0)
@@ -41,7 +43,8 @@ impl<C: ConnectionTrait> Reader<C> {
     }
 
     pub async fn sagas_running_in(&self, job: &JobId) -> Result<u64, StoreError> {
-        Ok(Entity::find()
+        Ok(self
+            .find::<Entity>()
             .filter(Column::Job.eq(job.as_str()))
             .filter(Column::Status.eq(Word(SagaStatus::Running)))
             .count(&self.0)

@@ -38,7 +38,7 @@ pub struct ServerFilter {
 
 impl<C: ConnectionTrait> Reader<C> {
     pub async fn server(&self, id: &SourceServerId) -> Result<Model, StoreError> {
-        Entity::find_by_id(Word(id.clone()))
+        self.find_by_id::<Entity>(Word(id.clone()))
             .one(&self.0)
             .await?
             .ok_or_else(|| not_found(format_args!("source server {id}")))
@@ -46,7 +46,7 @@ impl<C: ConnectionTrait> Reader<C> {
 
     /// The servers that `filter` lets through, by host name.
     pub async fn server_list(&self, filter: &ServerFilter) -> Result<Vec<Model>, StoreError> {
-        let mut query = Entity::find();
+        let mut query = self.find::<Entity>();
         if !filter.ids.is_empty() {
             query = query.filter(Column::Id.is_in(filter.ids.iter().map(SourceServerId::as_str)));
         }
@@ -68,7 +68,8 @@ impl<C: ConnectionTrait> Reader<C> {
     }
 
     pub async fn servers_of_runner(&self, runner: &RunnerId) -> Result<Vec<Model>, StoreError> {
-        Ok(Entity::find()
+        Ok(self
+            .find::<Entity>()
             .filter(Column::Runner.eq(runner.as_str()))
             .order_by_asc(Column::Id)
             .all(&self.0)

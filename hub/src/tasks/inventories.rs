@@ -77,7 +77,7 @@ mod tests {
     use super::*;
     use crate::{
         actions::accounts::check_resources,
-        auth::Actor,
+        auth::{Actor, Grant},
         entities::user::UserRole,
         fixtures::{self, MEMBER, REGION},
         resources::{Standing, of_place},
@@ -123,7 +123,7 @@ mod tests {
         hub.cloud.faults().set(&[deny]).unwrap();
         let operator = Actor {
             name: "operator".into(),
-            role: UserRole::Operator,
+            grants: vec![Grant::everywhere(UserRole::Operator)],
         };
         check_resources(&hub, &operator, &account).await.unwrap();
         refresh(&hub).await.unwrap();

@@ -90,7 +90,7 @@ mod tests {
     use super::*;
     use crate::{
         actions::accounts::check_network,
-        auth::Actor,
+        auth::{Actor, Grant},
         entities::user::UserRole,
         fixtures::{self, MEMBER, TestHub},
         readiness::{Named, Outcome},
@@ -134,7 +134,7 @@ mod tests {
 
         let operator = Actor {
             name: "operator".into(),
-            role: UserRole::Operator,
+            grants: vec![Grant::everywhere(UserRole::Operator)],
         };
         check_network(&hub, &operator, &account).await.unwrap();
         refresh(&hub).await.unwrap();

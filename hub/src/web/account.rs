@@ -96,7 +96,7 @@ pub async fn page(
     visit: Visit,
     Path(id): Path<AccountId>,
 ) -> Result<Response, PageError> {
-    let store = &web.hub.store;
+    let store = &visit.session.store;
     let account = store.account(&id).await?;
     let organization = store.organization(&account.organization).await?;
     let search = ServerSearch {
@@ -109,18 +109,19 @@ pub async fn page(
     let networks = store.readiness_of(&id).await?;
     let resources = store.ledger_in(&id, RESOURCES_MAX).await?;
     let now = now_ms();
-    let holdings = holdings::of_account(&web.hub, &id, None, now).await?;
+    let holdings = holdings::of_account(&web.hub.prices, store, &id, None, now).await?;
     let resources = resources
         .iter()
         .map(|row| resource_row(row, &holdings, &web.hub.prices))
         .collect();
-    let operates = visit.session.may(UserRole::Operator);
+    let rights = visit.session.rights_in(&id).await?;
+    let operates = rights.may(UserRole::Operator);
     let revoked: HashSet<&str> = certificates
         .iter()
         .filter(|held| held.revoked_at.is_some())
         .map(|held| held.serial.as_str())
         .collect();
-    let administers = visit.session.may(UserRole::Administrator);
+    let administers = rights.may(UserRole::Administrator);
     let page = AccountPage {
         shell: visit.shell(&account.name, Section::Overview, format!("/events?account={id}")),
         reach: format!("{}, {}", organization.name, badge::reach(organization.reach.0)),
@@ -206,8 +207,13 @@ struct Machine {
     consequence: &'static str,
 }
 
-async fn machine(web: &Web, account: &AccountId, id: &str) -> Result<Machine, PageError> {
-    let store = &web.hub.store;
+/// For who administers the account.
+async fn machine(session: &Session, account: &AccountId, id: &str) -> Result<Machine, PageError> {
+    session
+        .rights_in(account)
+        .await?
+        .require(UserRole::Administrator)?;
+    let store = &session.store;
     let not_here = || PageError::NotFound(format!("Machine {id} in account {account}"));
     if let Ok(server) = id.parse::<SourceServerId>() {
         let server = store.server(&server).await?;
@@ -233,12 +239,10 @@ async fn machine(web: &Web, account: &AccountId, id: &str) -> Result<Machine, Pa
 }
 
 pub async fn ask_revoke(
-    State(web): State<Web>,
     visit: Visit,
     Path((account, id)): Path<(AccountId, String)>,
 ) -> Result<Response, PageError> {
-    visit.session.require(UserRole::Administrator)?;
-    let machine = machine(&web, &account, &id).await?;
+    let machine = machine(&visit.session, &account, &id).await?;
     let title = format!("Revoke the certificate of {}", machine.name);
     let page = AskPage {
         shell: visit.shell(
@@ -271,8 +275,7 @@ pub async fn revoke(
     session: Session,
     Path((account, id)): Path<(AccountId, String)>,
 ) -> Result<Response, PageError> {
-    session.require(UserRole::Administrator)?;
-    let machine = machine(&web, &account, &id).await?;
+    let machine = machine(&session, &account, &id).await?;
     let revoked = match &machine.role {
         Role::Agent(server) => machines::revoke_server(&web.hub, &session.actor, server).await,
         Role::Runner(runner) => machines::revoke_runner(&web.hub, &session.actor, runner).await,

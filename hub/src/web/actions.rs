@@ -96,8 +96,7 @@ pub async fn ask(
     Path((id, slug)): Path<(SourceServerId, String)>,
 ) -> Result<Response, PageError> {
     let action = known(&slug)?;
-    visit.session.require(action.needs())?;
-    let server = web.hub.store.server(&id).await?;
+    let server = visit.session.server(&id, action.needs()).await?;
     check(action, &server)?;
     let words = action.words(&server);
     let page = AskPage {
@@ -143,8 +142,7 @@ pub async fn carry_out(
     Form(choices): Form<Choices>,
 ) -> Result<Response, PageError> {
     let action = known(&slug)?;
-    session.require(action.needs())?;
-    let server = web.hub.store.server(&id).await?;
+    let server = session.server(&id, action.needs()).await?;
     let back = format!("/servers/{id}");
     let accepted = Some(Duration::from_secs(choices.accept_older_than)).filter(|age| !age.is_zero());
     let flash = match orders::give(&web, &session, &server, action, accepted).await {

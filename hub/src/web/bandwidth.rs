@@ -54,13 +54,8 @@ struct DayBox {
     checked: bool,
 }
 
-pub async fn page(
-    State(web): State<Web>,
-    visit: Visit,
-    Path(id): Path<SourceServerId>,
-) -> Result<Response, PageError> {
-    visit.session.require(UserRole::Operator)?;
-    let server = web.hub.store.server(&id).await?;
+pub async fn page(visit: Visit, Path(id): Path<SourceServerId>) -> Result<Response, PageError> {
+    let server = visit.session.server(&id, UserRole::Operator).await?;
     let given = Given::of(&server.bandwidth);
     visit.answer(form(&visit, &server, given, Errors::default()).render())
 }
@@ -71,8 +66,7 @@ pub async fn save(
     Path(id): Path<SourceServerId>,
     Form(fields): Form<Vec<(String, String)>>,
 ) -> Result<Response, PageError> {
-    visit.session.require(UserRole::Operator)?;
-    let server = web.hub.store.server(&id).await?;
+    let server = visit.session.server(&id, UserRole::Operator).await?;
     let given = Given::of_form(fields);
     match given.parse() {
         Ok(bandwidth) => {

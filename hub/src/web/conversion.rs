@@ -1,10 +1,7 @@
 //! The page of a conversion: where it stands, what it changed and why, and what became of its rehearsal.
 
 use askama::Template;
-use axum::{
-    extract::{Path, State},
-    response::Response,
-};
+use axum::{extract::Path, response::Response};
 use domain::{
     changes::{Change, Diff, State as Found},
     conversion::{ConversionState, Network, Rehearsal},
@@ -14,7 +11,6 @@ use domain::{
 use protocol::artifacts::{Artifact, SignedChangeList};
 
 use super::{
-    Web,
     badge::{self, Badge},
     server::Pair,
     session::Session,
@@ -101,11 +97,10 @@ struct File {
 }
 
 pub async fn page(
-    State(web): State<Web>,
     visit: Visit,
     Path((id, job)): Path<(SourceServerId, JobId)>,
 ) -> Result<Response, PageError> {
-    let store = &web.hub.store;
+    let store = &visit.session.store;
     let server = store.server(&id).await?;
     let conversion = found(store.conversion(&job, &id).await?, &job)?;
     let artifacts = store.artifact_list(&job, &id).await?;
@@ -174,13 +169,12 @@ const FILES: [(Document, &str); 4] = [
 
 /// A document of a conversion, as it is.
 pub async fn document(
-    State(web): State<Web>,
-    _: Session,
+    session: Session,
     Path((id, job, name)): Path<(SourceServerId, JobId, String)>,
 ) -> Result<Response, PageError> {
     let lacks = || PageError::NotFound(format!("The document “{name}”"));
     let document = Document::by_name(&name).ok_or_else(lacks)?;
-    let contents = document.load(&web.hub.store, &job, &id).await?;
+    let contents = document.load(&session.store, &job, &id).await?;
     Ok(document.answer(contents.ok_or_else(lacks)?))
 }
 

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     actions::machines,
     clock::now_ms,
-    entities::{runner, token::TokenPurpose, user::UserRole},
+    entities::{account, runner, token::TokenPurpose, user::UserRole},
 };
 
 /// Long enough to walk to the machine.
@@ -53,16 +53,23 @@ fn purpose(word: &str) -> Result<TokenPurpose, PageError> {
     }
 }
 
+/// The account, for who administers it.
+async fn administered(
+    session: &super::session::Session,
+    id: &AccountId,
+) -> Result<account::Model, PageError> {
+    session.rights_in(id).await?.require(UserRole::Administrator)?;
+    Ok(session.store.account(id).await?)
+}
+
 pub async fn ask(
-    State(web): State<Web>,
     visit: Visit,
     Path((account, word)): Path<(AccountId, String)>,
 ) -> Result<Response, PageError> {
-    visit.session.require(UserRole::Administrator)?;
+    let row = administered(&visit.session, &account).await?;
     let purpose = purpose(&word)?;
-    let row = web.hub.store.account(&account).await?;
     if purpose == TokenPurpose::Agent {
-        let runners = web.hub.store.runners_in(&account).await?;
+        let runners = visit.session.store.runners_in(&account).await?;
         if runners.is_empty() {
             return Err(PageError::Invalid(format!(
                 "{} has no runner yet, and an agent enrols through one. Add a runner first.",
@@ -117,12 +124,10 @@ pub async fn create(
     headers: HeaderMap,
     Path((account, word)): Path<(AccountId, String)>,
 ) -> Result<Response, PageError> {
-    visit.session.require(UserRole::Administrator)?;
+    let row = administered(&visit.session, &account).await?;
     let purpose = purpose(&word)?;
-    let hub = &web.hub;
-    let row = hub.store.account(&account).await?;
-    let runners = hub.store.runners_in(&account).await?;
-    let token = machines::create_token(hub, &visit.session.actor, &account, purpose, TTL)
+    let runners = visit.session.store.runners_in(&account).await?;
+    let token = machines::create_token(&web.hub, &visit.session.actor, &account, purpose, TTL)
         .await
         .map_err(|error| PageError::Invalid(error.to_string()))?;
     let now = now_ms();

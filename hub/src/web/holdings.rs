@@ -16,14 +16,13 @@ use super::{
     visit::{Flash, PageError},
 };
 use crate::{
-    Hub,
     actions::accounts,
     entities::{inventory, ledger, user::UserRole},
     resources::{
         self, Item, KINDS, MISSING, Standing,
         prices::{Prices, Total, money},
     },
-    store::StoreError,
+    store::{Seen, StoreError},
 };
 
 /// The last answer of one region.
@@ -55,13 +54,13 @@ pub struct Wanting {
 
 /// Of all servers, or of one.
 pub async fn of_account(
-    hub: &Hub,
+    prices: &Prices,
+    store: &Seen,
     account: &AccountId,
     server: Option<&SourceServerId>,
     now: i64,
 ) -> Result<Vec<Holding>, StoreError> {
     let mut holdings = Vec::new();
-    let (store, prices) = (&hub.store, &hub.prices);
     for row in store.inventory_of(account).await? {
         let asked_at = row.asked_at.unwrap_or_default();
         let mut found =
@@ -182,12 +181,12 @@ pub async fn check_for_server(
     session: Session,
     Path(id): Path<SourceServerId>,
 ) -> Result<Response, PageError> {
-    let server = web.hub.store.server(&id).await?;
+    let server = session.store.server(&id).await?;
     ask(&web, &session, &server.account, &format!("/servers/{id}")).await
 }
 
 async fn ask(web: &Web, session: &Session, account: &AccountId, back: &str) -> Result<Response, PageError> {
-    session.require(UserRole::Operator)?;
+    session.rights_in(account).await?.require(UserRole::Operator)?;
     let flash = match accounts::check_resources(&web.hub, &session.actor, account).await {
         Ok(()) => Flash::good("The account is asked now; its answer is shown here."),
         Err(error) => Flash::bad(format!("The account is not asked: {error}.")),

@@ -35,7 +35,7 @@ pub async fn page(
     visit: Visit,
     Path((id, purpose)): Path<(SourceServerId, Purpose)>,
 ) -> Result<Response, PageError> {
-    let server = web.hub.store.server(&id).await?;
+    let server = visit.session.store.server(&id).await?;
     let Some(launch) = server.launch(purpose) else {
         return Err(PageError::NotFound(format!(
             "A {} instance of {}",
@@ -80,7 +80,7 @@ pub async fn shown(
     session: Session,
     Path((id, purpose, what)): Path<(SourceServerId, Purpose, Shown)>,
 ) -> Result<Response, PageError> {
-    let server = web.hub.store.server(&id).await?;
+    let server = session.store.server(&id).await?;
     let shown = launched::show(&web.hub, &session.actor, &server, purpose, what).await;
     shown.map_err(|error| PageError::NotFound(error.to_string()))
 }

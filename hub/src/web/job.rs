@@ -83,17 +83,20 @@ struct Line {
     instance: Option<String>,
 }
 
-pub async fn page(
-    State(web): State<Web>,
-    visit: Visit,
-    Path(id): Path<JobId>,
-) -> Result<Response, PageError> {
-    let store = &web.hub.store;
+pub async fn page(visit: Visit, Path(id): Path<JobId>) -> Result<Response, PageError> {
+    let store = &visit.session.store;
     let job = store.job(&id).await?;
     let parts = store.participants(std::slice::from_ref(&id)).await?;
     let sagas = store.sagas_of_job(&id).await?;
     let events = store.job_events(&id, 0).await?;
     let conversions = store.conversions_by(&id).await?;
+    let mut cleans = HashMap::new();
+    for account in parts.iter().map(|part| &part.account.0) {
+        if !cleans.contains_key(account) {
+            let rights = visit.session.rights_in(account).await?;
+            cleans.insert(account, rights.may(UserRole::Operator));
+        }
+    }
     let now = now_ms();
     let title = badge::job_title(job.initiated_by.0);
     let names: HashMap<&str, &str> = parts
@@ -121,7 +124,7 @@ pub async fn page(
                 let conversion = conversions.iter().find(|one| one.server == part.server);
                 Share {
                     conversion: conversion.map(conversion::address),
-                    ..participant(part, saga, &visit.session)
+                    ..participant(part, saga, cleans[&part.account.0])
                 }
             })
             .collect(),
@@ -133,7 +136,7 @@ pub async fn page(
     })
 }
 
-fn participant(part: &Participant, saga: Option<&saga::Model>, session: &Session) -> Share {
+fn participant(part: &Participant, saga: Option<&saga::Model>, may_clean: bool) -> Share {
     let (error, left, instance) = match &part.status.0 {
         LaunchStatus::Failed { error, left } => {
             let failure = Failure {
@@ -145,7 +148,7 @@ fn participant(part: &Participant, saga: Option<&saga::Model>, session: &Session
         LaunchStatus::Launched { instance } => (None, Vec::new(), Some(instance.clone())),
         _ => (None, Vec::new(), None),
     };
-    let cleans = !left.is_empty() && session.may(UserRole::Operator);
+    let cleans = !left.is_empty() && may_clean;
     Share {
         server: part.server.to_string(),
         name: part.name.clone(),
@@ -224,8 +227,7 @@ pub async fn ask_clean_up(
     visit: Visit,
     Path((job, server)): Path<(JobId, SourceServerId)>,
 ) -> Result<Response, PageError> {
-    visit.session.require(UserRole::Operator)?;
-    let server = web.hub.store.server(&server).await?;
+    let server = visit.session.server(&server, UserRole::Operator).await?;
     let title = format!("Clean up after {}", server.known_as());
     let page = AskPage {
         shell: visit.shell(title.clone(), Section::Jobs, format!("/events?job={job}")),
@@ -256,8 +258,7 @@ pub async fn clean_up(
     session: Session,
     Path((job, server)): Path<(JobId, SourceServerId)>,
 ) -> Result<Response, PageError> {
-    session.require(UserRole::Operator)?;
-    let server = web.hub.store.server(&server).await?;
+    let server = session.server(&server, UserRole::Operator).await?;
     let flash = match orders::clean_up(&web, &session, &server).await {
         Ok(()) => Flash::good(format!(
             "A job was started to clean up after {}.",

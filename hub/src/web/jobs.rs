@@ -1,15 +1,11 @@
 //! The list of jobs, newest first.
 
 use askama::Template;
-use axum::{
-    extract::{Query, State},
-    response::Response,
-};
+use axum::{extract::Query, response::Response};
 use domain::job::LaunchStatus;
 use serde::Deserialize;
 
 use super::{
-    Web,
     badge::{self, Badge},
     overview::names,
     text::{self, Moment},
@@ -47,12 +43,8 @@ pub struct Paging {
     page: u64,
 }
 
-pub async fn page(
-    State(web): State<Web>,
-    visit: Visit,
-    Query(paging): Query<Paging>,
-) -> Result<Response, PageError> {
-    let store = &web.hub.store;
+pub async fn page(visit: Visit, Query(paging): Query<Paging>) -> Result<Response, PageError> {
+    let store = &visit.session.store;
     let at = paging.page.saturating_mul(PAGE_LEN);
     let found = store.job_page(at, PAGE_LEN).await?;
     let ids: Vec<_> = found.rows.iter().map(|job| job.id.0.clone()).collect();

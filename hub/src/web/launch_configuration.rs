@@ -96,13 +96,8 @@ pub struct Given {
 /// What is wrong with a field, by its name.
 type Errors = BTreeMap<&'static str, String>;
 
-pub async fn page(
-    State(web): State<Web>,
-    visit: Visit,
-    Path(id): Path<SourceServerId>,
-) -> Result<Response, PageError> {
-    visit.session.require(UserRole::Operator)?;
-    let server = web.hub.store.server(&id).await?;
+pub async fn page(visit: Visit, Path(id): Path<SourceServerId>) -> Result<Response, PageError> {
+    let server = visit.session.server(&id, UserRole::Operator).await?;
     let given = Given::of(&server.launch_configuration);
     visit.answer(form(&visit, &server, given, &Errors::new()).render())
 }
@@ -113,8 +108,7 @@ pub async fn save(
     Path(id): Path<SourceServerId>,
     Form(given): Form<Given>,
 ) -> Result<Response, PageError> {
-    visit.session.require(UserRole::Operator)?;
-    let server = web.hub.store.server(&id).await?;
+    let server = visit.session.server(&id, UserRole::Operator).await?;
     match given.parse() {
         Ok(configuration) => {
             let saved = orders::configure_launch(&web, &visit.session, &server, configuration).await;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use askama::Template;
-use axum::{extract::State, response::Response};
+use axum::response::Response;
 use domain::{
     account::Access,
     job::{JobStatus, LaunchStatus},
@@ -12,7 +12,6 @@ use domain::{
 };
 
 use super::{
-    Web,
     badge::{self, Badge},
     server, silence, text,
     visit::{PageError, Part, Section, Shell, Visit},
@@ -20,7 +19,7 @@ use super::{
 use crate::{
     clock::now_ms,
     entities::{organization, runner, source_server},
-    store::{accounts::AccountOverview, jobs::JobFilter, pages::Participant},
+    store::{Seen, accounts::AccountOverview, jobs::JobFilter, pages::Participant},
 };
 
 /// A runner reports every two seconds; silent for this long, it wants a look.
@@ -114,8 +113,8 @@ struct Cell {
     label: String,
 }
 
-pub async fn page(State(web): State<Web>, visit: Visit) -> Result<Response, PageError> {
-    let store = &web.hub.store;
+pub async fn page(visit: Visit) -> Result<Response, PageError> {
+    let store = &visit.session.store;
     let now = now_ms();
     let organizations = store.organization_list().await?;
     let accounts = store.account_overview().await?;
@@ -128,7 +127,7 @@ pub async fn page(State(web): State<Web>, visit: Visit) -> Result<Response, Page
         .await?;
     let ids: Vec<_> = running.iter().map(|job| job.id.0.clone()).collect();
     let participants = store.participants(&ids).await?;
-    let (hands, hands_count) = hands(&web, &accounts, now).await?;
+    let (hands, hands_count) = hands(store, &accounts, now).await?;
     let replicated = store.replicated_bytes().await?;
 
     let states = shown_states(&accounts);
@@ -361,8 +360,11 @@ pub fn is_silent(runner: &runner::Model, now: i64) -> bool {
 }
 
 /// What wants a hand, worst first, and how many there are in all.
-async fn hands(web: &Web, accounts: &[AccountOverview], now: i64) -> Result<(Vec<Hand>, usize), PageError> {
-    let store = &web.hub.store;
+async fn hands(
+    store: &Seen,
+    accounts: &[AccountOverview],
+    now: i64,
+) -> Result<(Vec<Hand>, usize), PageError> {
     let limit = HANDS_MAX as u64;
     let stalled = store.servers_in_replication("STALLED", limit).await?;
     let concerning = store.servers_of_concern(limit).await?;

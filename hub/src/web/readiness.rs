@@ -88,7 +88,7 @@ pub async fn check(
     session: Session,
     Path(id): Path<AccountId>,
 ) -> Result<Response, PageError> {
-    session.require(UserRole::Operator)?;
+    session.rights_in(&id).await?.require(UserRole::Operator)?;
     let flash = match accounts::check_network(&web.hub, &session.actor, &id).await {
         Ok(()) => Flash::good("The network is looked at now; what is found is shown here."),
         Err(error) => Flash::bad(format!("The network is not looked at: {error}.")),

@@ -22,7 +22,7 @@ use super::{
     orders,
     overview::{Fact, fact},
     servers,
-    session::Session,
+    session::Rights,
     text::{self, Bar, Moment},
     visit::{PageError, Part, Section, Shell, Visit},
 };
@@ -195,7 +195,7 @@ pub async fn page(
     visit: Visit,
     Path(id): Path<SourceServerId>,
 ) -> Result<Response, PageError> {
-    let store = &web.hub.store;
+    let store = &visit.session.store;
     let server = store.server(&id).await?;
     let account = store.account(&server.account).await?;
     let checkpoints = store.checkpoint_list(&id).await?;
@@ -203,18 +203,19 @@ pub async fn page(
     let jobs = store.participations(&id, JOBS_MAX).await?;
     let conversion = store.conversion_of(&id).await?;
     let now = now_ms();
-    let holdings = holdings::of_account(&web.hub, &account.id, Some(&id), now).await?;
-    let next = journey::next_step(&server, &visit.session);
+    let holdings = holdings::of_account(&web.hub.prices, store, &account.id, Some(&id), now).await?;
+    let rights = visit.session.rights_in(&account.id).await?;
+    let next = journey::next_step(&server, rights);
     let (no_checkpoints_title, no_checkpoints_text) = no_checkpoints(&server);
     let (no_disks_title, no_disks_text) = no_disks(&server);
-    let may_edit = visit.session.may(UserRole::Operator) && !server.lifecycle.is_final();
+    let may_edit = rights.may(UserRole::Operator) && !server.lifecycle.is_final();
     let page = ServerPage {
         shell: visit.shell(
             server.known_as(),
             Section::Servers,
             format!("/events?server={id}"),
         ),
-        menu: menu(&server, &visit.session, next.action),
+        menu: menu(&server, rights, next.action),
         next,
         journey: journey::stages(&server.lifecycle),
         account_id: account.id.to_string(),
@@ -256,8 +257,7 @@ pub async fn page(
             .collect(),
         holdings,
         holdings_title: "What the account has of this server",
-        check_holdings: visit
-            .session
+        check_holdings: rights
             .may(UserRole::Operator)
             .then(|| format!("/servers/{id}/resources/check")),
         jobs: jobs.iter().map(job_row).collect(),
@@ -282,9 +282,9 @@ pub fn action_href(server: &SourceServerId, action: Action) -> String {
 }
 
 /// The actions that are possible beside the next step, those that take something away last and apart.
-fn menu(server: &Model, session: &Session, next: Option<Action>) -> Vec<ActionLink> {
+fn menu(server: &Model, rights: Rights, next: Option<Action>) -> Vec<ActionLink> {
     let allowed =
-        |action: &Action| Some(*action) != next && session.may(action.needs()) && action.is_possible(server);
+        |action: &Action| Some(*action) != next && rights.may(action.needs()) && action.is_possible(server);
     let (harmless, destructive): (Vec<_>, Vec<_>) = Action::ALL
         .into_iter()
         .filter(allowed)

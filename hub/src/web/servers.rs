@@ -3,10 +3,7 @@
 use std::collections::HashMap;
 
 use askama::Template;
-use axum::{
-    extract::{Query, State},
-    response::Response,
-};
+use axum::{extract::Query, response::Response};
 use domain::{
     disk::DiskProgress,
     lifecycle::Lifecycle,
@@ -16,7 +13,6 @@ use domain::{
 use serde::Deserialize;
 
 use super::{
-    Web,
     badge::{self, Badge},
     server,
     text::{self, Bar},
@@ -122,12 +118,8 @@ const COLUMNS: [(&str, &str, &str); 7] = [
     ("System", "wide", ""),
 ];
 
-pub async fn page(
-    State(web): State<Web>,
-    visit: Visit,
-    Query(filter): Query<Filter>,
-) -> Result<Response, PageError> {
-    let store = &web.hub.store;
+pub async fn page(visit: Visit, Query(filter): Query<Filter>) -> Result<Response, PageError> {
+    let store = &visit.session.store;
     let (sort, descending) = sort_of(&filter.sort);
     let search = ServerSearch {
         account: filter.account.parse().ok(),

@@ -9,14 +9,39 @@ use axum::{
     http::{Extensions, HeaderMap, header, request::Parts},
 };
 use axum_extra::extract::cookie::{Cookie, CookieJar, SameSite};
+use domain::ids::{AccountId, SourceServerId};
 
 use super::{Web, visit::PageError};
-use crate::{auth::Actor, clock::now_ms, entities::user::UserRole, secrets::sha256_hex, store::StoreError};
+use crate::{
+    auth::Actor,
+    entities::{source_server::Model, user::UserRole},
+    store::{Seen, StoreError},
+};
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Session {
     pub actor: Actor,
+    /// What the actor may see of the store: pages read nothing else.
+    pub store: Seen,
     cookie: String,
+}
+
+/// What somebody may do in one account.
+#[derive(Debug, Clone, Copy)]
+pub struct Rights(Option<UserRole>);
+
+impl Rights {
+    pub fn may(self, role: UserRole) -> bool {
+        self.0 >= Some(role)
+    }
+
+    pub fn require(self, role: UserRole) -> Result<(), PageError> {
+        if self.may(role) {
+            Ok(())
+        } else {
+            Err(PageError::Forbidden { need: role })
+        }
+    }
 }
 
 impl Session {
@@ -27,19 +52,20 @@ impl Session {
 
     /// Whether the session still stands; for streams that outlast their request.
     pub async fn stands(&self, web: &Web) -> Result<bool, StoreError> {
-        Ok(seen(web, &self.cookie).await?.is_some())
+        Ok(web.hub.session_seen(&self.cookie).await?.is_some())
     }
 
-    pub fn may(&self, role: UserRole) -> bool {
-        self.actor.role >= role
+    /// An account that is not in sight does not exist.
+    pub async fn rights_in(&self, account: &AccountId) -> Result<Rights, StoreError> {
+        let account = self.store.account(account).await?;
+        Ok(Rights(self.actor.role_in(&account)))
     }
 
-    pub fn require(&self, role: UserRole) -> Result<(), PageError> {
-        if self.may(role) {
-            Ok(())
-        } else {
-            Err(PageError::Forbidden { need: role })
-        }
+    /// A source server in sight, for who has this role in its account.
+    pub async fn server(&self, id: &SourceServerId, role: UserRole) -> Result<Model, PageError> {
+        let server = self.store.server(id).await?;
+        self.rights_in(&server.account).await?.require(role)?;
+        Ok(server)
     }
 }
 
@@ -53,11 +79,15 @@ impl OptionalFromRequestParts<Web> for Session {
         };
         let cookie = cookie.value().to_owned();
         let actor = if refreshes_itself(&parts.headers) {
-            seen(web, &cookie).await?
+            web.hub.session_seen(&cookie).await?
         } else {
             web.hub.session_actor(&cookie).await?
         };
-        Ok(actor.map(|actor| Self { actor, cookie }))
+        Ok(actor.map(|actor| Self {
+            store: web.hub.store.seen_by(&actor),
+            actor,
+            cookie,
+        }))
     }
 }
 
@@ -75,21 +105,6 @@ impl FromRequestParts<Web> for Session {
             refresh: parts.headers.contains_key("hx-request"),
         })
     }
-}
-
-/// Whose session the cookie is, without prolonging it.
-async fn seen(web: &Web, cookie: &str) -> Result<Option<Actor>, StoreError> {
-    let store = &web.hub.store;
-    let now = now_ms();
-    let session = match store.session(&sha256_hex(cookie.as_bytes())).await? {
-        Some(session) if now < session.idle_until && now < session.ends_at => session,
-        _ => return Ok(None),
-    };
-    let user = store.user(&session.user).await?;
-    Ok(user.map(|user| Actor {
-        name: user.name,
-        role: user.role.0,
-    }))
 }
 
 /// In the extensions of every request that came over TLS.

@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod accounts;
+mod scopes;
 mod world;
 
 struct Console {

@@ -13,7 +13,7 @@ use axum_extra::extract::cookie::{Cookie, CookieJar, SameSite};
 use tracing::error;
 
 use super::{Web, session::Session, text};
-use crate::{entities::user::UserRole, store::StoreError};
+use crate::{auth::Actor, entities::user::UserRole, store::StoreError};
 
 /// The part of a page that a request asks for: htmx says which element the answer is meant for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub struct Shell {
     pub title: String,
     pub nav: Vec<NavItem>,
     pub user: String,
-    pub role: &'static str,
+    pub role: String,
     /// The address of the event stream of this page.
     pub events: String,
     pub flash: Option<Flash>,
@@ -107,7 +107,7 @@ impl Visit {
                 item("Jobs", "/jobs", Section::Jobs),
             ],
             user: self.session.actor.name.clone(),
-            role: self.session.actor.role.name(),
+            role: role_of(&self.session.actor),
             events: events.into(),
             flash: self.flash.clone(),
         }
@@ -121,6 +121,15 @@ impl Visit {
             append_cookie(&mut response, &gone);
         }
         Ok(response)
+    }
+}
+
+/// What the frame says of who is signed in.
+fn role_of(actor: &Actor) -> String {
+    match (actor.role_everywhere(), actor.role_somewhere()) {
+        (_, None) => "no role".into(),
+        (everywhere, Some(role)) if everywhere == Some(role) => role.name().into(),
+        (_, Some(role)) => format!("{} of some accounts", role.name()),
     }
 }
 

@@ -37,68 +37,71 @@ pub struct ManyServers {
 }
 
 impl ManyServers {
-    async fn check(&self, hub: &Hub) -> Result<(), ApiError> {
+    async fn check(&self, caller: &Caller) -> Result<(), ApiError> {
         for id in &self.ids {
-            servers::find(hub, id, self.account.as_ref()).await?;
+            servers::find(caller, id, self.account.as_ref()).await?;
         }
         Ok(())
     }
 }
 
 pub async fn start_test(
-    Caller(actor): Caller,
+    caller: Caller,
     State(hub): State<Arc<Hub>>,
     Ask(request): Ask<ManyServers>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    request.check(&hub).await?;
+    request.check(&caller).await?;
     let ordered = jobs::order(
         &hub,
-        &actor,
+        &caller.actor,
         &request.ids,
         Kind::Launch(Purpose::Test, None),
         request.tags,
     )
     .await?;
-    accepted(&hub, &ordered, request.account.as_ref()).await
+    accepted(&caller, &ordered, request.account.as_ref()).await
 }
 
 pub async fn start_cutover(
-    Caller(actor): Caller,
+    caller: Caller,
     State(hub): State<Arc<Hub>>,
     Ask(request): Ask<ManyServers>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    request.check(&hub).await?;
+    request.check(&caller).await?;
     let accept_older_than = request.accept_older_than_seconds.map(Duration::from_secs);
     let kind = Kind::Launch(Purpose::Cutover, accept_older_than);
-    let ordered = jobs::order(&hub, &actor, &request.ids, kind, request.tags).await?;
-    accepted(&hub, &ordered, request.account.as_ref()).await
+    let ordered = jobs::order(&hub, &caller.actor, &request.ids, kind, request.tags).await?;
+    accepted(&caller, &ordered, request.account.as_ref()).await
 }
 
 pub async fn terminate_target_instances(
-    Caller(actor): Caller,
+    caller: Caller,
     State(hub): State<Arc<Hub>>,
     Ask(request): Ask<ManyServers>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    request.check(&hub).await?;
-    let ordered = jobs::order(&hub, &actor, &request.ids, Kind::Terminate, request.tags).await?;
-    accepted(&hub, &ordered, request.account.as_ref()).await
+    request.check(&caller).await?;
+    let ordered = jobs::order(&hub, &caller.actor, &request.ids, Kind::Terminate, request.tags).await?;
+    accepted(&caller, &ordered, request.account.as_ref()).await
 }
 
 async fn accepted(
-    hub: &Hub,
+    caller: &Caller,
     ordered: &Ordered,
     account: Option<&AccountId>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let job = hub.store.job(&ordered.job).await?;
-    let parts = hub.store.job_servers(std::slice::from_ref(&ordered.job)).await?;
-    let region = region(hub, account.or(parts.first().map(|part| &part.account.0))).await?;
+    let job = caller.store.job(&ordered.job).await?;
+    let parts = caller
+        .store
+        .job_servers(std::slice::from_ref(&ordered.job))
+        .await?;
+    let region = region(caller, account.or(parts.first().map(|part| &part.account.0))).await?;
     let shape = shapes::job(&job, &parts, &region, account);
     Ok((StatusCode::ACCEPTED, Json(json!({ "job": shape }))))
 }
 
-async fn region(hub: &Hub, account: Option<&AccountId>) -> Result<String, ApiError> {
+async fn region(caller: &Caller, account: Option<&AccountId>) -> Result<String, ApiError> {
     match account {
-        Some(account) => Ok(hub.store.account(account).await?.region),
+        Some(account) => Ok(caller.store.account(account).await?.region),
         None => Ok(String::new()),
     }
 }
@@ -122,11 +125,7 @@ struct Filters {
     to_date: Option<String>,
 }
 
-pub async fn describe(
-    Caller(_): Caller,
-    State(hub): State<Arc<Hub>>,
-    Ask(request): Ask<Describe>,
-) -> Result<Json<Items<Value>>, ApiError> {
+pub async fn describe(caller: Caller, Ask(request): Ask<Describe>) -> Result<Json<Items<Value>>, ApiError> {
     let account = request.account.as_ref();
     let filter = JobFilter {
         ids: request.filters.ids,
@@ -134,9 +133,9 @@ pub async fn describe(
         to: request.filters.to_date.as_deref().map(instant).transpose()?,
         ..JobFilter::default()
     };
-    let mut jobs = hub.store.job_list(&filter).await?;
+    let mut jobs = caller.store.job_list(&filter).await?;
     let ids: Vec<JobId> = jobs.iter().map(|job| job.id.0.clone()).collect();
-    let parts = hub.store.job_servers(&ids).await?;
+    let parts = caller.store.job_servers(&ids).await?;
     if let Some(account) = account {
         jobs.retain(|job| {
             parts
@@ -151,7 +150,7 @@ pub async fn describe(
             .iter()
             .find(|part| part.job == job.id)
             .map(|part| &part.account.0);
-        let region = region(&hub, account.or(own)).await?;
+        let region = region(&caller, account.or(own)).await?;
         items.push(shapes::job(job, &parts, &region, account));
     }
     Ok(Json(Items {
@@ -172,12 +171,14 @@ pub struct DescribeLog {
 }
 
 pub async fn describe_log_items(
-    Caller(_): Caller,
-    State(hub): State<Arc<Hub>>,
+    caller: Caller,
     Ask(request): Ask<DescribeLog>,
 ) -> Result<Json<Items<Value>>, ApiError> {
-    hub.store.job(&request.id).await?;
-    let parts = hub.store.job_servers(std::slice::from_ref(&request.id)).await?;
+    caller.store.job(&request.id).await?;
+    let parts = caller
+        .store
+        .job_servers(std::slice::from_ref(&request.id))
+        .await?;
     let shown: Vec<_> = parts
         .iter()
         .filter(|part| super::confined(request.account.as_ref(), &part.account))
@@ -189,7 +190,7 @@ pub async fn describe_log_items(
             request.id
         )));
     }
-    let mut events = hub.store.job_events(&request.id, 0).await?;
+    let mut events = caller.store.job_events(&request.id, 0).await?;
     if request.account.is_some() {
         // Servers that were skipped are no participants; what concerns another account is not shown.
         events.retain(|event| {

@@ -16,12 +16,8 @@ use crate::{
     api::{ApiError, Ask, caller::Caller},
 };
 
-pub async fn get(
-    Caller(_): Caller,
-    State(hub): State<Arc<Hub>>,
-    Ask(request): Ask<OneServer>,
-) -> Result<Json<Value>, ApiError> {
-    let server = request.find(&hub).await?;
+pub async fn get(caller: Caller, Ask(request): Ask<OneServer>) -> Result<Json<Value>, ApiError> {
+    let server = request.find(&caller).await?;
     let shape = shapes::launch_configuration(&server.id, &server.hostname, &server.launch_configuration);
     Ok(Json(shape))
 }
@@ -87,13 +83,15 @@ impl Settings {
 }
 
 pub async fn update(
-    Caller(actor): Caller,
+    caller: Caller,
     State(hub): State<Arc<Hub>>,
     Ask(request): Ask<Update>,
 ) -> Result<Json<Value>, ApiError> {
-    let server = request.server.find(&hub).await?;
-    let settings =
-        update_launch_configuration(&hub, &actor, &server.id, |kept| request.settings.apply(kept)).await?;
+    let server = request.server.find(&caller).await?;
+    let settings = update_launch_configuration(&hub, &caller.actor, &server.id, |kept| {
+        request.settings.apply(kept);
+    })
+    .await?;
     Ok(Json(shapes::launch_configuration(
         &server.id,
         &server.hostname,

@@ -18,12 +18,8 @@ use crate::{
     api::{ApiError, Ask, caller::Caller},
 };
 
-pub async fn get(
-    Caller(_): Caller,
-    State(hub): State<Arc<Hub>>,
-    Ask(request): Ask<OneServer>,
-) -> Result<Json<Value>, ApiError> {
-    let server = request.find(&hub).await?;
+pub async fn get(caller: Caller, Ask(request): Ask<OneServer>) -> Result<Json<Value>, ApiError> {
+    let server = request.find(&caller).await?;
     Ok(Json(shapes::replication_configuration(
         &server,
         &server.bandwidth,
@@ -40,13 +36,13 @@ pub struct Update {
 }
 
 pub async fn update(
-    Caller(actor): Caller,
+    caller: Caller,
     State(hub): State<Arc<Hub>>,
     Ask(request): Ask<Update>,
 ) -> Result<Json<Value>, ApiError> {
-    let server = request.server.find(&hub).await?;
+    let server = request.server.find(&caller).await?;
     let limit = request.bandwidth_throttling.map(limit).transpose()?;
-    let bandwidth = update_bandwidth(&hub, &actor, &server.id, |bandwidth| {
+    let bandwidth = update_bandwidth(&hub, &caller.actor, &server.id, |bandwidth| {
         if let Some(limit) = limit {
             bandwidth.mbit_s = limit;
         }

@@ -42,8 +42,7 @@ struct Filters {
 }
 
 pub async fn describe(
-    Caller(_): Caller,
-    State(hub): State<Arc<Hub>>,
+    caller: Caller,
     Ask(request): Ask<Describe>,
 ) -> Result<Json<Items<SourceServer>>, ApiError> {
     let types = &request.filters.replication_types;
@@ -56,8 +55,8 @@ pub async fn describe(
         lifecycles: request.filters.life_cycle_states,
         archived: request.filters.is_archived,
     };
-    let servers = hub.store.server_list(&filter).await?;
-    let accounts = hub.store.account_list().await?;
+    let servers = caller.store.server_list(&filter).await?;
+    let accounts = caller.store.account_list().await?;
     let regions: BTreeMap<_, _> = accounts.into_iter().map(|row| (row.id.0, row.region)).collect();
     let page = request.paging.cut(servers)?;
     let now = now_ms();
@@ -72,11 +71,10 @@ pub async fn describe(
 }
 
 pub async fn list_managed_accounts(
-    Caller(_): Caller,
-    State(hub): State<Arc<Hub>>,
+    caller: Caller,
     Ask(paging): Ask<Paging>,
 ) -> Result<Json<Items<Value>>, ApiError> {
-    let accounts = hub.store.account_list().await?;
+    let accounts = caller.store.account_list().await?;
     let items = accounts
         .into_iter()
         .map(|account| json!({ "accountId": account.id.0 }));
@@ -94,17 +92,17 @@ pub struct OneServer {
 
 impl OneServer {
     /// The server, unless it belongs to another account than the request names.
-    pub async fn find(&self, hub: &Hub) -> Result<source_server::Model, ApiError> {
-        find(hub, &self.id, self.account.as_ref()).await
+    pub async fn find(&self, caller: &Caller) -> Result<source_server::Model, ApiError> {
+        find(caller, &self.id, self.account.as_ref()).await
     }
 }
 
 pub async fn find(
-    hub: &Hub,
+    caller: &Caller,
     id: &SourceServerId,
     account: Option<&AccountId>,
 ) -> Result<source_server::Model, ApiError> {
-    let server = hub.store.server(id).await?;
+    let server = caller.store.server(id).await?;
     if confined(account, &server.account) {
         Ok(server)
     } else {
@@ -114,9 +112,9 @@ pub async fn find(
     }
 }
 
-async fn answer(hub: &Hub, id: &SourceServerId) -> Result<Json<SourceServer>, ApiError> {
-    let server = hub.store.server(id).await?;
-    let region = hub.store.account(&server.account).await?.region;
+async fn answer(caller: &Caller, id: &SourceServerId) -> Result<Json<SourceServer>, ApiError> {
+    let server = caller.store.server(id).await?;
+    let region = caller.store.account(&server.account).await?.region;
     Ok(Json(SourceServer::new(server, &region, now_ms())))
 }
 
@@ -124,13 +122,13 @@ macro_rules! orders {
     ($($(#[$doc:meta])* $name:ident => $action:path;)*) => {$(
         $(#[$doc])*
         pub async fn $name(
-            Caller(actor): Caller,
+            caller: Caller,
             State(hub): State<Arc<Hub>>,
             Ask(request): Ask<OneServer>,
         ) -> Result<Json<SourceServer>, ApiError> {
-            request.find(&hub).await?;
-            $action(&hub, &actor, &request.id).await?;
-            answer(&hub, &request.id).await
+            request.find(&caller).await?;
+            $action(&hub, &caller.actor, &request.id).await?;
+            answer(&caller, &request.id).await
         }
     )*};
 }
@@ -171,24 +169,24 @@ struct WantedState {
 
 /// MGN's words for four of our orders: what is meant follows from where the server stands.
 pub async fn change_life_cycle_state(
-    Caller(actor): Caller,
+    caller: Caller,
     State(hub): State<Arc<Hub>>,
     Ask(request): Ask<ChangeState>,
 ) -> Result<Json<SourceServer>, ApiError> {
-    let server = request.server.find(&hub).await?;
+    let server = request.server.find(&caller).await?;
     let id = &server.id.0;
     match (request.life_cycle.state.as_str(), &server.lifecycle.0) {
-        ("READY_FOR_TEST", _) => lifecycle::revert_to_ready_for_test(&hub, &actor, id).await?,
+        ("READY_FOR_TEST", _) => lifecycle::revert_to_ready_for_test(&hub, &caller.actor, id).await?,
         ("READY_FOR_CUTOVER", Lifecycle::CuttingOver { .. }) => {
-            lifecycle::revert_to_ready_for_cutover(&hub, &actor, id).await?;
+            lifecycle::revert_to_ready_for_cutover(&hub, &caller.actor, id).await?;
         }
-        ("READY_FOR_CUTOVER", _) => lifecycle::mark_ready_for_cutover(&hub, &actor, id).await?,
+        ("READY_FOR_CUTOVER", _) => lifecycle::mark_ready_for_cutover(&hub, &caller.actor, id).await?,
         ("CUTOVER", Lifecycle::Cutover { .. }) => {}
-        ("CUTOVER", _) => finalize(&hub, &actor, id).await?,
+        ("CUTOVER", _) => finalize(&hub, &caller.actor, id).await?,
         (other, _) => {
             let message = format!("{other:?} is none of READY_FOR_TEST, READY_FOR_CUTOVER and CUTOVER");
             return Err(ApiError::validation(message));
         }
     }
-    answer(&hub, id).await
+    answer(&caller, id).await
 }

@@ -41,21 +41,17 @@ struct PlanWindow {
     mbit_s: Option<u32>,
 }
 
-pub async fn get(
-    Caller(_): Caller,
-    State(hub): State<Arc<Hub>>,
-    Path(id): Path<SourceServerId>,
-) -> Result<Json<Plan>, ApiError> {
-    Ok(Json(hub.store.server(&id).await?.bandwidth.0.into()))
+pub async fn get(caller: Caller, Path(id): Path<SourceServerId>) -> Result<Json<Plan>, ApiError> {
+    Ok(Json(caller.store.server(&id).await?.bandwidth.0.into()))
 }
 
 pub async fn put(
-    Caller(actor): Caller,
+    caller: Caller,
     State(hub): State<Arc<Hub>>,
     Path(id): Path<SourceServerId>,
     Ask(plan): Ask<Plan>,
 ) -> Result<Json<Plan>, ApiError> {
-    let kept = update_bandwidth(&hub, &actor, &id, |bandwidth| *bandwidth = plan.into()).await?;
+    let kept = update_bandwidth(&hub, &caller.actor, &id, |bandwidth| *bandwidth = plan.into()).await?;
     Ok(Json(kept.into()))
 }
 

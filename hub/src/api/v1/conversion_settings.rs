@@ -44,16 +44,14 @@ fn usual_time_limit_s() -> u32 {
     RehearsalSettings::default().time_limit_s
 }
 
-pub async fn get(
-    Caller(_): Caller,
-    State(hub): State<Arc<Hub>>,
-    Path(id): Path<SourceServerId>,
-) -> Result<Json<Settings>, ApiError> {
-    Ok(Json(hub.store.server(&id).await?.launch_configuration.0.into()))
+pub async fn get(caller: Caller, Path(id): Path<SourceServerId>) -> Result<Json<Settings>, ApiError> {
+    Ok(Json(
+        caller.store.server(&id).await?.launch_configuration.0.into(),
+    ))
 }
 
 pub async fn put(
-    Caller(actor): Caller,
+    caller: Caller,
     State(hub): State<Arc<Hub>>,
     Path(id): Path<SourceServerId>,
     Ask(settings): Ask<Settings>,
@@ -61,7 +59,7 @@ pub async fn put(
     let rehearsal = settings
         .rehearsal
         .map(|Rehearsal { time_limit_s, probe }| RehearsalSettings { time_limit_s, probe });
-    let kept = update_launch_configuration(&hub, &actor, &id, |kept| {
+    let kept = update_launch_configuration(&hub, &caller.actor, &id, |kept| {
         kept.convert = settings.convert;
         kept.rehearsal = rehearsal;
     })

@@ -4,32 +4,24 @@
 //! byte as its runner signed it, `changes.json.sig`, `certificate.pem`, `changes.txt`, and of a rehearsal `console.txt`
 //! and `screenshot.png`: `GET /servers/{id}/conversions/{job}/{document}`.
 
-use std::sync::Arc;
-
-use axum::{
-    Json,
-    extract::{Path, State},
-    response::Response,
-};
+use axum::{Json, extract::Path, response::Response};
 use domain::ids::{JobId, SourceServerId};
 use serde_json::{Value, json};
 
 use crate::{
-    Hub,
     api::{ApiError, caller::Caller, date_time},
     documents::Document,
     entities::{conversion, source_server},
 };
 
 pub async fn get(
-    Caller(_): Caller,
-    State(hub): State<Arc<Hub>>,
+    caller: Caller,
     Path((id, job)): Path<(SourceServerId, JobId)>,
 ) -> Result<Json<Value>, ApiError> {
-    let conversion = hub.store.conversion(&job, &id).await?;
+    let conversion = caller.store.conversion(&job, &id).await?;
     let lacks = || ApiError::not_found(format_args!("a conversion of source server {id} by job {job}"));
     let conversion = conversion.ok_or_else(lacks)?;
-    let artifacts = hub.store.artifact_list(&job, &id).await?;
+    let artifacts = caller.store.artifact_list(&job, &id).await?;
     let documents = Document::ALL
         .into_iter()
         .filter(|document| artifacts.contains(&document.artifact()))
@@ -40,13 +32,12 @@ pub async fn get(
 }
 
 pub async fn document(
-    Caller(_): Caller,
-    State(hub): State<Arc<Hub>>,
+    caller: Caller,
     Path((id, job, name)): Path<(SourceServerId, JobId, String)>,
 ) -> Result<Response, ApiError> {
     let lacks = || ApiError::not_found(format_args!("the document {name:?} of this conversion"));
     let document = Document::by_name(&name).ok_or_else(lacks)?;
-    let contents = document.load(&hub.store, &job, &id).await?;
+    let contents = document.load(&caller.store, &job, &id).await?;
     Ok(document.answer(contents.ok_or_else(lacks)?))
 }
 

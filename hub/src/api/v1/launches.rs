@@ -25,27 +25,29 @@ pub struct For {
 }
 
 pub async fn check(
-    Caller(actor): Caller,
+    caller: Caller,
     State(hub): State<Arc<Hub>>,
     Path(id): Path<SourceServerId>,
     Query(For { purpose }): Query<For>,
 ) -> Result<Json<Value>, ApiError> {
-    let server = hub.store.server(&id).await?;
-    Ok(Json(match launch_check(&hub, &actor, &server, purpose).await? {
-        Foreseen::Possible {
-            instance_type,
-            not_checked,
-        } => json!({ "possible": true, "instanceType": instance_type, "notChecked": not_checked }),
-        Foreseen::Impossible(obstacles) => json!({ "possible": false, "obstacles": obstacles }),
-        Foreseen::Unknown(why) => json!({ "possible": null, "reason": why }),
-    }))
+    let server = caller.store.server(&id).await?;
+    Ok(Json(
+        match launch_check(&hub, &caller.actor, &server, purpose).await? {
+            Foreseen::Possible {
+                instance_type,
+                not_checked,
+            } => json!({ "possible": true, "instanceType": instance_type, "notChecked": not_checked }),
+            Foreseen::Impossible(obstacles) => json!({ "possible": false, "obstacles": obstacles }),
+            Foreseen::Unknown(why) => json!({ "possible": null, "reason": why }),
+        },
+    ))
 }
 
 pub async fn shown(
-    Caller(actor): Caller,
+    caller: Caller,
     State(hub): State<Arc<Hub>>,
     Path((id, purpose, what)): Path<(SourceServerId, Purpose, Shown)>,
 ) -> Result<Response, ApiError> {
-    let server = hub.store.server(&id).await?;
-    Ok(launched::show(&hub, &actor, &server, purpose, what).await?)
+    let server = caller.store.server(&id).await?;
+    Ok(launched::show(&hub, &caller.actor, &server, purpose, what).await?)
 }

@@ -19,24 +19,20 @@ use crate::{
     readiness::Report,
 };
 
-pub async fn get(
-    Caller(_): Caller,
-    State(hub): State<Arc<Hub>>,
-    Path(id): Path<AccountId>,
-) -> Result<Json<Value>, ApiError> {
-    hub.store.account(&id).await?;
-    let rows = hub.store.readiness_of(&id).await?;
+pub async fn get(caller: Caller, Path(id): Path<AccountId>) -> Result<Json<Value>, ApiError> {
+    caller.store.account(&id).await?;
+    let rows = caller.store.readiness_of(&id).await?;
     Ok(Json(
         json!({ "items": rows.iter().map(shape).collect::<Vec<_>>() }),
     ))
 }
 
 pub async fn check(
-    Caller(actor): Caller,
+    caller: Caller,
     State(hub): State<Arc<Hub>>,
     Path(id): Path<AccountId>,
 ) -> Result<StatusCode, ApiError> {
-    check_network(&hub, &actor, &id).await?;
+    check_network(&hub, &caller.actor, &id).await?;
     Ok(StatusCode::ACCEPTED)
 }
 

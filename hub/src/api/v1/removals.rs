@@ -25,14 +25,14 @@ pub struct Of {
 
 /// `removed` is null where the account could not be asked.
 pub async fn check(
-    Caller(actor): Caller,
+    caller: Caller,
     State(hub): State<Arc<Hub>>,
     Path(id): Path<SourceServerId>,
     Query(Of { removal }): Query<Of>,
 ) -> Result<Json<Value>, ApiError> {
-    let server = hub.store.server(&id).await?;
+    let server = caller.store.server(&id).await?;
     Ok(Json(
-        match removal_check(&hub, &actor, &server, removal).await? {
+        match removal_check(&hub, &caller.actor, &server, removal).await? {
             Ok(foreseen) => foreseen.json(),
             Err(why) => json!({ "removed": null, "reason": why }),
         },

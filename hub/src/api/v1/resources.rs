@@ -25,17 +25,17 @@ pub struct Of {
 
 /// `nothingLeft` says whether all that there is, is needed; it is null as long as the account did not answer.
 pub async fn get(
-    Caller(_): Caller,
+    caller: Caller,
     State(hub): State<Arc<Hub>>,
     Path(id): Path<AccountId>,
     Query(of): Query<Of>,
 ) -> Result<Json<Value>, ApiError> {
-    hub.store.account(&id).await?;
+    caller.store.account(&id).await?;
     let mut regions = Vec::new();
-    for row in hub.store.inventory_of(&id).await? {
+    for row in caller.store.inventory_of(&id).await? {
         let asked_at = row.asked_at.unwrap_or_default();
         let mut found = of_place(
-            &hub.store,
+            &caller.store,
             &hub.prices,
             &id,
             &row.region,
@@ -64,10 +64,10 @@ pub async fn get(
 }
 
 pub async fn check(
-    Caller(actor): Caller,
+    caller: Caller,
     State(hub): State<Arc<Hub>>,
     Path(id): Path<AccountId>,
 ) -> Result<StatusCode, ApiError> {
-    accounts::check_resources(&hub, &actor, &id).await?;
+    accounts::check_resources(&hub, &caller.actor, &id).await?;
     Ok(StatusCode::ACCEPTED)
 }

@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 use crate::{
     Hub,
     actions::{ActionError, Ordered, jobs, lifecycle},
-    auth::Actor,
+    auth::{Actor, Grant},
     clock::now_ms,
     entities::{
         Doc, Word,
@@ -81,7 +81,7 @@ impl Standing {
 pub fn ada() -> Actor {
     Actor {
         name: "ada".into(),
-        role: UserRole::Administrator,
+        grants: vec![Grant::everywhere(UserRole::Administrator)],
     }
 }
 

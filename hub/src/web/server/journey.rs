@@ -5,7 +5,7 @@ use domain::{lifecycle::Lifecycle, replication::Replication};
 use super::{ActionLink, action_href};
 use crate::{
     entities::source_server::Model,
-    web::{action::Action, badge, session::Session},
+    web::{action::Action, badge, session::Rights},
 };
 
 /// A stage of the journey.
@@ -63,11 +63,11 @@ pub fn stages(lifecycle: &Lifecycle) -> Vec<Stage> {
 }
 
 /// What to do next, for somebody who looks at one server.
-pub fn next_step(server: &Model, session: &Session) -> NextStep {
+pub fn next_step(server: &Model, rights: Rights) -> NextStep {
     let (title, text, action) = advice(server);
-    let primary = action.filter(|action| session.may(action.needs()) && action.is_possible(server));
+    let primary = action.filter(|action| rights.may(action.needs()) && action.is_possible(server));
     let text = match (action, primary) {
-        (Some(action), None) if !session.may(action.needs()) => {
+        (Some(action), None) if !rights.may(action.needs()) => {
             format!("{text} It needs the role “{}”.", action.needs().name())
         }
         _ => text,

@@ -28,7 +28,7 @@ use protocol::{
 
 use crate::{
     Hub,
-    auth::user_put,
+    auth::{Grant, user_put},
     clock::now_ms,
     entities::{
         Doc, Word, job, job_server,
@@ -44,6 +44,8 @@ use crate::{
 };
 
 pub const PASSWORD: &str = "correct horse";
+/// Where the accounts are in their organizations.
+const UNITS: [&str; 4] = ["Root/Production", "Root/Production/Data", "Root/Production2", ""];
 pub const ACCOUNTS: [(&str, &str); 4] = [
     ("111122223333", "prod-web"),
     ("222233334444", "prod-data"),
@@ -73,9 +75,14 @@ pub async fn fill(hub: &Hub) {
         UserRole::Approver,
         UserRole::Administrator,
     ] {
-        user_put(&hub.store, role.name(), role, PASSWORD.into())
-            .await
-            .unwrap();
+        user_put(
+            &hub.store,
+            role.name(),
+            vec![Grant::everywhere(role)],
+            PASSWORD.into(),
+        )
+        .await
+        .unwrap();
     }
     let mut tx = hub.store.begin().await.unwrap();
     let runners = accounts(&mut tx).await;
@@ -137,7 +144,7 @@ async fn accounts(tx: &mut Write) -> Vec<runner::Model> {
         let listed = ListedAccount {
             id: account.clone(),
             name: name.into(),
-            unit: String::new(),
+            unit: UNITS[index].into(),
             suspended: false,
         };
         let of = if index == 3 { &roster } else { &own };
@@ -643,7 +650,7 @@ async fn jobs(tx: &mut Write) {
     for (id, kind, status, server, launch, saga_status, direction, position) in given {
         let now = now_ms();
         let server = server_id(server);
-        let account: AccountId = ACCOUNTS[0].0.parse().unwrap();
+        let account = tx.server(&server).await.unwrap().account;
         tx.job_insert(
             job::Model {
                 id: Word(id.clone()),
@@ -657,7 +664,7 @@ async fn jobs(tx: &mut Write) {
             vec![job_server::Model {
                 job: Word(id.clone()),
                 server: Word(server.clone()),
-                account: Word(account.clone()),
+                account: account.clone(),
                 status: Doc(launch),
             }],
         )
@@ -697,7 +704,7 @@ async fn jobs(tx: &mut Write) {
         for (at, state) in [(0, LedgerState::Gone), (1, LedgerState::Present)] {
             tx.ledger_want(ledger::Model {
                 token: Word(ClientToken(format!("{id}-{at}"))),
-                account: Word(account.clone()),
+                account: account.clone(),
                 region: fixtures::REGION.into(),
                 kind: Word(ResourceKind::Image),
                 resource: Some(format!("ami-0123456789abcde{at}")),
