@@ -129,7 +129,7 @@ fn role_of(actor: &Actor) -> String {
     match (actor.role_everywhere(), actor.role_somewhere()) {
         (_, None) => "no role".into(),
         (everywhere, Some(role)) if everywhere == Some(role) => role.name().into(),
-        (_, Some(role)) => format!("{} of some accounts", role.name()),
+        (_, Some(role)) => format!("{} in part", role.name()),
     }
 }
 
