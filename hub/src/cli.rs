@@ -1,9 +1,10 @@
 //! `orglift-hub`: the command line.
 //!
-//! `organization`, `user`, `key` and `token` work on the hub's folder directly, whether the hub runs or not;
+//! `organization`, `user`, `key` and `token` work on the hub's folder and database directly, whether the hub runs or not;
 //! `firewall-request` needs nothing but its arguments.
 
 mod accounts;
+mod home;
 mod organization;
 mod readiness;
 mod resources;
@@ -26,15 +27,13 @@ use domain::{digest::Digest, ids::AccountId, network::cidr::Cidr};
 use tracing_subscriber::EnvFilter;
 
 use self::{
-    accounts::AccountsCommand, organization::OrganizationCommand, readiness::ReadinessArgs,
+    accounts::AccountsCommand, home::Home, organization::OrganizationCommand, readiness::ReadinessArgs,
     resources::ResourcesArgs, user::UserCommand,
 };
 use crate::{
     Settings, auth,
-    changes::Changes,
     entities::token::TokenPurpose,
     firewall_request::{self, aws_ranges},
-    hub::open_store,
     onboarding::cli::{self as onboarding, OnboardingArgs},
     pki::Pki,
     serve::{CloudChoice, Config, serve},
@@ -98,7 +97,7 @@ struct Dir {
 #[derive(Debug, Args)]
 struct Serve {
     #[command(flatten)]
-    dir: Dir,
+    home: Home,
     /// Where the console and the API listen.
     #[arg(long, default_value = "127.0.0.1:8080")]
     ui: SocketAddr,
@@ -130,7 +129,7 @@ enum KeyCommand {
     /// Make an API key and print it; it cannot be shown again.
     Add {
         #[command(flatten)]
-        dir: Dir,
+        home: Home,
         #[arg(long)]
         user: String,
     },
@@ -141,7 +140,7 @@ enum TokenCommand {
     /// Make a token and print it; it cannot be shown again.
     Create {
         #[command(flatten)]
-        dir: Dir,
+        home: Home,
         #[arg(long)]
         account: AccountId,
         #[arg(long, value_enum, default_value = "agent")]
@@ -265,7 +264,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Serve(options) => {
             let seconds = |seconds| Duration::from_secs(u64::from(seconds));
             serve(Config {
-                dir: options.dir.dir,
+                database: options.home.database()?,
+                dir: options.home.dir.dir,
                 ui: options.ui,
                 machines: options.machines,
                 cloud: options.cloud,
@@ -284,19 +284,19 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Readiness(args) => return readiness::run(*args).await,
         Command::Resources(args) => return resources::run(*args).await,
         Command::User(command) => user::run(command).await?,
-        Command::Key(KeyCommand::Add { dir, user }) => {
-            let store = open_store(&dir.dir, Changes::default()).await?;
+        Command::Key(KeyCommand::Add { home, user }) => {
+            let store = home.open_store().await?;
             println!("{}", auth::key_add(&store, &user).await?);
         }
         Command::Onboarding(args) => onboarding::run(*args)?,
         Command::Token(TokenCommand::Create {
-            dir,
+            home,
             account,
             purpose,
             ttl,
         }) => {
-            let store = open_store(&dir.dir, Changes::default()).await?;
-            let pki = Pki::open(&dir.dir.join("ca"))?;
+            let store = home.open_store().await?;
+            let pki = Pki::open(&home.dir.dir.join("ca"))?;
             let mut tx = store.begin().await?;
             let ttl = Duration::from_secs(ttl);
             let token = tokens::create(&mut tx, &pki, &account, purpose, ttl, "console").await?;

@@ -1,4 +1,4 @@
-//! What tests start from: a hub in a folder of its own over a cloud of folders, and rows for its store.
+//! What tests start from: a hub in a place of its own over a cloud of folders, and rows for its store.
 
 use std::{collections::BTreeMap, ops::Deref, sync::Arc, time::Duration};
 
@@ -22,6 +22,9 @@ use domain::{
     source_server::{ReplicationIntent, SourceProperties},
 };
 
+mod place;
+
+use self::place::Place;
 use crate::{
     Hub, Settings,
     clock::now_ms,
@@ -34,11 +37,11 @@ use crate::{
 pub const MEMBER: &str = "111122223333";
 pub const REGION: &str = "eu-central-1";
 
-/// A hub and the folder that it lives in.
+/// A hub and where it lives.
 pub struct TestHub {
     pub hub: Arc<Hub>,
     pub cloud: FolderCloud,
-    pub dir: Arc<tempfile::TempDir>,
+    pub place: Arc<Place>,
 }
 
 impl Deref for TestHub {
@@ -63,8 +66,8 @@ pub fn settings() -> Settings {
 /// A hub with nothing in it, over a cloud whose organization has the account [`MEMBER`].
 pub async fn hub() -> TestHub {
     identity::install_crypto_provider();
-    let dir = Arc::new(tempfile::tempdir().unwrap());
-    let cloud = FolderCloud::open(dir.path().join("cloud"));
+    let place = Arc::new(Place::make().await);
+    let cloud = FolderCloud::open(place.path().join("cloud"));
     let member = ListedAccount {
         id: MEMBER.parse().unwrap(),
         name: "prod".into(),
@@ -77,18 +80,19 @@ pub async fn hub() -> TestHub {
     .save(cloud.root())
     .unwrap();
     Trust::default().save(cloud.root()).unwrap();
-    reopen(dir, cloud).await
+    reopen(place, cloud).await
 }
 
 /// The same hub after a restart.
-pub async fn reopen(dir: Arc<tempfile::TempDir>, cloud: FolderCloud) -> TestHub {
-    let hub = Hub::open(&dir.path().join("hub"), Arc::new(cloud.clone()), settings())
+pub async fn reopen(place: Arc<Place>, cloud: FolderCloud) -> TestHub {
+    let (folder, database) = (place.path().join("hub"), place.database());
+    let hub = Hub::open(&folder, &database, Arc::new(cloud.clone()), settings())
         .await
         .unwrap();
     TestHub {
         hub: Arc::new(hub),
         cloud,
-        dir,
+        place,
     }
 }
 

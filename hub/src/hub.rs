@@ -11,7 +11,7 @@ use crate::{
     machines::identity::Proofs,
     pki::{Pki, PkiError},
     resources::prices::Prices,
-    store::{Store, StoreError},
+    store::{Database, Store, Unopened},
 };
 
 #[derive(Debug)]
@@ -69,17 +69,23 @@ pub enum OpenError {
     #[error("cannot create {0}")]
     Folder(std::path::PathBuf, #[source] std::io::Error),
     #[error("cannot open the hub's database")]
-    Store(#[from] StoreError),
+    Store(#[from] Unopened),
     #[error("cannot open the hub's certificate authority")]
     Pki(#[from] PkiError),
 }
 
 impl Hub {
     /// Opens the hub whose state is in `dir`, or makes a new one there.
-    pub async fn open(dir: &Path, cloud: Arc<dyn Cloud>, settings: Settings) -> Result<Self, OpenError> {
+    pub async fn open(
+        dir: &Path,
+        database: &Database,
+        cloud: Arc<dyn Cloud>,
+        settings: Settings,
+    ) -> Result<Self, OpenError> {
+        create_folder(dir)?;
         let changes = Changes::default();
         Ok(Self {
-            store: open_store(dir, changes.clone()).await?,
+            store: Store::open(database, changes.clone()).await?,
             changes,
             cloud,
             pki: Pki::open(&dir.join("ca"))?,
@@ -93,12 +99,6 @@ impl Hub {
             stopping: CancellationToken::new(),
         })
     }
-}
-
-/// Opens the database of the hub in `dir`; the hub itself may be running.
-pub async fn open_store(dir: &Path, changes: Changes) -> Result<Store, OpenError> {
-    create_folder(dir)?;
-    Ok(Store::open(&dir.join("hub.db"), changes).await?)
 }
 
 /// Makes the hub's folder, which nobody else may look into.

@@ -27,6 +27,7 @@ use crate::{
     hub::create_folder,
     machines::{self, listener::MachineAcceptor},
     sagas::engine,
+    store::Database,
     tasks, web,
 };
 
@@ -38,6 +39,7 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Config {
     pub dir: PathBuf,
+    pub database: Database,
     pub ui: SocketAddr,
     pub machines: SocketAddr,
     pub cloud: CloudChoice,
@@ -92,7 +94,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     }
     create_folder(&config.dir)?;
     let _only = lock(&config.dir).await?;
-    let hub = Arc::new(Hub::open(&config.dir, config.cloud.open(), config.settings.clone()).await?);
+    let cloud = config.cloud.open();
+    let hub = Hub::open(&config.dir, &config.database, cloud, config.settings.clone()).await?;
+    let hub = Arc::new(hub);
 
     let ui = listen(config.ui)?;
     let machines = listen(config.machines)?;

@@ -15,11 +15,8 @@ use domain::account::{Access, Reach};
 use futures_util::{StreamExt, pin_mut};
 use serde_json::json;
 
-use super::{Dir, selection::Selection};
-use crate::{
-    changes::Changes, clock::now_ms, entities::account, fan_out::fan_out, hub::open_store,
-    serve::CloudChoice, tasks::accounts,
-};
+use super::{Home, selection::Selection};
+use crate::{clock::now_ms, entities::account, fan_out::fan_out, serve::CloudChoice, tasks::accounts};
 
 /// Some accounts were not reached.
 pub(super) const SOME: u8 = 3;
@@ -36,7 +33,7 @@ pub(super) enum AccountsCommand {
 #[derive(Debug, Args)]
 pub(super) struct Check {
     #[command(flatten)]
-    dir: Dir,
+    home: Home,
     /// The cloud to act in: aws, or folder:PATH.
     #[arg(long)]
     cloud: CloudChoice,
@@ -54,7 +51,7 @@ pub(super) struct Check {
 }
 
 pub(super) async fn run(AccountsCommand::Check(check): AccountsCommand) -> anyhow::Result<ExitCode> {
-    let store = open_store(&check.dir.dir, Changes::default()).await?;
+    let store = check.home.open_store().await?;
     let cloud = check.cloud.open();
     for organization in store.organization_list().await? {
         if check.selection.is_of(&organization.name) && organization.reach.0 != Reach::Roster {

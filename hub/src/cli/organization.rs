@@ -11,12 +11,8 @@ use domain::{
 };
 use serde::Deserialize;
 
-use super::Dir;
-use crate::{
-    actions::accounts::{self, NewOrganization, RosterAccount},
-    changes::Changes,
-    hub::open_store,
-};
+use super::home::Home;
+use crate::actions::accounts::{self, NewOrganization, RosterAccount};
 
 /// More accounts than AWS lets an organization have.
 const ROSTER_BYTES_MAX: u64 = 4 << 20;
@@ -28,14 +24,14 @@ pub(super) enum OrganizationCommand {
     /// Show every organization, and how its accounts are reached.
     List {
         #[command(flatten)]
-        dir: Dir,
+        home: Home,
     },
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Add {
     #[command(flatten)]
-    dir: Dir,
+    home: Home,
     #[arg(long)]
     name: String,
     /// How its accounts are learned. A roster is listed by hand, with --account or --roster.
@@ -138,7 +134,7 @@ pub(super) async fn run(command: OrganizationCommand) -> anyhow::Result<()> {
             if let Some(file) = &add.roster {
                 roster.extend(read_roster(file)?);
             }
-            let store = open_store(&add.dir.dir, Changes::default()).await?;
+            let store = add.home.open_store().await?;
             let mut tx = store.begin().await?;
             let organization = NewOrganization {
                 name: add.name,
@@ -151,8 +147,8 @@ pub(super) async fn run(command: OrganizationCommand) -> anyhow::Result<()> {
             tx.commit().await?;
             println!("{id}");
         }
-        OrganizationCommand::List { dir } => {
-            let store = open_store(&dir.dir, Changes::default()).await?;
+        OrganizationCommand::List { home } => {
+            let store = home.open_store().await?;
             for organization in store.organization_list().await? {
                 let route = &organization.route;
                 println!("{}  {}", organization.id, organization.name);

@@ -11,13 +11,11 @@ use futures_util::TryStreamExt;
 use serde_json::json;
 
 use super::{
-    Dir,
+    Home,
     accounts::{NONE, SOME, why, write_json},
     selection::Selection,
 };
 use crate::{
-    changes::Changes,
-    hub::open_store,
     readiness::{
         Named, Outcome, Report, check_all,
         drift::{Drift, When},
@@ -32,7 +30,7 @@ const NOT_READY: u8 = 5;
 #[derive(Debug, Args)]
 pub(super) struct ReadinessArgs {
     #[command(flatten)]
-    dir: Dir,
+    home: Home,
     /// The cloud to act in: aws, or folder:PATH.
     #[arg(long)]
     cloud: CloudChoice,
@@ -51,7 +49,7 @@ pub(super) struct ReadinessArgs {
 }
 
 pub(super) async fn run(args: ReadinessArgs) -> anyhow::Result<ExitCode> {
-    let store = open_store(&args.dir.dir, Changes::default()).await?;
+    let store = args.home.open_store().await?;
     let cloud = args.cloud.open();
     let (places, suspended) = args.selection.places(&store, "check readiness", |_| true).await?;
     let named = Named {

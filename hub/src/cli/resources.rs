@@ -8,14 +8,12 @@ use futures_util::TryStreamExt;
 use serde_json::json;
 
 use super::{
-    Dir,
+    Home,
     accounts::{NONE, SOME, why, write_json},
     selection::Selection,
 };
 use crate::{
-    changes::Changes,
     clock::now_ms,
-    hub::open_store,
     resources::{
         Account, ask_all, in_words, of_place,
         prices::{Prices, Total},
@@ -29,7 +27,7 @@ const NOT_RIGHT: u8 = 5;
 #[derive(Debug, Args)]
 pub(super) struct ResourcesArgs {
     #[command(flatten)]
-    dir: Dir,
+    home: Home,
     /// The cloud to act in: aws, or folder:PATH.
     #[arg(long)]
     cloud: CloudChoice,
@@ -41,8 +39,8 @@ pub(super) struct ResourcesArgs {
 }
 
 pub(super) async fn run(args: ResourcesArgs) -> anyhow::Result<ExitCode> {
-    let prices = Prices::load(&args.dir.dir)?;
-    let store = open_store(&args.dir.dir, Changes::default()).await?;
+    let prices = Prices::load(&args.home.dir.dir)?;
+    let store = args.home.open_store().await?;
     let cloud = args.cloud.open();
     let (places, suspended) = args.selection.places(&store, "list resources", |_| true).await?;
     let mut tally = Tally::of(&prices);

@@ -6,12 +6,10 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use domain::scope::Scope;
 
-use super::Dir;
+use super::home::Home;
 use crate::{
     auth::{self, Grant},
-    changes::Changes,
     entities::user::UserRole,
-    hub::open_store,
 };
 
 #[derive(Debug, Subcommand)]
@@ -56,14 +54,14 @@ pub(super) enum UserCommand {
     /// List users, and what each may do where.
     List {
         #[command(flatten)]
-        dir: Dir,
+        home: Home,
     },
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Named {
     #[command(flatten)]
-    dir: Dir,
+    home: Home,
     #[arg(long)]
     name: String,
 }
@@ -71,39 +69,39 @@ pub(super) struct Named {
 pub(super) async fn run(command: UserCommand) -> anyhow::Result<()> {
     match command {
         UserCommand::Add {
-            named: Named { dir, name },
+            named: Named { home, name },
             role,
             scopes,
             password_stdin: _,
         } => {
             let password = password()?;
             let grants = scopes.into_iter().map(|scope| Grant { role, scope });
-            let store = open_store(&dir.dir, Changes::default()).await?;
+            let store = home.open_store().await?;
             auth::user_put(&store, &name, grants.collect(), password).await?;
         }
         UserCommand::Grant {
-            named: Named { dir, name },
+            named: Named { home, name },
             role,
             scope,
         } => {
-            let store = open_store(&dir.dir, Changes::default()).await?;
+            let store = home.open_store().await?;
             auth::grant(&store, &name, Grant { role, scope }).await?;
         }
         UserCommand::Revoke {
-            named: Named { dir, name },
+            named: Named { home, name },
             scope,
         } => {
-            let store = open_store(&dir.dir, Changes::default()).await?;
+            let store = home.open_store().await?;
             auth::revoke(&store, &name, &scope).await?;
         }
         UserCommand::Remove {
-            named: Named { dir, name },
+            named: Named { home, name },
         } => {
-            let store = open_store(&dir.dir, Changes::default()).await?;
+            let store = home.open_store().await?;
             auth::user_remove(&store, &name).await?;
         }
-        UserCommand::List { dir } => {
-            let store = open_store(&dir.dir, Changes::default()).await?;
+        UserCommand::List { home } => {
+            let store = home.open_store().await?;
             for user in store.user_list().await? {
                 let grants = store.grants_of(&user.name).await?;
                 if grants.is_empty() {

@@ -1,20 +1,18 @@
 //! The store: everything the hub must not forget.
 //!
-//! SQLite in WAL mode with two pools: one writer, whose transactions begin IMMEDIATE and are on disk
-//! when they commit, since sagas and the ledger must survive a power cut, and several readers.
-//!
+//! - [`Database`]: where it is, and what it is made of: SQLite or PostgreSQL.
 //! - [`Reader`]: typed reads, on the store itself or within a transaction.
 //! - [`Write`]: a transaction. What it changed is published when it commits, and only then.
 //!
 //! Methods are named noun first: `server_list`, `server_transition`.
 
-use std::{ops::Deref, path::Path, time::Duration};
+use std::ops::Deref;
 
 use domain::{IllegalTransition, ids::RunnerId};
 use migrations::Migrator;
 use sea_orm::{
-    ColumnTrait, ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait,
-    ExprTrait, QueryFilter, SqliteTransactionMode, TransactionOptions, TransactionTrait, sea_query::Expr,
+    ColumnTrait, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, QueryFilter,
+    sea_query::Expr,
 };
 use sea_orm_migration::MigratorTrait;
 
@@ -28,6 +26,8 @@ use crate::{
 pub mod accounts;
 pub mod checkpoints;
 pub mod conversions;
+mod database;
+mod dialect;
 pub mod enrolment;
 pub mod inventories;
 pub mod jobs;
@@ -39,11 +39,7 @@ pub mod sagas;
 pub mod servers;
 pub mod sight;
 
-/// How many connections read at once. Reads are short; more would only fight over the page cache.
-const READERS: u32 = 4;
-
-/// How long a statement waits for another process, such as `orglift-hub user add`, to finish writing.
-const BUSY: Duration = Duration::from_secs(10);
+pub use database::{AddressError, Database, Server, Unopened, holds_password};
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -78,14 +74,16 @@ pub struct Write {
 }
 
 impl Store {
-    /// Opens the database at `path`, makes it if it is not there, and brings its schema up to date.
-    pub async fn open(path: &Path, changes: Changes) -> Result<Self, StoreError> {
-        let writer = connect(path, 1).await?;
-        Migrator::up(&writer, None).await?;
-        let readers = Reader(connect(path, READERS).await?, Sight::Everything);
+    /// Opens the database, makes it if it is a file that is not there, and brings its schema up to date.
+    pub async fn open(database: &Database, changes: Changes) -> Result<Self, Unopened> {
+        let (writer, readers) = database.connect().await?;
+        // Of hubs that start at once, one changes the schema, and all of it or nothing.
+        let tx = database::begin(&writer).await?;
+        Migrator::up(&tx, None).await?;
+        tx.commit().await?;
         Ok(Self {
             writer,
-            readers,
+            readers: Reader(readers, Sight::Everything),
             changes,
         })
     }
@@ -105,37 +103,29 @@ impl Store {
     }
 
     async fn begin_in(&self, sight: Sight) -> Result<Write, StoreError> {
-        let options = TransactionOptions {
-            // A deferred one that turns from reading to writing fails at once when another writes.
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        };
         Ok(Write {
-            tx: Reader(self.writer.begin_with_options(options).await?, sight),
+            tx: Reader(database::begin(&self.writer).await?, sight),
             changes: self.changes.clone(),
             pending: Vec::new(),
         })
     }
 
+    /// Ends its connections. Dropping it does so too, but without waiting.
+    #[cfg(test)]
+    pub async fn close(self) {
+        for pool in [self.writer, self.readers.0] {
+            if let Err(error) = pool.close().await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot close the database"
+                );
+            }
+        }
+    }
+
     pub fn changes(&self) -> &Changes {
         &self.changes
     }
-}
-
-async fn connect(path: &Path, connections: u32) -> Result<DatabaseConnection, StoreError> {
-    let mut options = ConnectOptions::new(format!("sqlite://{}?mode=rwc", path.display()));
-    options
-        .max_connections(connections)
-        .sqlx_logging(false)
-        .test_before_acquire(false)
-        .map_sqlx_sqlite_opts(|sqlite| {
-            sqlite
-                .pragma("journal_mode", "WAL")
-                .pragma("synchronous", "FULL")
-                .busy_timeout(BUSY)
-                .foreign_keys(true)
-        });
-    Ok(Database::connect(options).await?)
 }
 
 impl Deref for Store {

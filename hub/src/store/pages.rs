@@ -5,12 +5,12 @@ use domain::{
     job::{InitiatedBy, LaunchStatus},
 };
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, FromQueryResult, JoinType, Order, PaginatorTrait,
+    ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, JoinType, Order, PaginatorTrait,
     QueryFilter, QueryOrder, QuerySelect, Select,
-    sea_query::{BinOper, Expr, ExprTrait, Func, LikeExpr, Query, SelectStatement, SimpleExpr},
+    sea_query::{BinOper, Expr, ExprTrait, Func, NullOrdering, Query, SelectStatement, SimpleExpr},
 };
 
-use super::{Reader, StoreError};
+use super::{Reader, StoreError, dialect};
 use crate::entities::{
     Doc, Word, account, certificate, job,
     job_server::{self, Column as Part},
@@ -83,6 +83,7 @@ impl<C: ConnectionTrait> Reader<C> {
         offset: u64,
         limit: u64,
     ) -> Result<Slice<Model>, StoreError> {
+        let backend = self.0.get_database_backend();
         let found = self.matching(search);
         let total = found.clone().count(&self.0).await?;
         let order = if search.descending {
@@ -91,14 +92,17 @@ impl<C: ConnectionTrait> Reader<C> {
             Order::Asc
         };
         let found = match search.sort {
-            ServerSort::Name => found.order_by(known_as(SERVERS), order),
+            ServerSort::Name => found.order_by(known_as(backend, SERVERS), order),
             ServerSort::Account => found.order_by(Column::Account, order),
             ServerSort::Lifecycle => found.order_by(Column::LifecycleName, order),
             ServerSort::Replication => found.order_by(Column::ReplicationName, order),
-            ServerSort::Lag => found.order_by(Column::LagBasis, order),
+            ServerSort::Lag => {
+                let nulls = dialect::nulls(&order);
+                found.order_by_with_nulls(Column::LagBasis, order, nulls)
+            }
         };
         let rows = found
-            .order_by(known_as(SERVERS), Order::Asc)
+            .order_by(known_as(backend, SERVERS), Order::Asc)
             .order_by_asc(Column::Id)
             .offset(offset)
             .limit(limit)
@@ -115,7 +119,7 @@ impl<C: ConnectionTrait> Reader<C> {
             .filter(Column::LifecycleName.is_not_in(["CUTOVER", "DISCONNECTED"]));
         let total = found.clone().count(&self.0).await?;
         let rows = found
-            .order_by_asc(Column::LagBasis)
+            .order_by_with_nulls(Column::LagBasis, Order::Asc, NullOrdering::First)
             .limit(limit)
             .all(&self.0)
             .await?;
@@ -136,7 +140,7 @@ impl<C: ConnectionTrait> Reader<C> {
         let total = found.clone().count(&self.0).await?;
         let rows = found
             .order_by_desc(Column::Diverges)
-            .order_by_asc(Column::LagBasis)
+            .order_by_with_nulls(Column::LagBasis, Order::Asc, NullOrdering::First)
             .order_by_asc(Column::Id)
             .limit(limit)
             .all(&self.0)
@@ -146,13 +150,12 @@ impl<C: ConnectionTrait> Reader<C> {
 
     /// Bytes of all disks that their runners hold.
     pub async fn replicated_bytes(&self) -> Result<u64, StoreError> {
-        let sum = Expr::cust(
-            "COALESCE((SELECT SUM(json_extract(disk.value, '$.replicated_bytes')) FROM json_each(source_servers.disks) AS disk), 0)",
-        );
+        let backend = self.0.get_database_backend();
+        let sum = dialect::sum_of_elements(backend, "source_servers.disks", "replicated_bytes");
         let sum: Option<Option<i64>> = self
             .find::<Entity>()
             .select_only()
-            .column_as(SimpleExpr::from(Func::sum(sum)), "bytes")
+            .column_as(SimpleExpr::from(Func::sum(sum)).cast_as("bigint"), "bytes")
             .into_tuple()
             .one(&self.0)
             .await?;
@@ -228,6 +231,7 @@ impl<C: ConnectionTrait> Reader<C> {
 
     /// Those that `query` chooses among participants `p` of jobs `j`.
     async fn participants_by(&self, mut query: SelectStatement) -> Result<Vec<Participant>, StoreError> {
+        let backend = self.0.get_database_backend();
         query
             .columns([
                 ("p", Part::Job),
@@ -240,7 +244,7 @@ impl<C: ConnectionTrait> Reader<C> {
                 ("j", job::Column::CreatedAt),
                 ("j", job::Column::CreatedBy),
             ])
-            .expr_as(known_as("s"), "name")
+            .expr_as(known_as(backend, "s"), "name")
             .expr_as(Expr::col(("a", account::Column::Name)), "account_name")
             .from_as(job_server::Entity, "p")
             .join_as(
@@ -262,13 +266,14 @@ impl<C: ConnectionTrait> Reader<C> {
                 Expr::col(("a", account::Column::Id)).equals(("p", Part::Account)),
             )
             .cond_where(self.1.by_account(("p", Part::Account)));
-        let statement = self.0.get_database_backend().build(&query);
+        let statement = backend.build(&query);
         Ok(Participant::find_by_statement(statement).all(&self.0).await?)
     }
 
     /// Of the account's agents and runners.
     pub async fn certificates_in(&self, account: &AccountId) -> Result<Vec<HeldCertificate>, StoreError> {
         use certificate::Column as C;
+        let backend = self.0.get_database_backend();
         let subject_of = |kind: &'static str, id: (&'static str, &'static str)| {
             Expr::value(format!("orglift://{kind}/")).binary(BinOper::Custom("||"), Expr::col(id))
         };
@@ -279,7 +284,7 @@ impl<C: ConnectionTrait> Reader<C> {
                 ("c", C::IssuedAt),
                 ("c", C::RevokedAt),
             ])
-            .expr_as(known_as("s"), "name")
+            .expr_as(known_as(backend, "s"), "name")
             .from_as(certificate::Entity, "c")
             .join_as(
                 JoinType::LeftJoin,
@@ -308,7 +313,7 @@ impl<C: ConnectionTrait> Reader<C> {
             .order_by("name", Order::Asc)
             .order_by(("c", C::IssuedAt), Order::Desc)
             .take();
-        let statement = self.0.get_database_backend().build(&query);
+        let statement = backend.build(&query);
         Ok(HeldCertificate::find_by_statement(statement).all(&self.0).await?)
     }
 
@@ -345,6 +350,7 @@ impl<C: ConnectionTrait> Reader<C> {
     }
 
     fn matching(&self, search: &ServerSearch) -> Select<Entity> {
+        let backend = self.0.get_database_backend();
         let archived = Expr::col(Column::Lifecycle).like("%\"archived\":true%");
         let mut found = self
             .find::<Entity>()
@@ -363,16 +369,15 @@ impl<C: ConnectionTrait> Reader<C> {
         }
         let words = search.text.split_whitespace();
         for word in words.take(8) {
-            let escaped = word.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
-            let pattern = || LikeExpr::new(format!("%{escaped}%")).escape('\\');
-            let os = Expr::cust("json_extract(properties, '$.os')");
+            let holds = |text: SimpleExpr| dialect::holds(backend, text, word);
+            let os = Expr::cust(dialect::text_at(backend, "properties", "os"));
             found = found.filter(
                 Condition::any()
-                    .add(known_as(SERVERS).like(pattern()))
-                    .add(Expr::col(Column::Hostname).like(pattern()))
-                    .add(Expr::col(Column::Id).like(pattern()))
-                    .add(Expr::col(Column::AgentAddress).like(pattern()))
-                    .add(os.like(pattern())),
+                    .add(holds(known_as(backend, SERVERS)))
+                    .add(holds(Expr::col(Column::Hostname)))
+                    .add(holds(Expr::col(Column::Id)))
+                    .add(holds(Expr::col(Column::AgentAddress)))
+                    .add(holds(os)),
             );
         }
         found
@@ -380,10 +385,9 @@ impl<C: ConnectionTrait> Reader<C> {
 }
 
 /// See `source_server::Model::known_as`.
-fn known_as(table: &str) -> SimpleExpr {
-    Expr::cust(format!(
-        "COALESCE(NULLIF(json_extract({table}.tags, '$.Name'), ''), {table}.hostname)"
-    ))
+fn known_as(backend: DbBackend, table: &str) -> SimpleExpr {
+    let tag = dialect::text_at(backend, &format!("{table}.tags"), "Name");
+    Expr::cust(format!("COALESCE(NULLIF({tag}, ''), {table}.hostname)"))
 }
 
 /// The table's own name, as far as no query calls it otherwise.

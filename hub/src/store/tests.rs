@@ -9,8 +9,15 @@ use domain::{
 
 use sea_orm::ConnectionTrait;
 
-use super::{servers::Transition, *};
-use crate::fixtures::{self, TestHub, hub};
+use super::{
+    pages::{ServerSearch, ServerSort},
+    servers::Transition,
+    *,
+};
+use crate::{
+    entities::{Doc, source_server},
+    fixtures::{self, TestHub, hub},
+};
 
 async fn with_server(hub: &TestHub) -> SourceServerId {
     let runner = fixtures::with_runner(hub).await;
@@ -114,10 +121,10 @@ async fn a_database_of_the_first_schema_is_taken_over() {
                       SELECT id, 1, 'launchable', 'crash', 5, 0, '[]' FROM source_servers";
     tx.tx.0.execute_unprepared(checkpoint).await.unwrap();
     tx.commit().await.unwrap();
-    let (dir, cloud) = (hub.dir.clone(), hub.cloud.clone());
+    let (place, cloud) = (hub.place.clone(), hub.cloud.clone());
     drop(hub);
 
-    let hub = fixtures::reopen(dir, cloud).await;
+    let hub = fixtures::reopen(place, cloud).await;
     let server = hub.store.server(&id).await.unwrap();
     assert_eq!(
         (server.bandwidth.0, server.flow.0),
@@ -143,4 +150,103 @@ async fn a_wish_makes_the_runner_look_again() {
         generation.cast_signed()
     );
     assert_eq!(changes.try_recv().unwrap(), Change::Desired(runner));
+}
+
+#[tokio::test]
+async fn a_search_takes_every_character_as_it_is() {
+    let hub = hub().await;
+    let runner = fixtures::with_runner(&hub).await;
+    let mut tx = hub.store.begin().await.unwrap();
+    let names = ["100%_a\\b", "100xya?b", "Ätna"];
+    for (entropy, name) in (1..).zip(names) {
+        let mut server = fixtures::server(SourceServerId::from_entropy(entropy), &runner);
+        server.tags = Doc([("Name".to_owned(), name.to_owned())].into());
+        tx.server_insert(server).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    for (text, found) in [
+        ("0%_A\\B", &["100%_a\\b"][..]),
+        ("_", &["100%_a\\b"]),
+        ("?", &["100xya?b"]),
+        ("TNA", &["Ätna"]),
+        ("100 b", &["100%_a\\b", "100xya?b"]),
+        ("'", &[]),
+    ] {
+        let search = ServerSearch {
+            text: text.into(),
+            ..ServerSearch::default()
+        };
+        let slice = hub.store.server_search(&search, 0, 10).await.unwrap();
+        let names: Vec<_> = slice.rows.iter().map(source_server::Model::known_as).collect();
+        assert_eq!(
+            (names.as_slice(), slice.total),
+            (found, found.len() as u64),
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn lists_are_in_one_order_everywhere() {
+    let hub = hub().await;
+    let runner = fixtures::with_runner(&hub).await;
+    let mut tx = hub.store.begin().await.unwrap();
+    for (entropy, (name, lag)) in (1..).zip([("b-1", None), ("B", Some(5)), ("a b", Some(3)), ("aa", None)]) {
+        let mut server = fixtures::server(SourceServerId::from_entropy(entropy), &runner);
+        server.hostname = name.into();
+        server.lag_basis = lag;
+        tx.server_insert(server).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    for (sort, descending, order) in [
+        (ServerSort::Name, false, ["B", "a b", "aa", "b-1"]),
+        (ServerSort::Name, true, ["b-1", "aa", "a b", "B"]),
+        (ServerSort::Lag, false, ["aa", "b-1", "a b", "B"]),
+        (ServerSort::Lag, true, ["B", "a b", "aa", "b-1"]),
+    ] {
+        let search = ServerSearch {
+            sort,
+            descending,
+            ..ServerSearch::default()
+        };
+        let slice = hub.store.server_search(&search, 0, 10).await.unwrap();
+        let names: Vec<_> = slice.rows.iter().map(|row| row.hostname.as_str()).collect();
+        assert_eq!(names, order, "{sort:?}, {descending}");
+    }
+}
+
+#[tokio::test]
+async fn who_reads_and_then_writes_is_alone_with_it() {
+    let hub = hub().await;
+    let id = with_server(&hub).await;
+    // Another hub on the same database.
+    let other = Store::open(&hub.place.database(), Changes::default())
+        .await
+        .unwrap();
+    let count = async |store: &Store| {
+        for _ in 0..20 {
+            let mut tx = store.begin().await.unwrap();
+            let server = tx.server(&id).await.unwrap();
+            let retry_request = server.retry_request + 1;
+            tx.server_update(&server, |row| {
+                row.retry_request = sea_orm::ActiveValue::Set(retry_request);
+            })
+            .await
+            .unwrap();
+            tx.commit().await.unwrap();
+        }
+    };
+    tokio::join!(count(&hub.store), count(&other), count(&hub.store), count(&other));
+    assert_eq!(hub.store.server(&id).await.unwrap().retry_request, 80);
+}
+
+#[tokio::test]
+async fn readers_do_not_wait_for_a_writer() {
+    let hub = hub().await;
+    let id = with_server(&hub).await;
+    let mut tx = hub.store.begin().await.unwrap();
+    tx.server_on(&id, Event::FirstLaunchableCheckpoint).await.unwrap();
+    assert_eq!(hub.store.server(&id).await.unwrap().generation, 0);
+    tx.commit().await.unwrap();
+    assert_eq!(hub.store.server(&id).await.unwrap().generation, 1);
 }

@@ -207,9 +207,9 @@ impl World {
     /// The hub dies and comes back, with its engine.
     pub async fn restart(mut self) -> (Self, JoinHandle<()>) {
         self.runner.abort();
-        let (dir, cloud) = (self.hub.dir.clone(), self.hub.cloud.clone());
+        let (place, cloud) = (self.hub.place.clone(), self.hub.cloud.clone());
         let runner = self.server().await.runner.0;
-        self.hub = fixtures::reopen(dir, cloud).await;
+        self.hub = fixtures::reopen(place, cloud).await;
         self.runner = tokio::spawn(FakeRunner::new(&self.hub, runner).run(self.hub.hub.clone()));
         let engine = tokio::spawn(engine::run(self.hub.hub.clone()));
         (self, engine)
