@@ -27,7 +27,7 @@ use crate::{
     hub::create_folder,
     machines::{self, listener::MachineAcceptor},
     sagas::engine,
-    store::Database,
+    store::{Database, Sole},
     tasks, web,
 };
 
@@ -94,6 +94,10 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     }
     create_folder(&config.dir)?;
     let _only = lock(&config.dir).await?;
+    let sole = match &config.database {
+        Database::File(_) => None,
+        Database::Server(server) => Some(Sole::take(server, LOCK_PATIENCE).await?),
+    };
     let cloud = config.cloud.open();
     let hub = Hub::open(&config.dir, &config.database, cloud, config.settings.clone()).await?;
     let hub = Arc::new(hub);
@@ -137,6 +141,11 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             Ok(())
         }
     });
+
+    if let Some(sole) = sole {
+        let hub = hub.clone();
+        running.spawn(async move { Ok(sole.keep(hub.stopping.cancelled()).await?) });
+    }
 
     let mut terminate = signal(SignalKind::terminate())?;
     let ended_early = tokio::select! {

@@ -65,6 +65,7 @@ impl Move {
                 // As the product has it: a checkpoint is there for longer than its launch takes.
                 checkpoint_interval_s: 600,
                 checkpoint_deadline_s: 300,
+                ..HubSettings::default()
             },
             runner: RunnerSettings {
                 inspects: true,

@@ -149,9 +149,10 @@ pub async fn run_with_input(
     programs: &Programs,
     program: Program,
     args: impl IntoIterator<Item = impl Into<OsString>>,
+    env: &[(&str, &OsStr)],
     input: &str,
 ) -> anyhow::Result<String> {
-    finish(command(programs, program, args, &[]), program, Some(input)).await
+    finish(command(programs, program, args, env), program, Some(input)).await
 }
 
 async fn finish(mut command: Command, program: Program, input: Option<&str>) -> anyhow::Result<String> {

@@ -1,1 +1,4 @@
-//! tests
+//! What tests of several kinds need.
+
+pub mod postgresql;
+pub mod shell;

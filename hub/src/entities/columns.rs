@@ -13,6 +13,8 @@ use sea_orm::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::store::clean::clean_json;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Word<T>(pub T);
 
@@ -42,7 +44,8 @@ impl<T: DeserializeOwned> Word<T> {
 
 impl<T: Serialize> Doc<T> {
     fn store(&self) -> String {
-        serde_json::to_string(&self.0).expect("stored structures have no maps with keys that are not text")
+        let json = serde_json::to_string(&self.0);
+        clean_json(json.expect("stored structures have no maps with keys that are not text"))
     }
 }
 

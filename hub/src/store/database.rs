@@ -13,13 +13,15 @@ use std::{
 };
 
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, SqliteTransactionMode,
-    TransactionOptions, TransactionTrait,
+    ConnectOptions, ConnectionTrait, DatabaseConnection, DbErr, SqliteTransactionMode, TransactionOptions,
+    TransactionTrait,
 };
 use sqlx::{
     Connection, PgConnection, Row,
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
+
+use super::clean::Clean;
 
 /// How many connections read at once. Reads are short; more would only fight over the page cache.
 const READERS: u32 = 4;
@@ -28,7 +30,7 @@ const READERS: u32 = 4;
 const BUSY: Duration = Duration::from_secs(10);
 
 /// How long a server may take to answer at the start, and a lost connection to come back.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Of PostgreSQL. Older ones get no more fixes.
 const OLDEST: i32 = 14;
@@ -206,25 +208,35 @@ async fn file(path: &Path, connections: u32) -> Result<DatabaseConnection, DbErr
 }
 
 impl Server {
+    pub(super) fn refused(&self, why: &str) -> Unopened {
+        Unopened::Refused {
+            server: self.to_string(),
+            why: why.to_owned(),
+        }
+    }
+
+    /// One that belongs to no pool.
+    pub(super) async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+        let connecting = tokio::time::timeout(PATIENCE, PgConnection::connect_with(&self.0));
+        let silent = || std::io::Error::new(std::io::ErrorKind::TimedOut, "it does not answer");
+        let mut connection = connecting.await.map_err(|_| silent())??;
+        sqlx::Executor::execute(&mut connection, SESSION).await?;
+        Ok(connection)
+    }
+
     /// A pool tells only that it waited in vain; one connection tells why.
     async fn check(&self) -> Result<(), Unopened> {
-        let refused = |why: String| Unopened::Refused {
-            server: self.to_string(),
-            why,
-        };
-        let looked = tokio::time::timeout(PATIENCE, self.look()).await;
-        let (version, encoding, by_bytes) = looked
-            .map_err(|_| refused(format!("it does not answer within {} s", PATIENCE.as_secs())))?
-            .map_err(|error| refused(explained(&error)))?;
+        let looked = self.look().await;
+        let (version, encoding, by_bytes) = looked.map_err(|error| self.refused(&explained(&error)))?;
         if version / 10_000 < OLDEST {
-            return Err(refused(format!(
+            return Err(self.refused(&format!(
                 "it runs PostgreSQL {}, and the oldest that will do is {OLDEST}",
                 version / 10_000
             )));
         }
         // Lists are in the order that SQLite has them in, and no update of a system's languages breaks indexes.
         if encoding != "UTF8" || !by_bytes {
-            return Err(refused(format!(
+            return Err(self.refused(&format!(
                 "its text is in {encoding} and sorted {}: {CREATE}",
                 if by_bytes { "by bytes" } else { "as in a language" }
             )));
@@ -234,7 +246,7 @@ impl Server {
 
     /// Its version, its encoding, and whether it sorts text by its bytes.
     async fn look(&self) -> Result<(i32, String, bool), sqlx::Error> {
-        let mut connection = PgConnection::connect_with(&self.0).await?;
+        let mut connection = self.connect().await?;
         let row = sqlx::query(
             "SELECT current_setting('server_version_num')::int, pg_encoding_to_char(encoding)::text, \
              'B' < 'a' FROM pg_database WHERE datname = current_database()",
@@ -259,7 +271,8 @@ impl Server {
     }
 }
 
-fn explained(error: &sqlx::Error) -> String {
+/// What went wrong, and what to do about it.
+pub(super) fn explained(error: &sqlx::Error) -> String {
     let remedy = match error {
         sqlx::Error::Io(_) => "PostgreSQL must run there, and firewalls must let the hub through",
         sqlx::Error::Tls(_) => {
@@ -278,7 +291,7 @@ fn explained(error: &sqlx::Error) -> String {
 }
 
 /// A transaction with whose reads and writes nobody interferes.
-pub(super) async fn begin(writer: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+pub(super) async fn begin(writer: &DatabaseConnection) -> Result<Clean, DbErr> {
     let options = TransactionOptions {
         // A deferred one that turns from reading to writing fails at once when another writes.
         sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
@@ -288,7 +301,7 @@ pub(super) async fn begin(writer: &DatabaseConnection) -> Result<DatabaseTransac
     if tx.get_database_backend() == sea_orm::DbBackend::Postgres {
         tx.execute_unprepared(ONE_WRITER).await?;
     }
-    Ok(tx)
+    Ok(Clean(tx))
 }
 
 #[cfg(test)]

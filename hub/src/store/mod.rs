@@ -10,13 +10,10 @@ use std::ops::Deref;
 
 use domain::{IllegalTransition, ids::RunnerId};
 use migrations::Migrator;
-use sea_orm::{
-    ColumnTrait, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, QueryFilter,
-    sea_query::Expr,
-};
+use sea_orm::{ColumnTrait, DatabaseConnection, DbErr, EntityTrait, ExprTrait, QueryFilter, sea_query::Expr};
 use sea_orm_migration::MigratorTrait;
 
-use self::sight::Sight;
+use self::{clean::Clean, sight::Sight};
 use crate::{
     auth::Actor,
     changes::{Change, Changes},
@@ -25,6 +22,7 @@ use crate::{
 
 pub mod accounts;
 pub mod checkpoints;
+pub(crate) mod clean;
 pub mod conversions;
 mod database;
 mod dialect;
@@ -38,8 +36,10 @@ pub mod readiness;
 pub mod sagas;
 pub mod servers;
 pub mod sight;
+mod sole;
 
 pub use database::{AddressError, Database, Server, Unopened, holds_password};
+pub use sole::Sole;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -68,7 +68,7 @@ pub struct Store {
 /// A transaction. Dropping it undoes everything.
 #[derive(Debug)]
 pub struct Write {
-    tx: Reader<DatabaseTransaction>,
+    tx: Reader<Clean>,
     changes: Changes,
     pending: Vec<Change>,
 }
@@ -79,8 +79,8 @@ impl Store {
         let (writer, readers) = database.connect().await?;
         // Of hubs that start at once, one changes the schema, and all of it or nothing.
         let tx = database::begin(&writer).await?;
-        Migrator::up(&tx, None).await?;
-        tx.commit().await?;
+        Migrator::up(&tx.0, None).await?;
+        tx.0.commit().await?;
         Ok(Self {
             writer,
             readers: Reader(readers, Sight::Everything),
@@ -137,7 +137,7 @@ impl Deref for Store {
 }
 
 impl Deref for Write {
-    type Target = Reader<DatabaseTransaction>;
+    type Target = Reader<Clean>;
 
     fn deref(&self) -> &Self::Target {
         &self.tx
@@ -147,7 +147,7 @@ impl Deref for Write {
 impl Write {
     /// Makes everything durable, then tells whoever watches.
     pub async fn commit(self) -> Result<(), StoreError> {
-        self.tx.0.commit().await?;
+        self.tx.0.0.commit().await?;
         for change in self.pending {
             self.changes.publish(change);
         }

@@ -5,8 +5,8 @@ use domain::{
     job::{InitiatedBy, LaunchStatus},
 };
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, JoinType, Order, PaginatorTrait,
-    QueryFilter, QueryOrder, QuerySelect, Select,
+    ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, JoinType, Order,
+    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select,
     sea_query::{BinOper, Expr, ExprTrait, Func, NullOrdering, Query, SelectStatement, SimpleExpr},
 };
 

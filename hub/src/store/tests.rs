@@ -250,3 +250,23 @@ async fn readers_do_not_wait_for_a_writer() {
     tx.commit().await.unwrap();
     assert_eq!(hub.store.server(&id).await.unwrap().generation, 1);
 }
+
+#[tokio::test]
+async fn a_nul_from_an_agent_breaks_neither_its_row_nor_a_list() {
+    let hub = hub().await;
+    let runner = fixtures::with_runner(&hub).await;
+    let mut server = fixtures::server(SourceServerId::from_entropy(1), &runner);
+    server.hostname = "a\0b".into();
+    server.properties.0.os = "Debian\0".into();
+    server.tags = Doc([("Name".to_owned(), "web\0\\u0000".to_owned())].into());
+    let mut tx = hub.store.begin().await.unwrap();
+    tx.server_insert(server).await.unwrap();
+    tx.commit().await.unwrap();
+    let search = ServerSearch {
+        text: "debian".into(),
+        ..ServerSearch::default()
+    };
+    let found = hub.store.server_search(&search, 0, 10).await.unwrap();
+    assert_eq!(found.rows[0].hostname, "a\u{FFFD}b");
+    assert_eq!(found.rows[0].known_as(), "web\u{FFFD}\\u0000");
+}

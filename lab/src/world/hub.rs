@@ -1,7 +1,7 @@
 //! The hub of a world.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -26,6 +26,8 @@ pub struct HubSettings {
     pub checkpoint_interval_s: u32,
     /// How long a launch waits for a fresh checkpoint.
     pub checkpoint_deadline_s: u32,
+    /// The address of its PostgreSQL database; SQLite without.
+    pub database: Option<String>,
 }
 
 impl Default for HubSettings {
@@ -33,6 +35,7 @@ impl Default for HubSettings {
         Self {
             checkpoint_interval_s: 10,
             checkpoint_deadline_s: 120,
+            database: None,
         }
     }
 }
@@ -73,9 +76,13 @@ impl Hub {
         settings: &HubSettings,
     ) -> anyhow::Result<Self> {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        let mut env = cloud.env;
+        if let Some(database) = &settings.database {
+            env.push(("ORGLIFT_DATABASE", database.into()));
+        }
         let kept = match read_json(&dir.join("lab.json"))? {
             Some(kept) => Kept { ui, ..kept },
-            None => first_user(programs, dir, ui).await?,
+            None => first_user(programs, dir, &borrowed(&env), ui).await?,
         };
         let args = vec![
             "--cloud".into(),
@@ -89,7 +96,7 @@ impl Hub {
             programs: programs.clone(),
             dir: dir.to_owned(),
             args,
-            env: cloud.env,
+            env,
             api: Api::new(kept.ui, &kept.api_key)?,
             kept,
             process: None,
@@ -107,11 +114,7 @@ impl Hub {
         args.extend(["--machines".into(), self.kept.machines.to_string().into()]);
         args.extend(self.args.iter().cloned());
         let log = self.dir.join("log.txt");
-        let env: Vec<_> = self
-            .env
-            .iter()
-            .map(|(name, value)| (*name, value.as_os_str()))
-            .collect();
+        let env = borrowed(&self.env);
         let mut process = Process::start(&self.programs, Program::Hub, "the hub", &log, args, &env)?;
         let addresses: Listening = listening(&mut process, &self.dir).await?;
         self.process = Some(process);
@@ -176,12 +179,23 @@ impl Hub {
             purpose.into(),
         ]);
         args.extend(["--ttl".into(), ttl.as_secs().to_string().into()]);
-        let token = run(&self.programs, Program::Hub, args, &[]).await?;
+        let token = run(&self.programs, Program::Hub, args, &borrowed(&self.env)).await?;
         Ok(token.trim().to_owned())
     }
 }
 
-async fn first_user(programs: &Programs, dir: &Path, ui: SocketAddr) -> anyhow::Result<Kept> {
+fn borrowed<'a>(env: &'a [(&'static str, OsString)]) -> Vec<(&'static str, &'a OsStr)> {
+    env.iter()
+        .map(|(name, value)| (*name, value.as_os_str()))
+        .collect()
+}
+
+async fn first_user(
+    programs: &Programs,
+    dir: &Path,
+    env: &[(&str, &OsStr)],
+    ui: SocketAddr,
+) -> anyhow::Result<Kept> {
     let password: String = (0..4)
         .map(|_| format!("{:04x}", rand::random::<u16>()))
         .collect::<Vec<_>>()
@@ -190,10 +204,10 @@ async fn first_user(programs: &Programs, dir: &Path, ui: SocketAddr) -> anyhow::
     for arg in ["--name", USER, "--role", "administrator", "--password-stdin"] {
         args.push(arg.into());
     }
-    run_with_input(programs, Program::Hub, args, &password).await?;
+    run_with_input(programs, Program::Hub, args, env, &password).await?;
     let mut args = command("key", "add", dir);
     args.extend(["--user".into(), USER.into()]);
-    let api_key = run(programs, Program::Hub, args, &[]).await?.trim().to_owned();
+    let api_key = run(programs, Program::Hub, args, env).await?.trim().to_owned();
     let kept = Kept {
         password,
         api_key,

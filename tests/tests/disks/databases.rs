@@ -2,15 +2,20 @@
 //! been committed before its instant.
 
 use domain::checkpoint::Consistency;
+use tests::postgresql::Cluster;
 
 use crate::{
     examine::Kind,
-    load::{Cluster, Transactions},
+    load::Transactions,
     place::{Mounted, Place, run},
     scene::{MIB, Scene, factor},
 };
 
 const EXAMINED: u32 = 2;
+
+/// Little memory and little room, and everything that a database does from time to time all the time.
+const SMALL: &str = "-c max_wal_size=8MB -c min_wal_size=2MB -c shared_buffers=8MB -c fsync=on -c autovacuum_naptime=1s \
+                     -c checkpoint_timeout=30s";
 
 #[tokio::test]
 async fn databases_start_from_every_checkpoint_and_hold_what_was_committed() {
@@ -34,7 +39,7 @@ async fn databases_start_from_every_checkpoint_and_hold_what_was_committed() {
         format!("{first}INSERT INTO rows VALUES({row}, randomblob(900)); SELECT {row};")
     });
 
-    let cluster = Cluster::make(&programs, &ext4.dir, 54321);
+    let cluster = Cluster::make(&programs, &ext4.dir, 54321, SMALL).unwrap();
     cluster.start().unwrap();
     run(&cluster.line(
         "psql",
@@ -76,7 +81,7 @@ async fn databases_start_from_every_checkpoint_and_hold_what_was_committed() {
         };
         let (ext4, xfs) = (whole(Kind::Ext4, 0), whole(Kind::Xfs, 1));
 
-        let copy = Cluster::found(&programs, &ext4.dir, 54322);
+        let copy = Cluster::found(&programs, &ext4.dir, 54322, SMALL).unwrap();
         copy.start()
             .unwrap_or_else(|wrong| panic!("checkpoint {last}: {wrong}"));
         let rows = run(&copy.line(

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Write},
     os::unix::process::CommandExt,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex,
@@ -197,100 +197,5 @@ impl Transactions {
 impl Drop for Transactions {
     fn drop(&mut self) {
         self.stop.store(true, Relaxed);
-    }
-}
-
-/// A cluster of PostgreSQL. Its programs run as its own user.
-pub struct Cluster {
-    programs: PathBuf,
-    data: PathBuf,
-    port: u16,
-}
-
-impl Cluster {
-    /// Where Debian keeps the newest.
-    pub fn programs() -> Option<PathBuf> {
-        let versions = fs::read_dir("/usr/lib/postgresql").ok()?;
-        let mut found: Vec<_> = versions
-            .flatten()
-            .map(|version| version.path().join("bin"))
-            .collect();
-        found.retain(|programs| programs.join("pg_amcheck").exists());
-        found.sort();
-        found.pop()
-    }
-
-    pub fn make(programs: &Path, folder: &Path, port: u16) -> Self {
-        let data = folder.join("cluster");
-        fs::create_dir(&data).unwrap();
-        run(&format!("chown postgres {}", data.display()));
-        let cluster = Self {
-            programs: programs.to_owned(),
-            data,
-            port,
-        };
-        cluster
-            .program(
-                "initdb",
-                "--auth=trust --no-locale --encoding=UTF8 --wal-segsize=1 --no-instructions",
-            )
-            .unwrap();
-        cluster
-    }
-
-    /// One that was copied while it ran, on another machine.
-    pub fn found(programs: &Path, folder: &Path, port: u16) -> Self {
-        let cluster = Self {
-            programs: programs.to_owned(),
-            data: folder.join("cluster"),
-            port,
-        };
-        // It names a process of the machine that it was copied from, which happens to be this one.
-        fs::remove_file(cluster.data.join("postmaster.pid")).unwrap();
-        cluster
-    }
-
-    pub fn start(&self) -> Result<(), String> {
-        let Self { port, data, .. } = self;
-        let settings = format!(
-            "-c port={port} -c listen_addresses= -c unix_socket_directories={} -c max_wal_size=8MB -c min_wal_size=2MB \
-             -c shared_buffers=8MB -c fsync=on -c autovacuum_naptime=1s -c checkpoint_timeout=30s",
-            data.display()
-        );
-        let log = data.join("server.log");
-        self.program(
-            "pg_ctl",
-            &format!(
-                "--wait --timeout=60 --log={} --options=\"{settings}\" start",
-                log.display()
-            ),
-        )
-        .map(drop)
-        .map_err(|said| format!("{said}\n{}", fs::read_to_string(log).unwrap_or_default()))
-    }
-
-    /// As a client, on the cluster's own socket.
-    pub fn line(&self, program: &str, args: &str) -> String {
-        let (program, data) = (self.programs.join(program), self.data.display());
-        format!(
-            "setpriv --reuid=postgres --regid=postgres --clear-groups {} --host={data} --port={} {args}",
-            program.display(),
-            self.port
-        )
-    }
-
-    fn program(&self, program: &str, args: &str) -> Result<String, String> {
-        let (program, data) = (self.programs.join(program), self.data.display());
-        // What it starts must not keep our pipes open.
-        sh(&format!(
-            "cd / && setpriv --reuid=postgres --regid=postgres --clear-groups {} --pgdata={data} {args} >/dev/null </dev/null",
-            program.display()
-        ))
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        let _stopped = self.program("pg_ctl", "--mode=immediate --wait --timeout=20 stop");
     }
 }

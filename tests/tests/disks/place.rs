@@ -6,7 +6,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -16,6 +15,8 @@ use rustix::{
     mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount},
     thread::{UnshareFlags, unshare_unsafe},
 };
+
+pub use tests::shell::sh;
 
 /// Nothing on a test's disks comes near it.
 const MEMORY: &str = "size=3g";
@@ -151,21 +152,4 @@ fn is_installed(program: &str) -> bool {
 #[track_caller]
 pub fn run(line: &str) -> String {
     sh(line).unwrap_or_else(|said| panic!("{line}: {said}"))
-}
-
-/// As [`run`]; an error is what the command said.
-pub fn sh(line: &str) -> Result<String, String> {
-    let output = Command::new("sh")
-        .args(["-c", line])
-        .stdin(Stdio::null())
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .env("LC_ALL", "C")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    if output.status.success() {
-        return Ok(said);
-    }
-    let wrong = String::from_utf8_lossy(&output.stderr);
-    Err(format!("{}\n{said}\n{wrong}", output.status))
 }

@@ -28,6 +28,7 @@ impl Scene {
         let scene = Self::with(HubSettings {
             checkpoint_interval_s: 3600,
             checkpoint_deadline_s: 2,
+            ..HubSettings::default()
         })
         .await;
         let server = scene.quiet_server("db-1", &[4 * MIB]).await;

@@ -17,6 +17,7 @@ mod journey;
 mod lab_program;
 mod launch;
 mod operations;
+mod postgresql;
 mod replica;
 mod runner;
 mod sagas;
