@@ -1,7 +1,8 @@
 //! What people order, for the pages and the API alike.
 //!
-//! Each action takes the [`Actor`] who orders it, checks the role in the account that it concerns, records the intent, adds to the audit
-//! log, and returns; reconcilers and sagas do the work. A refusal is a sentence, and is in the log too.
+//! Each action takes the [`Actor`] who orders it, checks the role in the account that it concerns, records the
+//! intent, adds to the audit log, and returns; reconcilers and sagas do the work. A refusal is a sentence, and is in
+//! the log too.
 
 use domain::ids::{AccountId, JobId, SourceServerId};
 
@@ -23,7 +24,7 @@ pub mod replication;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ActionError {
-    #[error("{actor} is {}, and to {action} one must be {} or more there", held(*.role, place), article(*.needed))]
+    #[error("{actor} is {}, and to {action} one must be {} or more", held(*.role, place), article(*.needed))]
     Forbidden {
         actor: String,
         role: Option<UserRole>,
