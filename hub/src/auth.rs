@@ -3,7 +3,7 @@
 //! A session is an opaque cookie of 256 random bits; the store keeps its digest. It ends when it was idle
 //! for [`IDLE`], or after [`ABSOLUTE`] in any case.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use argon2::{
     Argon2,
@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     Hub,
+    audit::{By, COMMAND_LINE},
     clock::now_ms,
     entities::{api_key, session, user},
     secrets::{new_secret, sha256_hex},
@@ -22,7 +23,7 @@ use crate::{
 
 mod actor;
 
-pub use actor::{Actor, Grant};
+pub use actor::{Actor, Grant, address_of};
 
 pub const IDLE: Duration = Duration::from_hours(8);
 pub const ABSOLUTE: Duration = Duration::from_hours(24);
@@ -59,7 +60,12 @@ pub enum AuthError {
 
 impl Hub {
     /// Checks a password and opens a session. Returns the cookie's value.
-    pub async fn sign_in(&self, name: &str, password: &str) -> Result<String, AuthError> {
+    pub async fn sign_in(
+        &self,
+        name: &str,
+        password: &str,
+        address: Option<IpAddr>,
+    ) -> Result<String, AuthError> {
         if password.len() > PASSWORD_MAX {
             return Err(AuthError::Wrong);
         }
@@ -79,7 +85,11 @@ impl Hub {
             ends_at: now + millis(ABSOLUTE),
         })
         .await?;
-        tx.audit_add(&user.name, "sign in", &user.name, "done").await?;
+        let by = By {
+            name: &user.name,
+            address,
+        };
+        tx.audit_done(by, "sign in", &user.name, "").await?;
         tx.commit().await?;
         Ok(secret)
     }
@@ -133,10 +143,7 @@ async fn actor(store: &Store, name: &str) -> Result<Option<Actor>, StoreError> {
         return Ok(None);
     }
     let grants = store.grants_of(name).await?;
-    Ok(Some(Actor {
-        name: name.to_owned(),
-        grants: grants.into_iter().map(Grant::from).collect(),
-    }))
+    Ok(Some(Actor::new(name, grants.into_iter().map(Grant::from))))
 }
 
 /// Adds a user, or gives one a new password and other grants.
@@ -167,7 +174,7 @@ pub async fn user_put(
     .await?;
     let given: Vec<_> = grants.iter().map(Grant::to_string).collect();
     tx.grants_replace(name, grants).await?;
-    tx.audit_add("console", "add user", name, &given.join(", "))
+    tx.audit_done(COMMAND_LINE, "add user", name, &given.join(", "))
         .await?;
     Ok(tx.commit().await?)
 }
@@ -177,7 +184,7 @@ pub async fn grant(store: &Store, name: &str, grant: Grant) -> Result<(), AuthEr
     let mut tx = begin_for(store, name).await?;
     let given = grant.to_string();
     tx.grant_put(name, grant).await?;
-    tx.audit_add("console", "grant", name, &given).await?;
+    tx.audit_done(COMMAND_LINE, "grant", name, &given).await?;
     Ok(tx.commit().await?)
 }
 
@@ -187,7 +194,7 @@ pub async fn revoke(store: &Store, name: &str, scope: &Scope) -> Result<(), Auth
     if !tx.grant_delete(name, scope).await? {
         return Err(AuthError::NoGrant(name.to_owned(), scope.clone()));
     }
-    tx.audit_add("console", "revoke", name, &scope.to_string())
+    tx.audit_done(COMMAND_LINE, "revoke", name, &scope.to_string())
         .await?;
     Ok(tx.commit().await?)
 }
@@ -196,7 +203,7 @@ pub async fn revoke(store: &Store, name: &str, scope: &Scope) -> Result<(), Auth
 pub async fn user_remove(store: &Store, name: &str) -> Result<(), AuthError> {
     let mut tx = begin_for(store, name).await?;
     tx.user_delete(name).await?;
-    tx.audit_add("console", "remove user", name, "done").await?;
+    tx.audit_done(COMMAND_LINE, "remove user", name, "").await?;
     Ok(tx.commit().await?)
 }
 
@@ -221,7 +228,7 @@ pub async fn key_add(store: &Store, user: &str) -> Result<String, AuthError> {
         created_at: now_ms(),
     })
     .await?;
-    tx.audit_add("console", "add key", user, "done").await?;
+    tx.audit_done(COMMAND_LINE, "add key", user, "").await?;
     tx.commit().await?;
     Ok(key)
 }
@@ -272,15 +279,15 @@ mod tests {
         .await
         .unwrap();
         assert!(matches!(
-            hub.sign_in("ada", "wrong horse!").await,
+            hub.sign_in("ada", "wrong horse!", None).await,
             Err(AuthError::Wrong)
         ));
         assert!(matches!(
-            hub.sign_in("bob", "correct horse").await,
+            hub.sign_in("bob", "correct horse", None).await,
             Err(AuthError::Wrong)
         ));
 
-        let cookie = hub.sign_in("ada", "correct horse").await.unwrap();
+        let cookie = hub.sign_in("ada", "correct horse", None).await.unwrap();
         let actor = hub.session_actor(&cookie).await.unwrap().unwrap();
         assert_eq!(
             (actor.name.as_str(), actor.role_everywhere()),
@@ -301,7 +308,7 @@ mod tests {
         )
         .await
         .unwrap();
-        let cookie = hub.sign_in("ada", "correct horse").await.unwrap();
+        let cookie = hub.sign_in("ada", "correct horse", None).await.unwrap();
         let mut tx = hub.store.begin().await.unwrap();
         tx.session_extend(&sha256_hex(cookie.as_bytes()), now_ms() - 1)
             .await

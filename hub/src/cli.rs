@@ -1,9 +1,10 @@
 //! `orglift-hub`: the command line.
 //!
-//! `organization`, `user`, `key` and `token` work on the hub's folder and database directly, whether the hub runs or not;
+//! `organization`, `user`, `key`, `token` and `audit` work on the hub's folder and database directly, whether the hub runs or not;
 //! `firewall-request` needs nothing but its arguments.
 
 mod accounts;
+mod audit;
 mod home;
 mod organization;
 mod readiness;
@@ -27,11 +28,13 @@ use domain::{digest::Digest, ids::AccountId, network::cidr::Cidr};
 use tracing_subscriber::EnvFilter;
 
 use self::{
-    accounts::AccountsCommand, home::Home, organization::OrganizationCommand, readiness::ReadinessArgs,
-    resources::ResourcesArgs, user::UserCommand,
+    accounts::AccountsCommand, audit::AuditCommand, home::Home, organization::OrganizationCommand,
+    readiness::ReadinessArgs, resources::ResourcesArgs, user::UserCommand,
 };
 use crate::{
-    Settings, auth,
+    Settings,
+    audit::COMMAND_LINE,
+    auth,
     entities::token::TokenPurpose,
     firewall_request::{self, aws_ranges},
     onboarding::cli::{self as onboarding, OnboardingArgs},
@@ -74,6 +77,9 @@ enum Command {
     /// One-time tokens with which machines enrol.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// The audit log: who did what, when, to what, and what came of it.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Print the SHA-256 of the certificate of the hub's authority, by which runners know their hub.
     Ca(Dir),
     /// Print the firewall request for the network team: every connection that the programs open, and no other.
@@ -284,6 +290,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Readiness(args) => return readiness::run(*args).await,
         Command::Resources(args) => return resources::run(*args).await,
         Command::User(command) => user::run(command).await?,
+        Command::Audit(command) => return audit::run(command).await,
         Command::Key(KeyCommand::Add { home, user }) => {
             let store = home.open_store().await?;
             println!("{}", auth::key_add(&store, &user).await?);
@@ -299,7 +306,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let pki = Pki::open(&home.dir.dir.join("ca"))?;
             let mut tx = store.begin().await?;
             let ttl = Duration::from_secs(ttl);
-            let token = tokens::create(&mut tx, &pki, &account, purpose, ttl, "console").await?;
+            let token = tokens::create(&mut tx, &pki, &account, purpose, ttl, COMMAND_LINE).await?;
             tx.commit().await?;
             println!("{}", token.reveal());
         }

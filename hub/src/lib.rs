@@ -17,6 +17,7 @@
 
 pub mod actions;
 pub mod api;
+pub mod audit;
 pub mod auth;
 pub mod changes;
 pub mod cli;
@@ -37,6 +38,7 @@ pub mod resources;
 pub mod sagas;
 pub mod secrets;
 pub mod serve;
+mod spreadsheet;
 pub mod store;
 pub mod tasks;
 pub mod tokens;

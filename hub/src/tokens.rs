@@ -7,6 +7,7 @@ use identity::IdentityError;
 use protocol::enrol::Token;
 
 use crate::{
+    audit::By,
     clock::now_ms,
     entities::{Word, token, token::TokenPurpose},
     pki::Pki,
@@ -34,7 +35,7 @@ pub async fn create(
     account: &AccountId,
     purpose: TokenPurpose,
     ttl: Duration,
-    created_by: &str,
+    by: By<'_>,
 ) -> Result<Token, TokenError> {
     if ttl.is_zero() || ttl > TTL_MAX {
         return Err(TokenError::Ttl);
@@ -49,8 +50,8 @@ pub async fn create(
     tx.token_insert(token::Model {
         sha256: sha256.clone(),
         purpose: Word(purpose),
-        account: account.id,
-        created_by: created_by.to_owned(),
+        account: account.id.clone(),
+        created_by: by.name.to_owned(),
         created_at: now,
         expires_at: now + i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX),
         used_at: None,
@@ -59,7 +60,8 @@ pub async fn create(
     })
     .await?;
     // Enough of the digest to tell tokens apart in the log.
-    tx.audit_add(created_by, "create token", &sha256[..12], "done")
+    let detail = format!("for {}: {}", purpose.whom(), &sha256[..12]);
+    tx.audit_done(by, "create a token", account.id.as_str(), &detail)
         .await?;
     Ok(token)
 }

@@ -14,6 +14,7 @@ mod m0004_routes;
 mod m0005_readiness;
 mod m0006_inventories;
 mod m0007_people;
+mod m0008_audit;
 
 #[derive(Debug)]
 pub struct Migrator;
@@ -29,6 +30,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0005_readiness::Migration),
             Box::new(m0006_inventories::Migration),
             Box::new(m0007_people::Migration),
+            Box::new(m0008_audit::Migration),
         ]
     }
 }

@@ -46,6 +46,8 @@ const LIMITS: Limits = Limits {
 const LIMITS_OF_STS: Limits = Limits {
     first: 400.0,
     most: 550.0,
+    // It is one bucket for everybody in the account: what others took is soon there again.
+    after_refusal: 0.8,
     ..LIMITS
 };
 /// A page of a thousand things with their tags has a few megabytes.

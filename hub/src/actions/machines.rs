@@ -24,7 +24,7 @@ pub async fn create_token(
 ) -> Result<Token, ActionError> {
     let order = Order::new(actor, "create a token", account);
     let (mut tx, _) = order.begin_in(hub, account, UserRole::Administrator).await?;
-    let token = tokens::create(&mut tx, &hub.pki, account, purpose, ttl, &actor.name).await?;
+    let token = tokens::create(&mut tx, &hub.pki, account, purpose, ttl, actor.into()).await?;
     tx.commit().await?;
     Ok(token)
 }

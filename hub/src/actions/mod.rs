@@ -15,6 +15,7 @@ use crate::{
 };
 
 pub mod accounts;
+pub mod audit;
 pub mod jobs;
 pub mod launch_check;
 pub mod lifecycle;
@@ -207,8 +208,13 @@ impl<'a> Order<'a> {
     }
 
     /// Writes down that it was done, in the transaction that did it.
-    async fn done(&self, mut tx: Write) -> Result<(), ActionError> {
-        tx.audit_add(&self.actor.name, self.action, &self.subject, "done")
+    async fn done(&self, tx: Write) -> Result<(), ActionError> {
+        self.done_so(tx, "").await
+    }
+
+    /// The same where the action alone does not say what was done.
+    async fn done_so(&self, mut tx: Write, detail: &str) -> Result<(), ActionError> {
+        tx.audit_done(self.actor, self.action, &self.subject, detail)
             .await?;
         Ok(tx.commit().await?)
     }
@@ -216,7 +222,7 @@ impl<'a> Order<'a> {
     /// Writes down that it was refused, and why. The order's own transaction must be over.
     async fn refuse<T>(&self, hub: &Hub, refusal: ActionError) -> Result<T, ActionError> {
         let mut tx = hub.store.begin().await?;
-        tx.audit_add(&self.actor.name, self.action, &self.subject, &refusal.to_string())
+        tx.audit_refused(self.actor, self.action, &self.subject, &refusal.to_string())
             .await?;
         tx.commit().await?;
         Err(refusal)

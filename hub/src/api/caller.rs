@@ -10,7 +10,11 @@ use axum::{
 };
 
 use super::ApiError;
-use crate::{Hub, auth::Actor, store::Seen};
+use crate::{
+    Hub,
+    auth::{Actor, address_of},
+    store::Seen,
+};
 
 #[derive(Debug)]
 pub struct Caller {
@@ -31,7 +35,7 @@ impl FromRequestParts<Arc<Hub>> for Caller {
         match hub.key_actor(key).await? {
             Some(actor) => Ok(Self {
                 store: hub.store.seen_by(&actor),
-                actor,
+                actor: actor.at(address_of(&parts.extensions)),
             }),
             None => refuse(
                 "UnrecognizedClientException",

@@ -17,7 +17,7 @@ use tower::ServiceExt;
 use crate::{
     Hub,
     auth::{self, Grant},
-    entities::user::UserRole,
+    entities::{audit::Outcome, user::UserRole},
     fixtures::{self, MEMBER, TestHub},
     serve::ui_router,
 };
@@ -203,7 +203,7 @@ async fn roles_are_kept_apart_and_every_refusal_is_in_the_log() {
         .unwrap();
     assert_eq!(
         log.iter()
-            .filter(|entry| entry.outcome.contains("approver"))
+            .filter(|entry| entry.detail.contains("approver"))
             .count(),
         2
     );
@@ -347,7 +347,7 @@ async fn mgns_throttle_is_the_limit_outside_of_the_windows() {
         .unwrap();
     let done = log
         .iter()
-        .filter(|entry| entry.action == "update the bandwidth" && entry.outcome == "done");
+        .filter(|entry| entry.action == "update the bandwidth" && *entry.outcome == Outcome::Done);
     assert_eq!(done.count(), 3);
 
     // What is not stored is answered as MGN sets it by default.

@@ -1,7 +1,11 @@
 //! Somebody who was recognised, and what they may do where.
 
-use std::fmt;
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
+use axum::{extract::ConnectInfo, http::Extensions};
 use domain::scope::Scope;
 
 use crate::{
@@ -12,6 +16,8 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
     pub name: String,
+    /// Of the machine that asks.
+    pub address: Option<IpAddr>,
     pub grants: Vec<Grant>,
 }
 
@@ -44,7 +50,26 @@ impl fmt::Display for Grant {
     }
 }
 
+/// The address of the machine that a request came from.
+pub fn address_of(extensions: &Extensions) -> Option<IpAddr> {
+    let peer = extensions.get::<ConnectInfo<SocketAddr>>()?;
+    Some(peer.0.ip().to_canonical())
+}
+
 impl Actor {
+    pub fn new(name: impl Into<String>, grants: impl IntoIterator<Item = Grant>) -> Self {
+        Self {
+            name: name.into(),
+            address: None,
+            grants: grants.into_iter().collect(),
+        }
+    }
+
+    #[must_use]
+    pub fn at(self, address: Option<IpAddr>) -> Self {
+        Self { address, ..self }
+    }
+
     /// What this one may look at: whatever any grant is for.
     pub fn sight(&self) -> Sight {
         Sight::of(self.grants.iter().map(|grant| grant.scope.clone()))

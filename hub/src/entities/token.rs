@@ -14,6 +14,15 @@ pub enum TokenPurpose {
     Runner,
 }
 
+impl TokenPurpose {
+    pub fn whom(self) -> &'static str {
+        match self {
+            Self::Agent => "an agent",
+            Self::Runner => "a runner",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "tokens")]
 pub struct Model {

@@ -3,9 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Format, Language, Line, Request, RequestError, text};
-
-/// By it, Excel knows UTF-8.
-const BYTE_ORDER_MARK: char = '\u{feff}';
+use crate::spreadsheet::{self, BYTE_ORDER_MARK};
 
 pub fn render(request: &Request, format: Format, language: Language) -> Result<String, RequestError> {
     let lines = request.lines()?;
@@ -18,8 +16,7 @@ pub fn render(request: &Request, format: Format, language: Language) -> Result<S
         Format::Csv => {
             file.push(BYTE_ORDER_MARK);
             for row in std::iter::once(columns).chain(rows) {
-                file.push_str(&row.map(|field| csv_field(&field)).join(","));
-                file.push_str("\r\n");
+                file.push_str(&spreadsheet::row(row));
             }
         }
         Format::Markdown => {
@@ -64,20 +61,6 @@ fn hyphenated(request: &Request) -> String {
     [&digits[..4], &digits[4..8], &digits[8..]].join("-")
 }
 
-/// A field that a spreadsheet takes for text: what begins like a formula gets an apostrophe before it.
-fn csv_field(field: &str) -> String {
-    let is_formula = field.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']);
-    let safe = if is_formula {
-        format!("'{field}")
-    } else {
-        field.to_owned()
-    };
-    if safe.contains([',', '"', '\r', '\n']) {
-        return format!("\"{}\"", safe.replace('"', "\"\""));
-    }
-    safe
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,10 +80,6 @@ mod tests {
 
     #[test]
     fn no_field_is_a_formula() {
-        assert_eq!(csv_field("=1+1"), "'=1+1");
-        assert_eq!(csv_field("@SUM(A1,A2)"), "\"'@SUM(A1,A2)\"");
-        assert_eq!(csv_field("a \"b\""), "\"a \"\"b\"\"\"");
-        assert_eq!(csv_field("10.0.0.0/8"), "10.0.0.0/8");
         // The name of a service is what somebody gave.
         let mut hostile = request();
         hostile.aws[0].service = "\"\r\n=cmd|' /C calc'!A0".into();

@@ -57,8 +57,13 @@ pub async fn runner(
     let id = &enrolled.runner;
     tx.token_used(&admitted.token.sha256, id.to_string(), admitted.key_sha256)
         .await?;
-    tx.audit_add(&admitted.token.created_by, "enrol runner", id.as_str(), "done")
-        .await?;
+    tx.audit_done(
+        admitted.token.created_by.as_str(),
+        "enrol runner",
+        id.as_str(),
+        "",
+    )
+    .await?;
     tx.commit().await?;
     tracing::info!(runner.id = %id, account = %account.id, "runner {id} enrolled in account {}", account.id);
     Ok(enrolled)
@@ -148,7 +153,7 @@ pub async fn agent(hub: &Hub, via: &RunnerId, request: AgentEnrolment) -> Result
     }
     tx.token_used(&admitted.token.sha256, id.to_string(), admitted.key_sha256)
         .await?;
-    tx.audit_add(&admitted.token.created_by, "enrol agent", id.as_str(), "done")
+    tx.audit_done(admitted.token.created_by.as_str(), "enrol agent", id.as_str(), "")
         .await?;
     let accounts = vec![via.account.0.clone()];
     let servers = tx

@@ -193,7 +193,7 @@ async fn enrol(
     let mut tx = hub.store.begin().await?;
     let who = format!("{}/{}", caller.role, caller.session);
     let enrolled = certify(hub, &mut tx, &account, again, applicant, at).await?;
-    tx.audit_add(&who, "enrol runner", enrolled.runner.as_str(), "done")
+    tx.audit_done(who.as_str(), "enrol runner", enrolled.runner.as_str(), "")
         .await?;
     tx.commit().await?;
     tracing::info!(runner.id = %enrolled.runner, account = %account.id, by = %who, "runner {} enrolled by its identity", enrolled.runner);

@@ -93,7 +93,7 @@ impl Api {
     async fn token(&self, purpose: TokenPurpose, ttl: Duration) -> Token {
         let account: AccountId = MEMBER.parse().unwrap();
         let mut tx = self.hub.store.begin().await.unwrap();
-        let token = tokens::create(&mut tx, &self.hub.pki, &account, purpose, ttl, "ada")
+        let token = tokens::create(&mut tx, &self.hub.pki, &account, purpose, ttl, "ada".into())
             .await
             .unwrap();
         tx.commit().await.unwrap();

@@ -41,11 +41,15 @@ fn clean(mut statement: Statement) -> Statement {
             if let Value::String(Some(text)) = value
                 && text.contains('\0')
             {
-                *text = text.replace('\0', "\u{FFFD}");
+                *text = clean_text(text);
             }
         }
     }
     statement
+}
+
+pub fn clean_text(text: &str) -> String {
+    text.replace('\0', "\u{FFFD}")
 }
 
 /// The same for JSON, in which a NUL is written as an escape.

@@ -17,10 +17,11 @@ use self::{clean::Clean, sight::Sight};
 use crate::{
     auth::Actor,
     changes::{Change, Changes},
-    entities::runner,
+    entities::{audit as audit_entry, runner},
 };
 
 pub mod accounts;
+pub mod audit;
 pub mod checkpoints;
 pub(crate) mod clean;
 pub mod conversions;
@@ -71,6 +72,7 @@ pub struct Write {
     tx: Reader<Clean>,
     changes: Changes,
     pending: Vec<Change>,
+    audited: Vec<audit_entry::Model>,
 }
 
 impl Store {
@@ -107,6 +109,7 @@ impl Store {
             tx: Reader(database::begin(&self.writer).await?, sight),
             changes: self.changes.clone(),
             pending: Vec::new(),
+            audited: Vec::new(),
         })
     }
 
@@ -148,6 +151,19 @@ impl Write {
     /// Makes everything durable, then tells whoever watches.
     pub async fn commit(self) -> Result<(), StoreError> {
         self.tx.0.0.commit().await?;
+        for entry in self.audited {
+            tracing::info!(
+                target: "audit",
+                sequence = entry.sequence,
+                actor = entry.actor,
+                address = entry.address,
+                action = entry.action,
+                subject = entry.subject,
+                outcome = ?*entry.outcome,
+                detail = entry.detail,
+                hash = entry.hash,
+            );
+        }
         for change in self.pending {
             self.changes.publish(change);
         }

@@ -1,16 +1,16 @@
-//! Users, their sessions and keys, and the audit log.
+//! Users, and their sessions and keys.
 
 use domain::scope::Scope;
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel,
-    QueryFilter, QueryOrder, QuerySelect, sea_query::OnConflict,
+    QueryFilter, QueryOrder, sea_query::OnConflict,
 };
 
 use super::{Reader, StoreError, Write};
 use crate::{
     auth::Grant,
     clock::now_ms,
-    entities::{Word, api_key, audit, grant, session, user},
+    entities::{Word, api_key, grant, session, user},
 };
 
 impl<C: ConnectionTrait> Reader<C> {
@@ -40,27 +40,6 @@ impl<C: ConnectionTrait> Reader<C> {
 
     pub async fn api_key(&self, sha256: &str) -> Result<Option<api_key::Model>, StoreError> {
         Ok(api_key::Entity::find_by_id(sha256).one(&self.0).await?)
-    }
-
-    /// Newest first.
-    pub async fn audit_list(&self, limit: u64) -> Result<Vec<audit::Model>, StoreError> {
-        Ok(self
-            .find::<audit::Entity>()
-            .order_by_desc(audit::Column::Sequence)
-            .limit(limit)
-            .all(&self.0)
-            .await?)
-    }
-
-    /// What was done to `subject`, newest first.
-    pub async fn audit_of(&self, subject: &str, limit: u64) -> Result<Vec<audit::Model>, StoreError> {
-        Ok(self
-            .find::<audit::Entity>()
-            .filter(audit::Column::Subject.eq(subject))
-            .order_by_desc(audit::Column::Sequence)
-            .limit(limit)
-            .all(&self.0)
-            .await?)
     }
 }
 
@@ -149,27 +128,6 @@ impl Write {
 
     pub async fn api_key_insert(&mut self, row: api_key::Model) -> Result<(), StoreError> {
         api_key::Entity::insert(row.into_active_model())
-            .exec_without_returning(&self.tx.0)
-            .await?;
-        Ok(())
-    }
-
-    pub async fn audit_add(
-        &mut self,
-        actor: &str,
-        action: &str,
-        subject: &str,
-        outcome: &str,
-    ) -> Result<(), StoreError> {
-        let row = audit::ActiveModel {
-            at: Set(now_ms()),
-            actor: Set(actor.to_owned()),
-            action: Set(action.to_owned()),
-            subject: Set(subject.to_owned()),
-            outcome: Set(outcome.to_owned()),
-            ..Default::default()
-        };
-        audit::Entity::insert(row)
             .exec_without_returning(&self.tx.0)
             .await?;
         Ok(())

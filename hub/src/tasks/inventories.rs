@@ -121,10 +121,7 @@ mod tests {
         let remedy = "allow it".into();
         let deny = Fault::new(Effect::Deny { remedy }).on(Call::GetResources);
         hub.cloud.faults().set(&[deny]).unwrap();
-        let operator = Actor {
-            name: "operator".into(),
-            grants: vec![Grant::everywhere(UserRole::Operator)],
-        };
+        let operator = Actor::new("operator", [Grant::everywhere(UserRole::Operator)]);
         check_resources(&hub, &operator, &account).await.unwrap();
         refresh(&hub).await.unwrap();
         let refused = hub.store.inventory_of(&account).await.unwrap().remove(0);

@@ -132,10 +132,7 @@ mod tests {
         refresh(&hub).await.unwrap();
         assert_eq!(checked(&hub).await, Some(first), "it is not old yet");
 
-        let operator = Actor {
-            name: "operator".into(),
-            grants: vec![Grant::everywhere(UserRole::Operator)],
-        };
+        let operator = Actor::new("operator", [Grant::everywhere(UserRole::Operator)]);
         check_network(&hub, &operator, &account).await.unwrap();
         refresh(&hub).await.unwrap();
         let second = checked(&hub).await.unwrap();

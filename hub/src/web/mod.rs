@@ -28,6 +28,7 @@ pub mod assets;
 mod account;
 mod action;
 mod actions;
+mod audit;
 mod badge;
 mod bandwidth;
 mod conversion;
@@ -120,6 +121,8 @@ pub fn router(hub: Arc<Hub>) -> Router {
             "/jobs/{job}/clean-up/{server}",
             get(job::ask_clean_up).post(job::clean_up),
         )
+        .route("/audit", get(audit::page))
+        .route("/audit/export", get(audit::export))
         .route("/events", get(events::stream))
         .route("/sign-in", get(sign_in::page).post(sign_in::sign_in))
         .route("/sign-out", post(sign_in::sign_out))

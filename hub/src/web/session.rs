@@ -13,7 +13,7 @@ use domain::ids::{AccountId, SourceServerId};
 
 use super::{Web, visit::PageError};
 use crate::{
-    auth::Actor,
+    auth::{Actor, address_of},
     entities::{source_server::Model, user::UserRole},
     store::{Seen, StoreError},
 };
@@ -85,7 +85,7 @@ impl OptionalFromRequestParts<Web> for Session {
         };
         Ok(actor.map(|actor| Self {
             store: web.hub.store.seen_by(&actor),
-            actor,
+            actor: actor.at(address_of(&parts.extensions)),
             cookie,
         }))
     }

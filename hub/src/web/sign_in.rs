@@ -1,14 +1,11 @@
 //! Signing in and out.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Instant,
-};
+use std::{net::IpAddr, time::Instant};
 
 use askama::Template;
 use axum::{
     Form,
-    extract::{ConnectInfo, Query, State},
+    extract::{Query, State},
     http::{Extensions, HeaderMap, StatusCode},
     response::{Html, IntoResponse, Redirect, Response},
 };
@@ -22,7 +19,10 @@ use super::{
     text,
     visit::PageError,
 };
-use crate::auth::AuthError;
+use crate::{
+    audit::By,
+    auth::{AuthError, address_of},
+};
 
 #[derive(Debug, Template)]
 #[template(path = "sign_in/page.html")]
@@ -70,9 +70,7 @@ pub async fn sign_in(
     jar: CookieJar,
     Form(given): Form<Credentials>,
 ) -> Result<Response, PageError> {
-    let address = extensions
-        .get::<ConnectInfo<SocketAddr>>()
-        .map(|peer| peer.0.ip());
+    let address = address_of(&extensions);
     let next = own_page(&given.next);
     let refuse = |status, error: String| {
         let page = SignInPage {
@@ -88,7 +86,7 @@ pub async fn sign_in(
         let error = format!("Too many attempts. Try again in {}.", text::span(wait));
         return refuse(StatusCode::TOO_MANY_REQUESTS, error);
     }
-    let secret = match web.hub.sign_in(&given.name, &given.password).await {
+    let secret = match web.hub.sign_in(&given.name, &given.password, address).await {
         Ok(secret) => secret,
         Err(AuthError::Store(error)) => return Err(error.into()),
         Err(_) => {
@@ -123,12 +121,11 @@ pub async fn sign_out(
 
 async fn note_failure(web: &Web, name: &str, address: Option<IpAddr>) -> Result<(), PageError> {
     let name: String = name.chars().take(200).collect();
-    let from = address.map_or_else(|| "an unknown address".into(), |address| address.to_string());
-    warn!(user = %name, %from, "a sign-in failed");
+    warn!(user = %name, ?address, "a sign-in failed");
     let mut write = web.hub.store.begin().await?;
-    write
-        .audit_add(&name, "sign in", &name, &format!("refused from {from}"))
-        .await?;
+    let by = By { name: &name, address };
+    let why = "the name or the password is wrong";
+    write.audit_refused(by, "sign in", &name, why).await?;
     write.commit().await?;
     Ok(())
 }

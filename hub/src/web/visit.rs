@@ -13,7 +13,7 @@ use axum_extra::extract::cookie::{Cookie, CookieJar, SameSite};
 use tracing::error;
 
 use super::{Web, session::Session, text};
-use crate::{auth::Actor, entities::user::UserRole, store::StoreError};
+use crate::{actions::ActionError, auth::Actor, entities::user::UserRole, store::StoreError};
 
 /// The part of a page that a request asks for: htmx says which element the answer is meant for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,7 @@ pub enum Section {
     Overview,
     Servers,
     Jobs,
+    Audit,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -105,6 +106,7 @@ impl Visit {
                 item("Overview", "/", Section::Overview),
                 item("Source servers", "/servers", Section::Servers),
                 item("Jobs", "/jobs", Section::Jobs),
+                item("Audit log", "/audit", Section::Audit),
             ],
             user: self.session.actor.name.clone(),
             role: role_of(&self.session.actor),
@@ -205,8 +207,22 @@ pub enum PageError {
     Invalid(String),
     #[error("cannot read the store")]
     Store(#[from] StoreError),
+    #[error("the hub's own certificate cannot be read")]
+    Identity(#[from] identity::IdentityError),
     #[error("cannot write a page")]
     Render(#[from] askama::Error),
+}
+
+impl From<ActionError> for PageError {
+    fn from(error: ActionError) -> Self {
+        match error {
+            ActionError::Forbidden { needed, .. } => Self::Forbidden { need: needed },
+            ActionError::NotFound { what } => Self::NotFound(what),
+            ActionError::Store(error) => Self::Store(error),
+            ActionError::Refused(_) | ActionError::Invalid(_) => Self::Invalid(error.to_string()),
+            ActionError::Identity(error) => Self::Identity(error),
+        }
+    }
 }
 
 #[derive(Debug, Template)]
@@ -242,7 +258,7 @@ impl IntoResponse for PageError {
                 format!("{what}: it may have been removed, or the address is incomplete."),
             ),
             Self::Invalid(message) => (StatusCode::BAD_REQUEST, "This cannot be done", message),
-            Self::Store(_) | Self::Render(_) => {
+            Self::Store(_) | Self::Identity(_) | Self::Render(_) => {
                 error!(error = &self as &dyn std::error::Error, "a page failed");
                 (
                     StatusCode::INTERNAL_SERVER_ERROR,

@@ -7,6 +7,7 @@
 
 mod accounts;
 mod agent;
+mod audit;
 mod convert;
 mod damage;
 mod disks;

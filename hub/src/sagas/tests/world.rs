@@ -79,10 +79,7 @@ impl Standing {
 }
 
 pub fn ada() -> Actor {
-    Actor {
-        name: "ada".into(),
-        grants: vec![Grant::everywhere(UserRole::Administrator)],
-    }
+    Actor::new("ada", [Grant::everywhere(UserRole::Administrator)])
 }
 
 impl World {

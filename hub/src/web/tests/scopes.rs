@@ -77,6 +77,8 @@ const PAGES: &[Route] = &[
     ("GET", "/jobs/{job}", "", Role(Viewer)),
     ("GET", "/jobs/{job}/clean-up/{server}", "", Role(Operator)),
     ("POST", "/jobs/{job}/clean-up/{server}", "", Role(Operator)),
+    ("GET", "/audit", "", Everybody),
+    ("GET", "/audit/export", "?format=jsonl", Everybody),
     // Says that something changed, and never what.
     ("GET", "/events", "stream", Everybody),
     ("GET", "/sign-in", "", Everybody),
@@ -193,7 +195,7 @@ impl Walker {
         auth::user_put(&hub.store, "somebody", grants, PASSWORD.into())
             .await
             .unwrap();
-        let cookie = hub.sign_in("somebody", PASSWORD).await.unwrap();
+        let cookie = hub.sign_in("somebody", PASSWORD, None).await.unwrap();
         Self {
             router: ui_router(hub.hub.clone()),
             cookie: format!("sid={cookie}"),
@@ -398,10 +400,7 @@ async fn roles_add_up_by_account() {
 #[tokio::test]
 async fn of_a_job_over_several_accounts_each_sees_ones_own_part() {
     let walker = Walker::new(Approver, Scope::Account(ACCOUNTS[0].0.parse().unwrap())).await;
-    let central = Actor {
-        name: "central".into(),
-        grants: vec![Grant::everywhere(Operator)],
-    };
+    let central = Actor::new("central", [Grant::everywhere(Operator)]);
     let (own, foreign) = (server_id(1), server_id(7));
     let servers = [own.clone(), foreign.clone()];
     let ordered = jobs::start_test(&walker.hub, &central, &servers).await.unwrap();
