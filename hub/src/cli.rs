@@ -34,7 +34,8 @@ use self::{
 use crate::{
     Settings,
     audit::COMMAND_LINE,
-    auth,
+    auth::keys,
+    configuration::Configuration,
     entities::token::TokenPurpose,
     firewall_request::{self, aws_ranges},
     onboarding::cli::{self as onboarding, OnboardingArgs},
@@ -138,6 +139,12 @@ enum KeyCommand {
         home: Home,
         #[arg(long)]
         user: String,
+        /// What it is for.
+        #[arg(long, default_value = "command line")]
+        name: String,
+        /// After how many days it ends. Without it, it ends when it is removed.
+        #[arg(long)]
+        days: Option<u32>,
     },
 }
 
@@ -269,6 +276,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve(options) => {
             let seconds = |seconds| Duration::from_secs(u64::from(seconds));
+            let configuration = Configuration::load(&options.home.dir.dir)?;
             serve(Config {
                 database: options.home.database()?,
                 dir: options.home.dir.dir,
@@ -280,6 +288,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
                     checkpoint_interval: seconds(options.checkpoint_interval),
                     checkpoint_deadline: seconds(options.checkpoint_deadline),
                     conversion_deadline: seconds(options.conversion_deadline),
+                    sign_in: configuration.sign_in,
+                    oidc: configuration.oidc,
                     ..Settings::default()
                 },
             })
@@ -291,9 +301,16 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Resources(args) => return resources::run(*args).await,
         Command::User(command) => user::run(command).await?,
         Command::Audit(command) => return audit::run(command).await,
-        Command::Key(KeyCommand::Add { home, user }) => {
-            let store = home.open_store().await?;
-            println!("{}", auth::key_add(&store, &user).await?);
+        Command::Key(KeyCommand::Add {
+            home,
+            user,
+            name,
+            days,
+        }) => {
+            let mut tx = home.open_store().await?.begin().await?;
+            let key = keys::add(&mut tx, COMMAND_LINE, &user, &name, days).await?;
+            tx.commit().await?;
+            println!("{key}");
         }
         Command::Onboarding(args) => onboarding::run(*args)?,
         Command::Token(TokenCommand::Create {

@@ -27,10 +27,17 @@ mod place;
 use self::place::Place;
 use crate::{
     Hub, Settings,
+    actions::profile,
+    audit::COMMAND_LINE,
+    auth::{
+        Actor, Grant,
+        people::{self, NewUser},
+    },
     clock::now_ms,
     entities::{
         Doc, Word, conversion, job, job_server, organization, runner,
         source_server::{self, Milestones},
+        user::UserRole,
     },
 };
 
@@ -60,6 +67,7 @@ pub fn settings() -> Settings {
         conversion_deadline: Duration::from_secs(10),
         step_deadline: Duration::from_secs(10),
         settle: Duration::ZERO,
+        ..Settings::default()
     }
 }
 
@@ -244,4 +252,30 @@ pub async fn order_conversion(hub: &Hub, server: &SourceServerId) -> conversion:
     let conversion = tx.conversion(&job, server).await.unwrap().unwrap();
     tx.commit().await.unwrap();
     conversion
+}
+
+/// Somebody with a role everywhere, and a password.
+pub async fn add_user(hub: &Hub, name: &str, role: UserRole, password: &str) -> Actor {
+    let grants = vec![Grant::everywhere(role)];
+    add_person(hub, name, grants.clone(), password).await;
+    Actor::new(name, grants)
+}
+
+pub async fn add_person(hub: &Hub, name: &str, grants: Vec<Grant>, password: &str) {
+    let new = NewUser {
+        name: name.into(),
+        grants,
+        password: password.into(),
+        one_time: false,
+        break_glass: false,
+    };
+    let new = new.prepare().await.unwrap();
+    let mut tx = hub.store.begin().await.unwrap();
+    people::put(&mut tx, COMMAND_LINE, new).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+pub async fn add_key(hub: &Hub, user: &str) -> String {
+    let actor = Actor::new(user, []);
+    profile::add_key(hub, &actor, "tests", None).await.unwrap()
 }

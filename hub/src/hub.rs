@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     changes::Changes,
+    configuration::{Oidc, SignIn},
     machines::identity::Proofs,
     pki::{Pki, PkiError},
     resources::prices::Prices,
@@ -50,6 +51,8 @@ pub struct Settings {
     pub step_deadline: Duration,
     /// How long after a request without an answer the cloud may still show what it made.
     pub settle: Duration,
+    pub sign_in: SignIn,
+    pub oidc: Option<Oidc>,
 }
 
 impl Default for Settings {
@@ -60,6 +63,8 @@ impl Default for Settings {
             conversion_deadline: Duration::from_hours(1),
             step_deadline: Duration::from_mins(30),
             settle: Duration::from_secs(10),
+            sign_in: SignIn::default(),
+            oidc: None,
         }
     }
 }

@@ -9,6 +9,8 @@ use std::{
 
 use identity::{Authority, Credentials, IdentityError, NewKey, Role};
 
+use crate::seal::Seal;
+
 const CERTIFICATE_FILE: &str = "ca.pem";
 const KEY_FILE: &str = "ca-key.pem";
 
@@ -17,6 +19,8 @@ pub struct Pki {
     pub authority: Authority,
     /// The hub's own certificate. Made anew at each start, so that it never runs out.
     pub credentials: Credentials,
+    /// For what the database keeps and nobody reads there.
+    pub seal: Seal,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +47,7 @@ impl Pki {
         let signed = authority.sign(&key.csr_pem()?, &Role::Hub)?;
         let credentials = key.certified(signed.certificate_pem, authority.certificate_pem().to_owned());
         Ok(Self {
+            seal: Seal::from_key(authority.key_pem().as_bytes()),
             authority,
             credentials,
         })

@@ -15,6 +15,7 @@ mod m0005_readiness;
 mod m0006_inventories;
 mod m0007_people;
 mod m0008_audit;
+mod m0009_sign_in;
 
 #[derive(Debug)]
 pub struct Migrator;
@@ -31,6 +32,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0006_inventories::Migration),
             Box::new(m0007_people::Migration),
             Box::new(m0008_audit::Migration),
+            Box::new(m0009_sign_in::Migration),
         ]
     }
 }

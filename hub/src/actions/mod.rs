@@ -20,6 +20,8 @@ pub mod jobs;
 pub mod launch_check;
 pub mod lifecycle;
 pub mod machines;
+pub mod people;
+pub mod profile;
 pub mod removal_check;
 pub mod replication;
 

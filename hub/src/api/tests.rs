@@ -16,7 +16,6 @@ use tower::ServiceExt;
 
 use crate::{
     Hub,
-    auth::{self, Grant},
     entities::{audit::Outcome, user::UserRole},
     fixtures::{self, MEMBER, TestHub},
     serve::ui_router,
@@ -40,17 +39,10 @@ async fn client(role: UserRole) -> Client {
         .await
         .unwrap();
     tx.commit().await.unwrap();
-    auth::user_put(
-        &hub.store,
-        "ada",
-        vec![Grant::everywhere(role)],
-        "correct horse".into(),
-    )
-    .await
-    .unwrap();
+    fixtures::add_user(&hub, "ada", role, "correct horse").await;
     Client {
         router: ui_router(hub.hub.clone()),
-        key: auth::key_add(&hub.store, "ada").await.unwrap(),
+        key: fixtures::add_key(&hub, "ada").await,
         server: id,
         hub,
     }

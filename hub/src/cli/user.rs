@@ -8,8 +8,14 @@ use domain::scope::Scope;
 
 use super::home::Home;
 use crate::{
-    auth::{self, Grant},
-    entities::user::UserRole,
+    audit::COMMAND_LINE,
+    auth::{
+        Grant,
+        people::{self, NewUser},
+        second_factor,
+    },
+    clock::now_ms,
+    entities::user::{Model as User, UserRole},
 };
 
 #[derive(Debug, Subcommand)]
@@ -27,6 +33,13 @@ pub(super) enum UserCommand {
         /// Read the password from standard input.
         #[arg(long, required = true)]
         password_stdin: bool,
+        /// The password is good for nothing but to choose another at the first sign-in.
+        #[arg(long)]
+        one_time: bool,
+        /// For the day on which nobody else gets in: never locked out, signs in even where hub.toml lets nobody in by a
+        /// password, says why each time, and stays for an hour at most.
+        #[arg(long)]
+        break_glass: bool,
     },
     /// Give a user a role somewhere, in place of the one for the same scope.
     Grant {
@@ -46,11 +59,16 @@ pub(super) enum UserCommand {
         #[arg(long, value_name = "SCOPE")]
         scope: Scope,
     },
+    /// Let somebody try again who was locked out after too many failures.
+    Unlock(Named),
+    /// Keep a user out, with all sessions and API keys, from the next request on.
+    Disable(Named),
+    /// Let in again who was disabled.
+    Enable(Named),
+    /// Take away the second factor of somebody who lost it.
+    RemoveSecondFactor(Named),
     /// Remove a user, with sessions and API keys.
-    Remove {
-        #[command(flatten)]
-        named: Named,
-    },
+    Remove(Named),
     /// List users, and what each may do where.
     List {
         #[command(flatten)]
@@ -67,53 +85,111 @@ pub(super) struct Named {
 }
 
 pub(super) async fn run(command: UserCommand) -> anyhow::Result<()> {
+    let by = COMMAND_LINE;
     match command {
         UserCommand::Add {
             named: Named { home, name },
             role,
             scopes,
             password_stdin: _,
+            one_time,
+            break_glass,
         } => {
-            let password = password()?;
             let grants = scopes.into_iter().map(|scope| Grant { role, scope });
-            let store = home.open_store().await?;
-            auth::user_put(&store, &name, grants.collect(), password).await?;
+            let new = NewUser {
+                name,
+                grants: grants.collect(),
+                password: password()?,
+                one_time,
+                break_glass,
+            };
+            let new = new.prepare().await?;
+            let mut tx = home.open_store().await?.begin().await?;
+            people::put(&mut tx, by, new).await?;
+            tx.commit().await?;
         }
         UserCommand::Grant {
             named: Named { home, name },
             role,
             scope,
         } => {
-            let store = home.open_store().await?;
-            auth::grant(&store, &name, Grant { role, scope }).await?;
+            let mut tx = home.open_store().await?.begin().await?;
+            people::grant(&mut tx, by, &name, Grant { role, scope }).await?;
+            tx.commit().await?;
         }
         UserCommand::Revoke {
             named: Named { home, name },
             scope,
         } => {
-            let store = home.open_store().await?;
-            auth::revoke(&store, &name, &scope).await?;
+            let mut tx = home.open_store().await?.begin().await?;
+            people::revoke(&mut tx, by, &name, &scope).await?;
+            tx.commit().await?;
         }
-        UserCommand::Remove {
-            named: Named { home, name },
-        } => {
-            let store = home.open_store().await?;
-            auth::user_remove(&store, &name).await?;
+        UserCommand::Unlock(Named { home, name }) => {
+            let mut tx = home.open_store().await?.begin().await?;
+            people::unlock(&mut tx, by, &name).await?;
+            tx.commit().await?;
+        }
+        UserCommand::Disable(Named { home, name }) => {
+            let mut tx = home.open_store().await?.begin().await?;
+            people::set_disabled(&mut tx, by, &name, true).await?;
+            tx.commit().await?;
+        }
+        UserCommand::Enable(Named { home, name }) => {
+            let mut tx = home.open_store().await?.begin().await?;
+            people::set_disabled(&mut tx, by, &name, false).await?;
+            tx.commit().await?;
+        }
+        UserCommand::RemoveSecondFactor(Named { home, name }) => {
+            let mut tx = home.open_store().await?.begin().await?;
+            let mut user = people::existing(&tx, &name).await?;
+            second_factor::remove(&mut tx, by, &mut user).await?;
+            tx.commit().await?;
+        }
+        UserCommand::Remove(Named { home, name }) => {
+            let mut tx = home.open_store().await?.begin().await?;
+            people::remove(&mut tx, by, &name).await?;
+            tx.commit().await?;
         }
         UserCommand::List { home } => {
             let store = home.open_store().await?;
+            let grants = store.grant_list().await?;
             for user in store.user_list().await? {
-                let grants = store.grants_of(&user.name).await?;
-                if grants.is_empty() {
-                    println!("{}  nothing", user.name);
+                let mut held = grants.iter().filter(|grant| grant.user == user.name).peekable();
+                let remarks = remarks(&user);
+                if held.peek().is_none() {
+                    println!("{}  nothing{remarks}", user.name);
                 }
-                for grant in grants {
-                    println!("{}  {}", user.name, Grant::from(grant));
+                for grant in held {
+                    println!("{}  {}{remarks}", user.name, Grant::from(grant.clone()));
                 }
             }
         }
     }
     Ok(())
+}
+
+fn remarks(user: &User) -> String {
+    let remarks = [
+        (user.subject.is_some(), "by the identity provider"),
+        (user.totp.is_some(), "second factor"),
+        (user.break_glass, "break-glass"),
+        (user.disabled_at.is_some(), "disabled"),
+        (
+            user.locked_until.is_some_and(|until| until > now_ms()),
+            "locked out",
+        ),
+    ];
+    let held: Vec<_> = remarks
+        .iter()
+        .filter(|(is, _)| *is)
+        .map(|(_, remark)| *remark)
+        .collect();
+    if held.is_empty() {
+        String::new()
+    } else {
+        format!("  ({})", held.join(", "))
+    }
 }
 
 fn password() -> anyhow::Result<String> {

@@ -9,6 +9,11 @@ pub struct Model {
     pub sha256: String,
     pub user: String,
     pub created_at: i64,
+    /// What it is for.
+    pub name: String,
+    pub expires_at: Option<i64>,
+    /// To the minute.
+    pub used_at: Option<i64>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -1,4 +1,4 @@
-//! A local user.
+//! Somebody who may sign in.
 
 use sea_orm::entity::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -32,9 +32,26 @@ impl UserRole {
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub name: String,
-    /// Argon2id, as a PHC string.
+    /// Argon2id, as a PHC string. Empty for whom the identity provider vouches.
     pub password: String,
     pub created_at: i64,
+    /// Issuer and subject at the identity provider.
+    pub subject: Option<String>,
+    /// The password was made by somebody else: it is good for nothing but to choose another.
+    pub one_time: bool,
+    /// For the day on which nobody else gets in.
+    pub break_glass: bool,
+    /// The secret of the authenticator app, sealed.
+    pub totp: Option<String>,
+    /// The period of the last code that was used: none is good twice.
+    pub totp_step: i64,
+    /// Since the last success.
+    pub failures: i32,
+    pub locked_until: Option<i64>,
+    pub disabled_at: Option<i64>,
+    pub signed_in_at: Option<i64>,
+    /// Empty for what the browser asks for.
+    pub language: String,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -75,6 +75,26 @@ pub enum Removing {
 }
 
 impl AskPage {
+    /// One of a few words, to be filled in.
+    pub fn plain(shell: Shell, action: String, back: String) -> Self {
+        Self {
+            shell,
+            action,
+            title: String::new(),
+            summary: String::new(),
+            does: Vec::new(),
+            keeps: Vec::new(),
+            caution: None,
+            blocking: Vec::new(),
+            foreseen: None,
+            removal: None,
+            accept_older: None,
+            back,
+            confirm: "",
+            tone: "danger",
+        }
+    }
+
     pub fn answer(&self, visit: &Visit) -> Result<Response, PageError> {
         visit.answer(match visit.part {
             Part::Dialog => self.as_ask().render(),

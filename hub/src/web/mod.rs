@@ -41,6 +41,8 @@ mod jobs;
 mod launch_configuration;
 mod orders;
 mod overview;
+mod people;
+mod profile;
 mod readiness;
 mod server;
 mod servers;
@@ -125,7 +127,44 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route("/audit/export", get(audit::export))
         .route("/events", get(events::stream))
         .route("/sign-in", get(sign_in::page).post(sign_in::sign_in))
+        .route(
+            "/sign-in/further",
+            get(sign_in::ask_further).post(sign_in::further),
+        )
+        .route("/sign-in/oidc", get(sign_in::from_provider))
+        .route("/sign-in/oidc/begin", get(sign_in::to_provider))
         .route("/sign-out", post(sign_in::sign_out))
+        .route("/profile", get(profile::page).post(profile::save))
+        .route(
+            "/profile/password",
+            get(profile::ask_password).post(profile::set_password),
+        )
+        .route(
+            "/profile/second-factor",
+            get(profile::ask_second_factor).post(profile::set_second_factor),
+        )
+        .route(
+            "/profile/second-factor/remove",
+            post(profile::remove_second_factor),
+        )
+        .route("/profile/recovery-codes", post(profile::renew_recovery_codes))
+        .route("/profile/sessions/{session}/end", post(profile::end_session))
+        .route("/profile/keys", post(profile::add_key))
+        .route("/profile/keys/{key}/remove", post(profile::remove_key))
+        .route("/people", get(people::page))
+        .route("/people/add", get(people::ask_add).post(people::add))
+        .route("/people/{name}", get(people::person))
+        .route("/people/{name}/grant", post(people::grant))
+        .route("/people/{name}/revoke", post(people::revoke))
+        .route(
+            "/people/{name}/password",
+            get(people::ask_password).post(people::reset_password),
+        )
+        .route("/people/{name}/keys/{key}/remove", post(people::remove_key))
+        .route(
+            "/people/{name}/measures/{measure}",
+            get(people::ask_measure).post(people::carry_out),
+        )
         .route("/static/{*path}", get(assets::serve))
         .fallback(async || visit::PageError::NotFound("This address".into()).into_response())
         .layer(DefaultBodyLimit::max(BODY_MAX))

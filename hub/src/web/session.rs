@@ -11,10 +11,17 @@ use axum::{
 use axum_extra::extract::cookie::{Cookie, CookieJar, SameSite};
 use domain::ids::{AccountId, SourceServerId};
 
-use super::{Web, visit::PageError};
+use super::{Web, profile, visit::PageError};
 use crate::{
-    auth::{Actor, address_of},
-    entities::{source_server::Model, user::UserRole},
+    auth::{
+        Actor, address_of,
+        sessions::{Browser, First},
+    },
+    entities::{
+        session,
+        source_server::Model,
+        user::{Model as User, UserRole},
+    },
     store::{Seen, StoreError},
 };
 
@@ -23,6 +30,10 @@ pub struct Session {
     pub actor: Actor,
     /// What the actor may see of the store: pages read nothing else.
     pub store: Seen,
+    pub user: User,
+    pub row: session::Model,
+    /// What has to be done before anything else.
+    first: Option<First>,
     cookie: String,
 }
 
@@ -45,11 +56,6 @@ impl Rights {
 }
 
 impl Session {
-    /// The cookie's value.
-    pub fn secret(&self) -> &str {
-        &self.cookie
-    }
-
     /// Whether the session still stands; for streams that outlast their request.
     pub async fn stands(&self, web: &Web) -> Result<bool, StoreError> {
         Ok(web.hub.session_seen(&self.cookie).await?.is_some())
@@ -74,18 +80,21 @@ impl OptionalFromRequestParts<Web> for Session {
 
     async fn from_request_parts(parts: &mut Parts, web: &Web) -> Result<Option<Self>, PageError> {
         let Ok(jar): Result<CookieJar, Infallible> = CookieJar::from_request_parts(parts, web).await;
-        let Some(cookie) = jar.get(cookie_name(is_secure(&parts.extensions, &parts.headers))) else {
+        let secure = is_secure(&parts.extensions, &parts.headers);
+        let Some(cookie) = Carries::Session.read(secure, &jar) else {
             return Ok(None);
         };
-        let cookie = cookie.value().to_owned();
-        let actor = if refreshes_itself(&parts.headers) {
+        let visitor = if refreshes_itself(&parts.headers) {
             web.hub.session_seen(&cookie).await?
         } else {
             web.hub.session_actor(&cookie).await?
         };
-        Ok(actor.map(|actor| Self {
-            store: web.hub.store.seen_by(&actor),
-            actor: actor.at(address_of(&parts.extensions)),
+        Ok(visitor.map(|visitor| Self {
+            first: visitor.has_first(web.hub.settings.sign_in.second_factor),
+            store: web.hub.store.seen_by(&visitor.actor),
+            actor: visitor.actor.at(address_of(&parts.extensions)),
+            user: visitor.user,
+            row: visitor.session,
             cookie,
         }))
     }
@@ -96,14 +105,22 @@ impl FromRequestParts<Web> for Session {
 
     async fn from_request_parts(parts: &mut Parts, web: &Web) -> Result<Self, PageError> {
         let found = <Self as OptionalFromRequestParts<Web>>::from_request_parts(parts, web).await?;
-        found.ok_or_else(|| PageError::SignInFirst {
+        let refresh = parts.headers.contains_key("hx-request");
+        let session = found.ok_or_else(|| PageError::SignInFirst {
             next: parts
                 .uri
                 .path_and_query()
                 .map_or("/", |path| path.as_str())
                 .to_owned(),
-            refresh: parts.headers.contains_key("hx-request"),
-        })
+            refresh,
+        })?;
+        match session.first {
+            Some(first) if !parts.uri.path().starts_with(profile::PATH) => {
+                let at = profile::where_to(first);
+                Err(PageError::First { at, refresh })
+            }
+            _ => Ok(session),
+        }
     }
 }
 
@@ -128,23 +145,57 @@ fn refreshes_itself(headers: &HeaderMap) -> bool {
             .is_some_and(|accept| accept.as_bytes() == b"text/event-stream")
 }
 
-fn cookie_name(secure: bool) -> &'static str {
-    if secure { "__Host-sid" } else { "sid" }
+/// What the cookies of the console carry. They end with the browser, or when the hub says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carries {
+    Session,
+    /// A sign-in that waits for a second factor.
+    Waiting,
+    /// A visit at the identity provider.
+    Visit,
 }
 
-/// The cookie that carries a session. It ends with the browser, or when the hub says so.
-pub fn cookie(secure: bool, secret: String) -> Cookie<'static> {
-    Cookie::build((cookie_name(secure), secret))
-        .path("/")
-        .http_only(true)
-        .same_site(SameSite::Lax)
-        .secure(secure)
-        .build()
+impl Carries {
+    fn name(self, secure: bool) -> &'static str {
+        match (self, secure) {
+            (Self::Session, true) => "__Host-sid",
+            (Self::Session, false) => "sid",
+            (Self::Waiting, true) => "__Host-waiting",
+            (Self::Waiting, false) => "waiting",
+            (Self::Visit, true) => "__Host-visit",
+            (Self::Visit, false) => "visit",
+        }
+    }
+
+    pub fn cookie(self, secure: bool, secret: String) -> Cookie<'static> {
+        Cookie::build((self.name(secure), secret))
+            .path("/")
+            .http_only(true)
+            .same_site(SameSite::Lax)
+            .secure(secure)
+            .build()
+    }
+
+    /// The cookie that takes it away.
+    pub fn none(self, secure: bool) -> Cookie<'static> {
+        let mut gone = self.cookie(secure, String::new());
+        gone.make_removal();
+        gone
+    }
+
+    pub fn read(self, secure: bool, jar: &CookieJar) -> Option<String> {
+        let cookie = jar.get(self.name(secure))?;
+        Some(cookie.value().to_owned())
+    }
 }
 
-/// The cookie that takes it away.
-pub fn no_cookie(secure: bool) -> Cookie<'static> {
-    let mut gone = cookie(secure, String::new());
-    gone.make_removal();
-    gone
+/// Who calls, before it is known who that is.
+pub fn browser(extensions: &Extensions, headers: &HeaderMap) -> Browser {
+    let name = headers
+        .get(header::USER_AGENT)
+        .and_then(|name| name.to_str().ok());
+    Browser {
+        address: address_of(extensions),
+        name: name.unwrap_or_default().to_owned(),
+    }
 }

@@ -1,6 +1,6 @@
 //! Signing in and out.
 
-use std::{net::IpAddr, time::Instant};
+use std::time::Instant;
 
 use askama::Template;
 use axum::{
@@ -15,13 +15,14 @@ use tracing::{info, warn};
 
 use super::{
     Web,
-    session::{Session, cookie, is_secure, no_cookie},
+    session::{Carries, Session, browser, is_secure},
     text,
-    visit::PageError,
+    visit::{PageError, encode},
 };
-use crate::{
-    audit::By,
-    auth::{AuthError, address_of},
+use crate::auth::{
+    AuthError,
+    oidc::{OidcError, Return},
+    sessions::{Needs, SignIn},
 };
 
 #[derive(Debug, Template)]
@@ -31,14 +32,30 @@ struct SignInPage {
     next: String,
     error: Option<String>,
     notice: Option<&'static str>,
+    /// Whether anybody signs in with a password.
+    local: bool,
+    /// The label and the address of the identity provider's button.
+    provider: Option<(String, String)>,
+}
+
+#[derive(Debug, Template)]
+#[template(path = "sign_in/further.html")]
+struct FurtherPage {
+    next: String,
+    needs: Needs,
+    reason: String,
+    error: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
-pub struct Next {
+pub struct Asked {
     #[serde(default)]
     next: String,
     #[serde(default)]
     left: bool,
+    /// For the break-glass account, where nobody else has a password.
+    #[serde(default)]
+    local: bool,
 }
 
 #[derive(Deserialize)]
@@ -49,16 +66,56 @@ pub struct Credentials {
     next: String,
 }
 
-pub async fn page(session: Option<Session>, Query(query): Query<Next>) -> Result<Response, PageError> {
+#[derive(Deserialize)]
+pub struct Further {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    next: String,
+}
+
+impl SignInPage {
+    fn new(web: &Web, next: String) -> Self {
+        let settings = &web.hub.settings;
+        let provider = settings.oidc.as_ref().map(|oidc| {
+            let begin = format!("/sign-in/oidc/begin?next={}", encode(&next));
+            (oidc.label.clone(), begin)
+        });
+        Self {
+            name: String::new(),
+            next,
+            error: None,
+            notice: None,
+            local: settings.sign_in.local,
+            provider,
+        }
+    }
+
+    fn refuse(self, status: StatusCode, error: String) -> Result<Response, PageError> {
+        let page = Self {
+            error: Some(error),
+            ..self
+        };
+        Ok((status, Html(page.render()?)).into_response())
+    }
+}
+
+pub async fn page(
+    State(web): State<Web>,
+    session: Option<Session>,
+    Query(query): Query<Asked>,
+) -> Result<Response, PageError> {
     let next = own_page(&query.next);
     if session.is_some() {
         return Ok(Redirect::to(&next).into_response());
     }
+    let page = SignInPage::new(&web, next);
     let page = SignInPage {
-        name: String::new(),
-        next,
-        error: None,
         notice: query.left.then_some("You are signed out."),
+        local: page.local || query.local,
+        ..page
     };
     Ok(Html(page.render()?).into_response())
 }
@@ -70,38 +127,166 @@ pub async fn sign_in(
     jar: CookieJar,
     Form(given): Form<Credentials>,
 ) -> Result<Response, PageError> {
-    let address = address_of(&extensions);
+    let browser = browser(&extensions, &headers);
     let next = own_page(&given.next);
-    let refuse = |status, error: String| {
-        let page = SignInPage {
-            name: given.name.chars().take(200).collect(),
-            next: next.clone(),
-            error: Some(error),
-            notice: None,
-        };
-        Ok((status, Html(page.render()?)).into_response())
+    let page = SignInPage {
+        name: given.name.chars().take(200).collect(),
+        local: true,
+        ..SignInPage::new(&web, next.clone())
     };
-    if let Some(left) = web.throttle.closed_for(&given.name, address, Instant::now()) {
+    if let Some(left) = web
+        .throttle
+        .closed_for(&given.name, browser.address, Instant::now())
+    {
         let wait = i64::try_from(left.as_millis()).unwrap_or(i64::MAX) + 999;
         let error = format!("Too many attempts. Try again in {}.", text::span(wait));
-        return refuse(StatusCode::TOO_MANY_REQUESTS, error);
+        return page.refuse(StatusCode::TOO_MANY_REQUESTS, error);
     }
-    let secret = match web.hub.sign_in(&given.name, &given.password, address).await {
-        Ok(secret) => secret,
+    let signed_in = match web.hub.sign_in(&given.name, &given.password, &browser).await {
+        Ok(signed_in) => signed_in,
         Err(AuthError::Store(error)) => return Err(error.into()),
         Err(_) => {
-            web.throttle.failed(&given.name, address, Instant::now());
-            note_failure(&web, &given.name, address).await?;
-            return refuse(
+            web.throttle.failed(&given.name, browser.address, Instant::now());
+            return page.refuse(
                 StatusCode::UNAUTHORIZED,
-                "The name or the password is wrong. Check both and try again.".into(),
+                "The name or the password is wrong, or too many attempts have locked the user out. Check both; after \
+                 a quarter of an hour, or when an administrator has unlocked the user, try again."
+                    .into(),
             );
         }
     };
-    web.throttle.succeeded(&given.name, address);
-    info!(user = %given.name, "signed in");
-    let cookie = cookie(is_secure(&extensions, &headers), secret);
-    Ok((jar.add(cookie), Redirect::to(&next)).into_response())
+    web.throttle.succeeded(&given.name, browser.address);
+    let secure = is_secure(&extensions, &headers);
+    Ok(match signed_in {
+        SignIn::Open(secret) => {
+            info!(user = %given.name, "signed in");
+            let jar = jar.add(Carries::Session.cookie(secure, secret));
+            (jar, Redirect::to(&next)).into_response()
+        }
+        SignIn::Waiting(secret) => {
+            let jar = jar.add(Carries::Waiting.cookie(secure, secret));
+            let further = format!("/sign-in/further?next={}", encode(&next));
+            (jar, Redirect::to(&further)).into_response()
+        }
+    })
+}
+
+pub async fn ask_further(
+    State(web): State<Web>,
+    headers: HeaderMap,
+    extensions: Extensions,
+    jar: CookieJar,
+    Query(query): Query<Asked>,
+) -> Result<Response, PageError> {
+    let secure = is_secure(&extensions, &headers);
+    let waiting = Carries::Waiting.read(secure, &jar).unwrap_or_default();
+    let Some(needs) = web.hub.sign_in_needs(&waiting).await? else {
+        return Ok(Redirect::to("/sign-in").into_response());
+    };
+    let page = FurtherPage {
+        next: own_page(&query.next),
+        needs,
+        reason: String::new(),
+        error: None,
+    };
+    Ok(Html(page.render()?).into_response())
+}
+
+pub async fn further(
+    State(web): State<Web>,
+    headers: HeaderMap,
+    extensions: Extensions,
+    jar: CookieJar,
+    Form(given): Form<Further>,
+) -> Result<Response, PageError> {
+    let secure = is_secure(&extensions, &headers);
+    let waiting = Carries::Waiting.read(secure, &jar).unwrap_or_default();
+    let next = own_page(&given.next);
+    let browser = browser(&extensions, &headers);
+    let error = match web
+        .hub
+        .sign_in_further(&waiting, &given.code, &given.reason, &browser)
+        .await
+    {
+        Ok(secret) => {
+            let jar = jar
+                .add(Carries::Waiting.none(secure))
+                .add(Carries::Session.cookie(secure, secret));
+            return Ok((jar, Redirect::to(&next)).into_response());
+        }
+        Err(AuthError::Store(error)) => return Err(error.into()),
+        Err(error) => error,
+    };
+    let Some(needs) = web.hub.sign_in_needs(&waiting).await? else {
+        let page = SignInPage::new(&web, next);
+        return page.refuse(
+            StatusCode::UNAUTHORIZED,
+            "The sign-in took too long, or there were too many wrong codes. Begin again.".into(),
+        );
+    };
+    let page = FurtherPage {
+        next,
+        needs,
+        reason: given.reason.chars().take(500).collect(),
+        error: Some(sentence(&error)),
+    };
+    Ok((StatusCode::UNAUTHORIZED, Html(page.render()?)).into_response())
+}
+
+/// Sends the browser to the identity provider.
+pub async fn to_provider(
+    State(web): State<Web>,
+    headers: HeaderMap,
+    extensions: Extensions,
+    jar: CookieJar,
+    Query(query): Query<Asked>,
+) -> Result<Response, PageError> {
+    let next = own_page(&query.next);
+    match web.hub.oidc_begin(&next).await {
+        Ok(departure) => {
+            let secure = is_secure(&extensions, &headers);
+            let jar = jar.add(Carries::Visit.cookie(secure, departure.cookie));
+            Ok((jar, Redirect::to(&departure.url)).into_response())
+        }
+        Err(error) => provider_failed(&web, next, &error),
+    }
+}
+
+/// Takes it back from there.
+pub async fn from_provider(
+    State(web): State<Web>,
+    headers: HeaderMap,
+    extensions: Extensions,
+    jar: CookieJar,
+    Query(back): Query<Return>,
+) -> Result<Response, PageError> {
+    let secure = is_secure(&extensions, &headers);
+    let visit = Carries::Visit.read(secure, &jar).unwrap_or_default();
+    let browser = browser(&extensions, &headers);
+    match web.hub.oidc_finish(&visit, back, &browser).await {
+        Ok((secret, next)) => {
+            let jar = jar
+                .add(Carries::Visit.none(secure))
+                .add(Carries::Session.cookie(secure, secret));
+            Ok((jar, Redirect::to(&own_page(&next))).into_response())
+        }
+        Err(error) => provider_failed(&web, "/".into(), &error),
+    }
+}
+
+fn provider_failed(web: &Web, next: String, error: &OidcError) -> Result<Response, PageError> {
+    let said = std::error::Error::source(error).map(|source| format!(": {source}"));
+    warn!(%error, source = said, "a sign-in at the identity provider failed");
+    let page = SignInPage::new(web, next);
+    page.refuse(StatusCode::UNAUTHORIZED, sentence(error))
+}
+
+/// What went wrong, as a sentence.
+fn sentence(error: &dyn std::error::Error) -> String {
+    let text = error.to_string();
+    let mut characters = text.chars();
+    let first = characters.next().map(char::to_uppercase).into_iter().flatten();
+    first.chain(characters).chain(['.']).collect()
 }
 
 pub async fn sign_out(
@@ -114,20 +299,9 @@ pub async fn sign_out(
     let Some(session) = session else {
         return Ok(Redirect::to("/sign-in").into_response());
     };
-    web.hub.sign_out(session.secret()).await?;
-    let gone = no_cookie(is_secure(&extensions, &headers));
+    web.hub.sign_out(&session.actor, &session.row).await?;
+    let gone = Carries::Session.none(is_secure(&extensions, &headers));
     Ok((jar.add(gone), Redirect::to("/sign-in?left=true")).into_response())
-}
-
-async fn note_failure(web: &Web, name: &str, address: Option<IpAddr>) -> Result<(), PageError> {
-    let name: String = name.chars().take(200).collect();
-    warn!(user = %name, ?address, "a sign-in failed");
-    let mut write = web.hub.store.begin().await?;
-    let by = By { name: &name, address };
-    let why = "the name or the password is wrong";
-    write.audit_refused(by, "sign in", &name, why).await?;
-    write.commit().await?;
-    Ok(())
 }
 
 /// Where to go after signing in: a page of ours, whatever the address says.

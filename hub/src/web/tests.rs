@@ -383,7 +383,11 @@ async fn wrong_passwords_are_refused_alike_and_then_slowed_down() {
                 .post("", "/sign-in", &format!("name={name}&password=wrong"))
                 .await;
             assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
-            assert!(answer.body.contains("The name or the password is wrong."));
+            assert!(
+                answer
+                    .body
+                    .contains("The name or the password is wrong, or too many")
+            );
         }
         let answer = console
             .post("", "/sign-in", &format!("name={name}&password=wrong"))

@@ -40,6 +40,8 @@ pub enum Section {
     Servers,
     Jobs,
     Audit,
+    People,
+    Profile,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +60,8 @@ pub struct Shell {
     pub role: String,
     /// The address of the event stream of this page.
     pub events: String,
+    /// The glass was broken for this session.
+    pub emergency: bool,
     pub flash: Option<Flash>,
 }
 
@@ -100,14 +104,20 @@ impl Visit {
             href,
             current: of == section,
         };
+        let actor = &self.session.actor;
+        let mut nav = vec![
+            item("Overview", "/", Section::Overview),
+            item("Source servers", "/servers", Section::Servers),
+            item("Jobs", "/jobs", Section::Jobs),
+            item("Audit log", "/audit", Section::Audit),
+        ];
+        if actor.role_everywhere() == Some(UserRole::Administrator) {
+            nav.push(item("People", "/people", Section::People));
+        }
         Shell {
+            emergency: !self.session.row.reason.is_empty(),
             title: title.into(),
-            nav: vec![
-                item("Overview", "/", Section::Overview),
-                item("Source servers", "/servers", Section::Servers),
-                item("Jobs", "/jobs", Section::Jobs),
-                item("Audit log", "/audit", Section::Audit),
-            ],
+            nav,
             user: self.session.actor.name.clone(),
             role: role_of(&self.session.actor),
             events: events.into(),
@@ -199,6 +209,12 @@ pub enum PageError {
         /// The request came from a page that refreshes itself.
         refresh: bool,
     },
+    #[error("something else has to be done first")]
+    First {
+        /// The page where it is done.
+        at: &'static str,
+        refresh: bool,
+    },
     #[error("this needs the role of {}", need.name())]
     Forbidden { need: UserRole },
     #[error("{0}")]
@@ -242,6 +258,10 @@ impl IntoResponse for PageError {
             }
             Self::SignInFirst { refresh: true, .. } => {
                 return (StatusCode::UNAUTHORIZED, [("hx-redirect", "/sign-in")]).into_response();
+            }
+            Self::First { at, refresh: false } => return Redirect::to(at).into_response(),
+            Self::First { at, refresh: true } => {
+                return (StatusCode::UNAUTHORIZED, [("hx-redirect", at)]).into_response();
             }
             Self::Forbidden { need } => (
                 StatusCode::FORBIDDEN,

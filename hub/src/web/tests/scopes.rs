@@ -15,7 +15,11 @@ use tower::ServiceExt;
 use super::world::{self, ACCOUNTS, PASSWORD, failed_job, running_job, server_id};
 use crate::{
     actions::jobs,
-    auth::{self, Actor, Grant},
+    audit::COMMAND_LINE,
+    auth::{
+        Actor, Grant, people,
+        sessions::{Browser, SignIn},
+    },
     entities::user::UserRole,
     fixtures::{self, TestHub},
     serve::ui_router,
@@ -83,7 +87,33 @@ const PAGES: &[Route] = &[
     ("GET", "/events", "stream", Everybody),
     ("GET", "/sign-in", "", Everybody),
     ("POST", "/sign-in", "", Everybody),
+    ("GET", "/sign-in/further", "", Everybody),
+    ("POST", "/sign-in/further", "", Everybody),
+    ("GET", "/sign-in/oidc", "", Everybody),
+    ("GET", "/sign-in/oidc/begin", "", Everybody),
     ("POST", "/sign-out", "none", Everybody),
+    ("GET", "/profile", "", Everybody),
+    ("POST", "/profile", "language=", Everybody),
+    ("GET", "/profile/password", "", Everybody),
+    ("POST", "/profile/password", "now=a&new=b&again=c", Everybody),
+    ("GET", "/profile/second-factor", "", Everybody),
+    ("POST", "/profile/second-factor", "sealed=&code=", Everybody),
+    ("POST", "/profile/second-factor/remove", "code=1", Everybody),
+    ("POST", "/profile/recovery-codes", "code=1", Everybody),
+    ("POST", "/profile/sessions/{session}/end", "", Role(Viewer)),
+    ("POST", "/profile/keys", "name=a&days=", Everybody),
+    ("POST", "/profile/keys/{key}/remove", "", Everybody),
+    ("GET", "/people", "", Everywhere(Administrator)),
+    ("GET", "/people/add", "", Everywhere(Administrator)),
+    ("POST", "/people/add", "name=eve&role=viewer&scope=everything", Everywhere(Administrator)),
+    ("GET", "/people/{name}", "", Everywhere(Administrator)),
+    ("POST", "/people/{name}/grant", "role=viewer&scope=everything", Everywhere(Administrator)),
+    ("POST", "/people/{name}/revoke", "scope=everything", Everywhere(Administrator)),
+    ("GET", "/people/{name}/password", "", Everywhere(Administrator)),
+    ("POST", "/people/{name}/password", "", Everywhere(Administrator)),
+    ("POST", "/people/{name}/keys/{key}/remove", "", Everywhere(Administrator)),
+    ("GET", "/people/{name}/measures/{measure}", "disable", Everywhere(Administrator)),
+    ("POST", "/people/{name}/measures/{measure}", "disable", Everywhere(Administrator)),
     ("GET", "/static/{*path}", "", Everybody),
 ];
 
@@ -192,14 +222,15 @@ impl Walker {
         let hub = fixtures::hub().await;
         world::fill(&hub).await;
         let grants = vec![Grant { role, scope }];
-        auth::user_put(&hub.store, "somebody", grants, PASSWORD.into())
-            .await
-            .unwrap();
-        let cookie = hub.sign_in("somebody", PASSWORD, None).await.unwrap();
+        fixtures::add_person(&hub, "somebody", grants, PASSWORD).await;
+        let signed_in = hub.sign_in("somebody", PASSWORD, &Browser::default()).await;
+        let SignIn::Open(cookie) = signed_in.unwrap() else {
+            panic!("there is no second factor");
+        };
         Self {
             router: ui_router(hub.hub.clone()),
             cookie: format!("sid={cookie}"),
-            key: auth::key_add(&hub.store, "somebody").await.unwrap(),
+            key: fixtures::add_key(&hub, "somebody").await,
             hub,
         }
     }
@@ -246,6 +277,10 @@ impl Walker {
             ("{action}", given),
             ("{purpose}", given),
             ("{document}", given),
+            ("{measure}", given),
+            ("{name}", "viewer"),
+            ("{session}", "000000000000"),
+            ("{key}", "000000000000"),
         ] {
             path = path.replace(name, value);
         }
@@ -257,6 +292,8 @@ impl Walker {
                 .replace("{server}", &place.server)
                 .replace("{account}", place.account)
                 .replace("{job}", &place.job)
+        } else if given.contains('=') && !given.starts_with('?') {
+            given.to_owned()
         } else {
             String::new()
         };
@@ -384,15 +421,21 @@ async fn roles_add_up_by_account() {
         role: Operator,
         scope: account.clone(),
     };
-    auth::grant(&walker.hub.store, "somebody", grant).await.unwrap();
+    let mut tx = walker.hub.store.begin().await.unwrap();
+    people::grant(&mut tx, COMMAND_LINE, "somebody", grant)
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
     let pause = |number| format!("/servers/{}/actions/pause-replication", server_id(number));
     let (there, _) = walker.ask("GET", &pause(5), String::new()).await;
     let (elsewhere, _) = walker.ask("GET", &pause(1), String::new()).await;
     assert_eq!((there, elsewhere), (StatusCode::OK, StatusCode::FORBIDDEN));
     // What is taken back counts from the next request on.
-    auth::revoke(&walker.hub.store, "somebody", &account)
+    let mut tx = walker.hub.store.begin().await.unwrap();
+    people::revoke(&mut tx, COMMAND_LINE, "somebody", &account)
         .await
         .unwrap();
+    tx.commit().await.unwrap();
     let (there, _) = walker.ask("GET", &pause(5), String::new()).await;
     assert_eq!(there, StatusCode::FORBIDDEN);
 }

@@ -28,7 +28,6 @@ use protocol::{
 
 use crate::{
     Hub,
-    auth::{Grant, user_put},
     clock::now_ms,
     entities::{
         Doc, Word, job, job_server,
@@ -75,14 +74,7 @@ pub async fn fill(hub: &Hub) {
         UserRole::Approver,
         UserRole::Administrator,
     ] {
-        user_put(
-            &hub.store,
-            role.name(),
-            vec![Grant::everywhere(role)],
-            PASSWORD.into(),
-        )
-        .await
-        .unwrap();
+        fixtures::add_user(hub, role.name(), role, PASSWORD).await;
     }
     let mut tx = hub.store.begin().await.unwrap();
     let runners = accounts(&mut tx).await;

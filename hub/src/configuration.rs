@@ -1,0 +1,227 @@
+//! `hub.toml`, in the hub's folder: what does not fit on a command line.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use domain::scope::Scope;
+use openidconnect::url::{Host, Url};
+use serde::Deserialize;
+
+use crate::entities::user::UserRole;
+
+const FILE: &str = "hub.toml";
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Configuration {
+    pub sign_in: SignIn,
+    pub oidc: Option<Oidc>,
+}
+
+/// How people sign in.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SignIn {
+    /// Whether users with a password here may, the break-glass account apart.
+    pub local: bool,
+    /// Who of them needs a second factor.
+    pub second_factor: SecondFactor,
+}
+
+impl Default for SignIn {
+    fn default() -> Self {
+        Self {
+            local: true,
+            second_factor: SecondFactor::Optional,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SecondFactor {
+    /// Whoever wants one.
+    Optional,
+    /// Whoever may cut over, or let machines in, anywhere.
+    Approvers,
+    Everybody,
+}
+
+/// An identity provider by OpenID Connect.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Oidc {
+    /// As the provider writes it, `https://id.example.com`.
+    pub issuer: String,
+    pub client_id: String,
+    /// A file that holds the client's secret, and that nobody else may read; relative to the hub's folder.
+    pub client_secret_file: Option<PathBuf>,
+    /// Where browsers find the console, `https://orglift.example.com`: the provider sends them back to `/sign-in/oidc`.
+    pub console: String,
+    /// What stands on the button.
+    #[serde(default = "provider")]
+    pub label: String,
+    /// What is asked for beside `openid`.
+    #[serde(default = "scopes")]
+    pub scopes: Vec<String>,
+    /// What of a token people are called by here.
+    #[serde(default = "name_claim")]
+    pub name_claim: String,
+    /// Certificates of a private authority, PEM, that vouch for the provider.
+    pub ca_file: Option<PathBuf>,
+    /// Who may do what, by the provider's word. Without any, grants are given here, to users who have signed in once.
+    #[serde(default)]
+    pub grants: Vec<GrantRule>,
+}
+
+fn provider() -> String {
+    "the identity provider".into()
+}
+
+fn scopes() -> Vec<String> {
+    ["profile", "email"].map(str::to_owned).to_vec()
+}
+
+fn name_claim() -> String {
+    "preferred_username".into()
+}
+
+/// Whoever's token has `value` in `claim` has a role.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrantRule {
+    pub claim: String,
+    pub value: String,
+    pub role: UserRole,
+    #[serde(default = "everything")]
+    pub scopes: Vec<Scope>,
+}
+
+fn everything() -> Vec<Scope> {
+    vec![Scope::Everything]
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigurationError {
+    #[error("cannot read {0}")]
+    Read(PathBuf, #[source] io::Error),
+    #[error("cannot understand {0}")]
+    Parse(PathBuf, #[source] toml::de::Error),
+    #[error("{0}: {1}")]
+    Oidc(PathBuf, String),
+}
+
+impl Configuration {
+    /// Of a hub's folder; where there is no file, everything is as it comes.
+    pub fn load(dir: &Path) -> Result<Self, ConfigurationError> {
+        let path = dir.join(FILE);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(ConfigurationError::Read(path, error)),
+        };
+        let mut read: Self = match toml::from_str(&text) {
+            Ok(read) => read,
+            Err(error) => return Err(ConfigurationError::Parse(path, error)),
+        };
+        if let Some(oidc) = &mut read.oidc {
+            oidc.check().map_err(|why| ConfigurationError::Oidc(path, why))?;
+            for file in [&mut oidc.client_secret_file, &mut oidc.ca_file]
+                .into_iter()
+                .flatten()
+            {
+                *file = dir.join(&*file);
+            }
+        }
+        Ok(read)
+    }
+}
+
+impl Oidc {
+    fn check(&self) -> Result<(), String> {
+        for (name, url) in [("issuer", &self.issuer), ("console", &self.console)] {
+            let parsed = Url::parse(url).ok();
+            let may = parsed.is_some_and(|url| match url.host() {
+                Some(Host::Ipv4(address)) => url.scheme() == "https" || address.is_loopback(),
+                Some(Host::Ipv6(address)) => url.scheme() == "https" || address.is_loopback(),
+                Some(Host::Domain(name)) => url.scheme() == "https" || name == "localhost",
+                None => false,
+            });
+            if !may {
+                return Err(format!(
+                    "oidc.{name} has to be an address that begins with https://, not {url:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Configuration, String> {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(FILE), text).unwrap();
+        Configuration::load(dir.path()).map_err(|error| {
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            format!("{error}: {}", source.unwrap_or_default())
+        })
+    }
+
+    #[test]
+    fn without_a_file_everything_is_as_it_comes() {
+        let dir = tempfile::tempdir().unwrap();
+        let read = Configuration::load(dir.path()).unwrap();
+        assert_eq!((read.sign_in, read.oidc), (SignIn::default(), None));
+    }
+
+    #[test]
+    fn a_provider_is_read_with_its_rules() {
+        let read = load(
+            r#"
+            [sign_in]
+            local = false
+            second_factor = "approvers"
+
+            [oidc]
+            issuer = "https://id.example.com"
+            client_id = "orglift"
+            client_secret_file = "oidc-secret"
+            console = "https://orglift.example.com"
+
+            [[oidc.grants]]
+            claim = "groups"
+            value = "tenant-admins"
+            role = "approver"
+            scopes = ["account:210000000001"]
+            "#,
+        )
+        .unwrap();
+        assert_eq!(read.sign_in.second_factor, SecondFactor::Approvers);
+        let oidc = read.oidc.unwrap();
+        assert!(oidc.client_secret_file.unwrap().is_absolute());
+        assert_eq!(oidc.grants[0].role, UserRole::Approver);
+        assert_eq!(oidc.grants[0].scopes[0].to_string(), "account:210000000001");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, said) in [
+            ("[sign_in]\nlokal = true", "unknown field `lokal`"),
+            ("[sign_in]\nsecond_factor = \"never\"", "second_factor"),
+            ("[oidc]\nissuer = \"https://id.example.com\"", "client_id"),
+            (
+                "[oidc]\nissuer = \"http://id.example.com\"\nclient_id = \"a\"\nconsole = \"https://o.example.com\"",
+                "oidc.issuer has to be an address that begins with https://",
+            ),
+            ("sign_in = ", "hub.toml"),
+        ] {
+            let error = load(text).unwrap_err();
+            assert!(error.contains(said), "{error}");
+        }
+    }
+}
