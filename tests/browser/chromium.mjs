@@ -1,6 +1,8 @@
 // Opens pages in Debian's Chromium, and remembers what went wrong on them.
 
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 
@@ -61,4 +63,45 @@ export async function picture(page, name) {
     await page.screenshot({ path: join(folder, `${name}-${viewport.width}.png`), fullPage: true });
   }
   await page.setViewportSize(before);
+}
+
+const AXE = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
+let axeSource;
+
+/**
+ * What axe-core finds on a page against WCAG 2.2 AA, a line each. It is put into a world of its own, where the page's
+ * content security policy does not reach.
+ */
+export async function axe(page) {
+  axeSource ??= await readFile(AXE, 'utf8');
+  const session = await page.context().newCDPSession(page);
+  try {
+    const { frameTree } = await session.send('Page.getFrameTree');
+    const { executionContextId } = await session.send('Page.createIsolatedWorld', { frameId: frameTree.frame.id });
+    const evaluate = async (expression) => {
+      const { result, exceptionDetails } = await session.send('Runtime.evaluate', {
+        expression,
+        contextId: executionContextId,
+        awaitPromise: true,
+        returnByValue: true,
+      });
+      if (exceptionDetails) throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
+      return result.value;
+    };
+    await evaluate(axeSource);
+    const rules = "{ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }";
+    return await evaluate(`axe.run(document, ${rules}).then(({ violations }) =>
+      violations.flatMap(({ id, help, nodes }) => nodes.map((node) => id + ': ' + help + ': ' + node.html.slice(0, 200) + ' ' + (node.failureSummary ?? ''))))`);
+  } finally {
+    await session.detach();
+  }
+}
+
+/** A port on which nobody listens at this moment. */
+export async function freePort() {
+  const server = createServer();
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  return port;
 }

@@ -192,8 +192,10 @@ pub async fn is_last_administrator(tx: &Write, name: &str) -> Result<bool, AuthE
         .map(|grant| grant.user)
         .collect();
     let users = tx.user_list().await?;
+    // The glass is not to be broken because of this.
+    let counts = |user: &User| user.disabled_at.is_none() && !user.break_glass;
     let others = users
         .iter()
-        .any(|user| user.name != name && user.disabled_at.is_none() && administrators.contains(&user.name));
+        .any(|user| user.name != name && counts(user) && administrators.contains(&user.name));
     Ok(administrators.iter().any(|one| one == name) && !others)
 }

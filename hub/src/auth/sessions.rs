@@ -76,7 +76,8 @@ impl Visitor {
         if self.user.one_time {
             return Some(First::NewPassword);
         }
-        let by_password = self.user.subject.is_none();
+        // Who opens the envelope with the break-glass password has no app that goes with it.
+        let by_password = self.user.subject.is_none() && !self.user.break_glass;
         let needs = match needed {
             SecondFactor::Optional => false,
             SecondFactor::Approvers => self.actor.role_somewhere() >= Some(UserRole::Approver),

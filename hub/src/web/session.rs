@@ -115,7 +115,8 @@ impl FromRequestParts<Web> for Session {
             refresh,
         })?;
         match session.first {
-            Some(first) if !parts.uri.path().starts_with(profile::PATH) => {
+            // That something changed may be told to everybody.
+            Some(first) if !parts.uri.path().starts_with(profile::PATH) && parts.uri.path() != "/events" => {
                 let at = profile::where_to(first);
                 Err(PageError::First { at, refresh })
             }
