@@ -5,7 +5,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { DESKTOP, openBrowser, openPage, PHONE, picture } from './chromium.mjs';
+import { axe, DESKTOP, openBrowser, openPage, PHONE, picture } from './chromium.mjs';
 import { programPath, start } from './programs.mjs';
 import { addSample } from './sample.mjs';
 
@@ -102,8 +102,12 @@ test('every page fits both widths, and nothing complains', { timeout: 3 * MINUTE
   const server = await href('/servers', '#live tbody th a');
   const account = await href('/', '.matrix tbody th[scope=row] a');
   const job = await href('/jobs', '#live tbody th a');
+  const barriers = [];
   const pages = {
     overview: '/',
+    audit: '/audit',
+    people: '/people',
+    profile: '/profile',
     servers: '/servers',
     'servers-none': '/servers?q=no+such+server',
     server,
@@ -123,9 +127,11 @@ test('every page fits both widths, and nothing complains', { timeout: 3 * MINUTE
     await page.setViewportSize(DESKTOP);
     for (const colorScheme of ['light', 'dark']) {
       await page.emulateMedia({ colorScheme });
+      barriers.push(...(await axe(page)).map((barrier) => `${name}, ${colorScheme}: ${barrier}`));
       await picture(page, `${name}-${colorScheme}`);
     }
   }
+  assert.deepEqual(barriers, []);
   assert.deepEqual(complaints, []);
 });
 
@@ -138,6 +144,7 @@ test('readiness, changes and a rehearsal can be read at both widths', { timeout:
   }
   const { page, complaints } = await openPage(browser);
   await signIn(page);
+  const barriers = [];
   const pages = {
     'servers-blocked': '/servers?readiness=BLOCKED',
     'server-readiness': sample.server,
@@ -154,9 +161,11 @@ test('readiness, changes and a rehearsal can be read at both widths', { timeout:
     await page.setViewportSize(DESKTOP);
     for (const colorScheme of ['light', 'dark']) {
       await page.emulateMedia({ colorScheme });
+      barriers.push(...(await axe(page)).map((barrier) => `${name}, ${colorScheme}: ${barrier}`));
       await picture(page, `${name}-${colorScheme}`);
     }
   }
+  assert.deepEqual(barriers, []);
   const width = await page.locator('img.screen').evaluate((image) => image.decode().then(() => image.naturalWidth));
   assert.equal(width, 640, 'the screen is shown');
   assert.equal(await page.locator('#changes-card b').count(), 0, 'words of a guest are no markup');
