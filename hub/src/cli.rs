@@ -5,6 +5,7 @@
 
 mod accounts;
 mod audit;
+mod backup;
 mod home;
 mod organization;
 mod readiness;
@@ -50,6 +51,16 @@ use crate::{
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// How the log is written to standard error. `ORGLIFT_LOG` says how much of it, as `info,hub=debug`.
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum LogFormat {
+    Text,
+    /// An object a line.
+    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -81,6 +92,10 @@ enum Command {
     /// The audit log: who did what, when, to what, and what came of it.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Copy all that the hub must not lose into a folder, while it runs: its records in SQLite, its authority, its settings.
+    Backup(backup::Backup),
+    /// Make a hub's folder out of a backup.
+    Restore(backup::Restore),
     /// Print the SHA-256 of the certificate of the hub's authority, by which runners know their hub.
     Ca(Dir),
     /// Print the firewall request for the network team: every connection that the programs open, and no other.
@@ -254,7 +269,10 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     // A program that carries this one along may have set up its own log.
-    let _ = log.try_init();
+    let _ = match cli.log_format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    };
     identity::install_crypto_provider();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -300,6 +318,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Readiness(args) => return readiness::run(*args).await,
         Command::Resources(args) => return resources::run(*args).await,
         Command::User(command) => user::run(command).await?,
+        Command::Backup(args) => backup::backup(args).await?,
+        Command::Restore(args) => backup::restore(args).await?,
         Command::Audit(command) => return audit::run(command).await,
         Command::Key(KeyCommand::Add {
             home,

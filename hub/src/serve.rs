@@ -9,18 +9,29 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context, bail};
-use axum::{Extension, Json, Router, routing::get};
+use axum::{
+    Extension, Json, Router,
+    body::Body,
+    http::{HeaderName, HeaderValue, Request, StatusCode},
+    middleware::map_request,
+    routing::get,
+};
 use axum_server::{Handle, tls_rustls::RustlsConfig};
 use cloud::{Cloud, folder::FolderCloud};
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::JoinSet,
 };
-use tower_http::{catch_panic::CatchPanicLayer, trace::TraceLayer};
+use tokio_util::task::AbortOnDropHandle;
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer},
+    trace::TraceLayer,
+};
 
 use crate::{
     Hub, Settings, api,
@@ -32,6 +43,11 @@ use crate::{
 };
 
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether the console's certificate was renewed.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+const READY_WITHIN: Duration = Duration::from_secs(2);
 
 /// A restart may come before the kernel has taken the last process away.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
@@ -176,12 +192,78 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
 /// The router of the UI listener: pages, API and health.
 pub fn ui_router(hub: Arc<Hub>) -> Router {
     let healthz = get(async || Json(serde_json::json!({ "status": "ok" })));
-    Router::new()
+    let ready = {
+        let hub = hub.clone();
+        get(move || readyz(hub.clone()))
+    };
+    let router = Router::new()
         .route("/healthz", healthz)
+        .route("/readyz", ready)
         .merge(api::router(hub.clone()))
-        .merge(web::router(hub))
+        .merge(web::router(hub));
+    traced(router)
+}
+
+/// Whether this hub should get requests: it is not about to stop, and its database answers.
+async fn readyz(hub: Arc<Hub>) -> (StatusCode, Json<serde_json::Value>) {
+    let status = if hub.stopping.is_cancelled() {
+        "stopping"
+    } else {
+        let ping = tokio::time::timeout(READY_WITHIN, hub.store.ping()).await;
+        if matches!(ping, Ok(Ok(()))) {
+            "ok"
+        } else {
+            "the database does not answer"
+        }
+    };
+    let code = if status == "ok" {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (code, Json(serde_json::json!({ "status": status })))
+}
+
+/// Gives each request a name, which is in its answer and in every line of the log that is about it.
+fn traced(router: Router) -> Router {
+    const NAME: HeaderName = HeaderName::from_static("x-request-id");
+    let span = TraceLayer::new_for_http().make_span_with(|request: &Request<Body>| {
+        let id = request.extensions().get::<RequestId>();
+        let id = id
+            .and_then(|id| id.header_value().to_str().ok())
+            .unwrap_or_default();
+        // Without the query, which may hold what somebody searched for.
+        tracing::info_span!("request", id, method = %request.method(), path = request.uri().path())
+    });
+    router
         .layer(CatchPanicLayer::new())
-        .layer(TraceLayer::new_for_http())
+        .layer(span)
+        .layer(PropagateRequestIdLayer::new(NAME))
+        .layer(SetRequestIdLayer::new(NAME, NewName))
+        .layer(map_request(async |mut request: Request<Body>| {
+            // A balancer may have given it one; anybody else may have written anything there.
+            let plain = |name: &HeaderValue| {
+                let name = name.as_bytes();
+                name.len() <= 64
+                    && name
+                        .iter()
+                        .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
+            };
+            if !request.headers().get(&NAME).is_some_and(plain) {
+                request.headers_mut().remove(&NAME);
+            }
+            request
+        }))
+}
+
+#[derive(Debug, Clone, Copy)]
+struct NewName;
+
+impl MakeRequestId for NewName {
+    fn make_request_id<B>(&mut self, _: &Request<B>) -> Option<RequestId> {
+        let name = format!("{:016x}", rand::random::<u64>());
+        Some(RequestId::new(HeaderValue::try_from(name).ok()?))
+    }
 }
 
 async fn serve_ui(
@@ -206,6 +288,8 @@ async fn serve_ui(
             let config = RustlsConfig::from_pem_file(&certificate, &key)
                 .await
                 .with_context(|| format!("cannot use {} and {}", certificate.display(), key.display()))?;
+            let watching = tokio::spawn(renew(config.clone(), certificate, key));
+            let _end = AbortOnDropHandle::new(watching);
             axum_server::from_tcp_rustls(listener, config)?
                 .handle(handle)
                 .serve(service)
@@ -215,16 +299,46 @@ async fn serve_ui(
     Ok(())
 }
 
+/// Takes a new certificate into use when its files change, or when SIGHUP says so. Connections stay as they are.
+async fn renew(config: RustlsConfig, certificate: PathBuf, key: PathBuf) -> anyhow::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut seen = stamps(&certificate, &key);
+    loop {
+        let asked = tokio::select! {
+            _ = hangup.recv() => true,
+            () = tokio::time::sleep(LOOK_AGAIN) => false,
+        };
+        let found = stamps(&certificate, &key);
+        if found == seen && !asked {
+            continue;
+        }
+        match config.reload_from_pem_file(&certificate, &key).await {
+            Ok(()) => {
+                tracing::info!("the console has a new certificate, of {}", certificate.display());
+                seen = found;
+            }
+            // One of the two files may not be written yet: it is tried again.
+            Err(error) => tracing::warn!(
+                %error,
+                "cannot use {} and {}; the console keeps the certificate of before",
+                certificate.display(),
+                key.display()
+            ),
+        }
+    }
+}
+
+fn stamps(certificate: &Path, key: &Path) -> [Option<SystemTime>; 2] {
+    [certificate, key].map(|file| fs::metadata(file).and_then(|found| found.modified()).ok())
+}
+
 async fn serve_machines(
     hub: Arc<Hub>,
     listener: TcpListener,
     handle: Handle<SocketAddr>,
 ) -> anyhow::Result<()> {
     let acceptor = MachineAcceptor::new(&hub.pki)?;
-    let service = machines::router(hub)
-        .layer(CatchPanicLayer::new())
-        .layer(TraceLayer::new_for_http())
-        .into_make_service();
+    let service = traced(machines::router(hub)).into_make_service();
     axum_server::from_tcp(listener)?
         .acceptor(acceptor)
         .handle(handle)

@@ -6,11 +6,14 @@
 //!
 //! Methods are named noun first: `server_list`, `server_transition`.
 
-use std::ops::Deref;
+use std::{ops::Deref, path::Path};
 
 use domain::{IllegalTransition, ids::RunnerId};
 use migrations::Migrator;
-use sea_orm::{ColumnTrait, DatabaseConnection, DbErr, EntityTrait, ExprTrait, QueryFilter, sea_query::Expr};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, ExprTrait, QueryFilter, Statement,
+    sea_query::Expr,
+};
 use sea_orm_migration::MigratorTrait;
 
 use self::{clean::Clean, sight::Sight};
@@ -113,8 +116,28 @@ impl Store {
         })
     }
 
+    /// Copies a SQLite database as it is at this moment, while it is used.
+    pub async fn copy_to(&self, file: &Path) -> Result<(), StoreError> {
+        let file = file.display().to_string().replace('\'', "''");
+        let copy = format!("VACUUM INTO '{file}'");
+        self.readers.0.execute_unprepared(&copy).await?;
+        Ok(())
+    }
+
+    /// What SQLite finds wrong with its file.
+    pub async fn damage(&self) -> Result<Vec<String>, StoreError> {
+        let check = Statement::from_string(self.readers.0.get_database_backend(), "PRAGMA integrity_check");
+        let rows = self.readers.0.query_all_raw(check).await?;
+        let said: Result<Vec<String>, DbErr> = rows.iter().map(|row| row.try_get_by_index(0)).collect();
+        Ok(said?.into_iter().filter(|line| line != "ok").collect())
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        Ok(self.readers.0.ping().await?)
+    }
+
     /// Ends its connections. Dropping it does so too, but without waiting.
-    #[cfg(test)]
     pub async fn close(self) {
         for pool in [self.writer, self.readers.0] {
             if let Err(error) = pool.close().await {

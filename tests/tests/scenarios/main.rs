@@ -6,8 +6,9 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
 mod accounts;
+mod administration;
 mod agent;
-mod audit;
+
 mod convert;
 mod damage;
 mod disks;
