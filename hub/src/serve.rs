@@ -164,6 +164,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     }
 
     let mut terminate = signal(SignalKind::terminate())?;
+    // It is for the certificate. One who has none is not to end by it.
+    let _hangup = signal(SignalKind::hangup())?;
     let ended_early = tokio::select! {
         _ = terminate.recv() => None,
         _ = tokio::signal::ctrl_c() => None,

@@ -4,7 +4,7 @@ use super::ActionError;
 use crate::{
     Hub,
     auth::{Actor, AuthError, keys, password, people, second_factor},
-    entities::{session, user::Model as User},
+    entities::session,
 };
 
 /// Another password, by who knows the one of now. All other sessions end.
@@ -81,17 +81,6 @@ pub async fn renew_recovery_codes(hub: &Hub, actor: &Actor, code: &str) -> Resul
 async fn count_wrong_code<T>(hub: &Hub, actor: &Actor) -> Result<T, AuthError> {
     hub.wrong_code(&actor.name, actor.address).await?;
     Err(AuthError::WrongCode)
-}
-
-pub async fn set_language(hub: &Hub, actor: &Actor, language: &str) -> Result<(), ActionError> {
-    let mut tx = hub.store.begin().await?;
-    let user = people::existing(&tx, &actor.name).await?;
-    tx.user_put(User {
-        language: language.to_owned(),
-        ..user
-    })
-    .await?;
-    Ok(tx.commit().await?)
 }
 
 pub async fn end_session(hub: &Hub, actor: &Actor, id: &str) -> Result<(), ActionError> {

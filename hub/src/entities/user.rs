@@ -50,8 +50,6 @@ pub struct Model {
     pub locked_until: Option<i64>,
     pub disabled_at: Option<i64>,
     pub signed_in_at: Option<i64>,
-    /// Empty for what the browser asks for.
-    pub language: String,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -134,7 +134,7 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route("/sign-in/oidc", get(sign_in::from_provider))
         .route("/sign-in/oidc/begin", get(sign_in::to_provider))
         .route("/sign-out", post(sign_in::sign_out))
-        .route("/profile", get(profile::page).post(profile::save))
+        .route("/profile", get(profile::page))
         .route(
             "/profile/password",
             get(profile::ask_password).post(profile::set_password),

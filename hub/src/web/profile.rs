@@ -1,4 +1,4 @@
-//! What is one's own: password, second factor, sessions, API keys, language.
+//! What is one's own: password, second factor, sessions, API keys.
 
 use askama::Template;
 use axum::{
@@ -45,7 +45,6 @@ struct ProfilePage {
     by_provider: bool,
     second_factor: bool,
     codes_left: u64,
-    languages: [Choice; 3],
     sessions: Vec<SessionRow>,
     keys: Vec<KeyRow>,
     key_days: [Choice; 4],
@@ -71,7 +70,6 @@ pub async fn page(visit: Visit) -> Result<Response, PageError> {
         label: label.into(),
         selected: chosen,
     };
-    let language = |value, label| choice(value, label, user.language == value);
     let grants = visit.session.actor.grants.iter();
     let page = ProfilePage {
         shell: visit.shell("Profile", Section::Profile, "/events"),
@@ -82,11 +80,6 @@ pub async fn page(visit: Visit) -> Result<Response, PageError> {
         by_provider: user.subject.is_some(),
         second_factor: user.totp.is_some(),
         codes_left: store.recovery_codes_left(&user.name).await?,
-        languages: [
-            language("", "As the browser asks for"),
-            language("en", "English"),
-            language("ja", "日本語"),
-        ],
         sessions: sessions
             .iter()
             .filter(|row| now < row.ends_at.min(row.idle_until))
@@ -109,23 +102,6 @@ pub async fn page(visit: Visit) -> Result<Response, PageError> {
         .map(|(value, label)| choice(value, label, value == "90")),
     };
     visit.answer(page.render())
-}
-
-#[derive(Debug, Deserialize)]
-pub struct Preferences {
-    language: String,
-}
-
-pub async fn save(
-    State(web): State<Web>,
-    visit: Visit,
-    Form(given): Form<Preferences>,
-) -> Result<Response, PageError> {
-    if !["", "en", "ja"].contains(&given.language.as_str()) {
-        return Err(PageError::Invalid("There is no such language.".into()));
-    }
-    profile::set_language(&web.hub, &visit.session.actor, &given.language).await?;
-    Ok(Flash::good("Saved.").show_at(PATH))
 }
 
 #[derive(Debug, Template)]
