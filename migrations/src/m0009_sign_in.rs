@@ -27,6 +27,7 @@ impl MigrationTrait for Migration {
             ("users", big_integer_null("locked_until")),
             ("users", big_integer_null("disabled_at")),
             ("users", big_integer_null("signed_in_at")),
+            ("users", text("language").default("").take()),
             ("sessions", text("stage").default("open").take()),
             ("sessions", text("address").default("").take()),
             ("sessions", text("browser").default("").take()),

@@ -33,8 +33,8 @@ export function openBrowser() {
  * `complaints` collects errors and warnings of the console, exceptions that no script caught, and requests that got
  * no answer or a refusal. A test that expects none ends with `assert.deepEqual(complaints, [])`.
  */
-export async function openPage(browser, viewport = DESKTOP) {
-  const context = await browser.newContext({ viewport });
+export async function openPage(browser, viewport = DESKTOP, options = {}) {
+  const context = await browser.newContext({ viewport, ...options });
   const page = await context.newPage();
   const complaints = [];
   page.on('console', (message) => {

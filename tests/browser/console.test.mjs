@@ -180,6 +180,48 @@ test('readiness, changes and a rehearsal can be read at both widths', { timeout:
   assert.deepEqual(complaints, []);
 });
 
+test('the console speaks Japanese to who asks for it, and in the profile to anybody', { timeout: 3 * MINUTE }, async () => {
+  const { page, complaints } = await openPage(browser, DESKTOP, { locale: 'ja-JP' });
+  const barriers = [];
+  await page.goto(`${console_.address}/sign-in`);
+  await picture(page, 'ja-sign-in');
+  await page.getByLabel('名前').fill(console_.name);
+  await page.getByLabel('パスワード').fill(console_.password);
+  await page.getByRole('button', { name: 'サインイン' }).click();
+  await page.getByRole('heading', { name: '概要' }).waitFor();
+  const server = await (async () => {
+    await page.goto(`${console_.address}/servers`);
+    return page.locator('#live tbody th a').first().getAttribute('href');
+  })();
+  await page.goto(`${console_.address}/jobs`);
+  const job = await page.locator('#live tbody th a').first().getAttribute('href');
+  const pages = { overview: '/', servers: '/servers', server, jobs: '/jobs', job, audit: '/audit', people: '/people', profile: '/profile', configuration: `${server}/launch-configuration` };
+  for (const [name, path] of Object.entries(pages)) {
+    for (const viewport of [DESKTOP, PHONE]) {
+      await page.setViewportSize(viewport);
+      await page.goto(console_.address + path);
+      assert.equal(await page.locator('html').getAttribute('lang'), 'ja');
+      assert.equal(await overflow(page), 0, `${name} is wider than ${viewport.width}`);
+    }
+    await page.setViewportSize(DESKTOP);
+    for (const colorScheme of ['light', 'dark']) {
+      await page.emulateMedia({ colorScheme });
+      barriers.push(...(await axe(page)).map((barrier) => `${name}, ${colorScheme}: ${barrier}`));
+      await picture(page, `ja-${name}-${colorScheme}`);
+    }
+  }
+  assert.deepEqual(barriers, []);
+  await page.goto(`${console_.address}/profile`);
+  await page.getByLabel('言語', { exact: true }).last().selectOption('en');
+  await page.getByRole('button', { name: '保存' }).click();
+  await page.getByText('Saved.').waitFor();
+  assert.equal(await page.locator('html').getAttribute('lang'), 'en');
+  await page.getByLabel('Language', { exact: true }).last().selectOption('');
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.getByText('保存しました。').waitFor();
+  assert.deepEqual(complaints, []);
+});
+
 test('an order is confirmed in a dialog that survives the page refreshing itself', { timeout: 2 * MINUTE }, async () => {
   const { page, complaints } = await openPage(browser);
   await signIn(page);

@@ -5,6 +5,7 @@ use crate::{
     Hub,
     auth::{Actor, AuthError, keys, password, people, second_factor},
     entities::session,
+    language::Language,
 };
 
 /// Another password, by who knows the one of now. All other sessions end.
@@ -81,6 +82,15 @@ pub async fn renew_recovery_codes(hub: &Hub, actor: &Actor, code: &str) -> Resul
 async fn count_wrong_code<T>(hub: &Hub, actor: &Actor) -> Result<T, AuthError> {
     hub.wrong_code(&actor.name, actor.address).await?;
     Err(AuthError::WrongCode)
+}
+
+/// `None` for what the browser asks for.
+pub async fn set_language(hub: &Hub, actor: &Actor, language: Option<Language>) -> Result<(), ActionError> {
+    let mut tx = hub.store.begin().await?;
+    let mut user = people::existing(&tx, &actor.name).await?;
+    language.map_or("", Language::tag).clone_into(&mut user.language);
+    tx.user_put(user).await?;
+    Ok(tx.commit().await?)
 }
 
 pub async fn end_session(hub: &Hub, actor: &Actor, id: &str) -> Result<(), ActionError> {

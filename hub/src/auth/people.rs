@@ -59,6 +59,7 @@ pub(super) fn blank(name: &str) -> User {
         locked_until: None,
         disabled_at: None,
         signed_in_at: None,
+        language: String::new(),
     }
 }
 

@@ -50,6 +50,8 @@ pub struct Model {
     pub locked_until: Option<i64>,
     pub disabled_at: Option<i64>,
     pub signed_in_at: Option<i64>,
+    /// `en` or `ja`; empty for what the browser asks for.
+    pub language: String,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -1,5 +1,6 @@
 //! The page of an account: access to it, its runners, servers, resources and certificates.
 
+use crate::{language::filters, t};
 use std::collections::HashSet;
 
 use askama::Template;
@@ -74,8 +75,7 @@ struct RunnerRow {
     id: String,
     state: Badge,
     address: String,
-    data_port: i32,
-    enrol_port: i32,
+    ports: String,
     seen: String,
     room: String,
     version: String,
@@ -127,8 +127,8 @@ pub async fn page(
         reach: format!("{}, {}", organization.name, badge::reach(organization.reach.0)),
         organization: organization.name,
         checked: match account.checked_at {
-            Some(at) => format!("access checked {}", text::ago(at, now)),
-            None => "access not checked yet".into(),
+            Some(at) => t!("access checked {ago}", ago = text::ago(at, now)),
+            None => t!("access not checked yet").into(),
         },
         access: badge::access(&account.access),
         problem: badge::access_problem(&account.access).map(|(title, remedy)| Problem { title, remedy }),
@@ -139,7 +139,7 @@ pub async fn page(
             .collect(),
         check_network: operates.then(|| format!("/accounts/{id}/network/check")),
         holdings,
-        holdings_title: "What the account has of ours",
+        holdings_title: t!("What the account has of ours"),
         check_holdings: operates.then(|| format!("/accounts/{id}/resources/check")),
         enrol: administers.then(|| format!("/accounts/{id}/enrol")),
         server_count: servers.total,
@@ -174,13 +174,16 @@ fn runner_row(runner: &runner::Model, revoked: bool, now: i64) -> RunnerRow {
         id: runner.id.to_string(),
         state: badge::runner(!is_silent(runner, now), revoked),
         address: runner.address.clone(),
-        data_port: runner.data_port,
-        enrol_port: runner.enrol_port,
+        ports: t!(
+            "data {data_port}, enrolment {enrol_port}",
+            data_port = runner.data_port,
+            enrol_port = runner.enrol_port
+        ),
         seen: runner
             .last_seen
-            .map_or_else(|| "never".into(), |seen| text::ago(seen, now)),
+            .map_or_else(|| t!("never").into(), |seen| text::ago(seen, now)),
         room: runner.staging_free.map_or_else(
-            || "unbounded".into(),
+            || t!("unbounded").into(),
             |free| text::bytes(free.max(0).cast_unsigned()),
         ),
         version: runner.version.clone(),
@@ -191,7 +194,7 @@ fn certificate_row(held: &HeldCertificate, account: &AccountId, administers: boo
     let machine = held.subject.rsplit('/').next().unwrap_or_default();
     let is_valid = held.revoked_at.is_none();
     CertificateRow {
-        machine: held.name.clone().unwrap_or_else(|| "Runner".into()),
+        machine: held.name.clone().unwrap_or_else(|| t!("Runner").into()),
         subject: machine.to_owned(),
         state: badge::certificate(!is_valid),
         issued: text::moment(held.issued_at),
@@ -214,16 +217,18 @@ async fn machine(session: &Session, account: &AccountId, id: &str) -> Result<Mac
         .await?
         .require(UserRole::Administrator)?;
     let store = &session.store;
-    let not_here = || PageError::NotFound(format!("Machine {id} in account {account}"));
+    let not_here = || PageError::NotFound(t!("Machine {id} in account {account}", id, account));
     if let Ok(server) = id.parse::<SourceServerId>() {
         let server = store.server(&server).await?;
         if server.account.0 != *account {
             return Err(not_here());
         }
         return Ok(Machine {
-            name: format!("the agent on {}", server.known_as()),
+            name: t!("the agent on {server}", server = server.known_as()),
             role: Role::Agent(server.id.0),
-            consequence: "Its connection to the runner ends within seconds, and it cannot replicate any more.",
+            consequence: t!(
+                "Its connection to the runner ends within seconds, and it cannot replicate any more."
+            ),
         });
     }
     let runner: RunnerId = id.parse().map_err(|_| not_here())?;
@@ -232,9 +237,11 @@ async fn machine(session: &Session, account: &AccountId, id: &str) -> Result<Mac
         return Err(not_here());
     }
     Ok(Machine {
-        name: format!("the runner at {}", runner.address),
+        name: t!("the runner at {address}", address = runner.address),
         role: Role::Runner(runner.id.0),
-        consequence: "It cannot report to the hub any more, and replication through it cannot be steered.",
+        consequence: t!(
+            "It cannot report to the hub any more, and replication through it cannot be steered."
+        ),
     })
 }
 
@@ -243,7 +250,7 @@ pub async fn ask_revoke(
     Path((account, id)): Path<(AccountId, String)>,
 ) -> Result<Response, PageError> {
     let machine = machine(&visit.session, &account, &id).await?;
-    let title = format!("Revoke the certificate of {}", machine.name);
+    let title = t!("Revoke the certificate of {name}", name = machine.name);
     let page = AskPage {
         shell: visit.shell(
             title.clone(),
@@ -252,19 +259,21 @@ pub async fn ask_revoke(
         ),
         action: format!("/accounts/{account}/revoke/{id}"),
         title,
-        summary: "Do this when the machine's key may be in other hands, or the machine is gone.".into(),
+        summary: t!("Do this when the machine's key may be in other hands, or the machine is gone.").into(),
         does: vec![machine.consequence.into()],
         keeps: vec![
-            "The source server and its disks".into(),
-            "Checkpoints made so far, which can be launched".into(),
+            t!("The source server and its disks").into(),
+            t!("Checkpoints made so far, which can be launched").into(),
         ],
-        caution: Some("It cannot be taken back: to go on, enrol the machine anew with a new token.".into()),
+        caution: Some(
+            t!("It cannot be taken back: to go on, enrol the machine anew with a new token.").into(),
+        ),
         blocking: Vec::new(),
         foreseen: None,
         removal: None,
         accept_older: None,
         back: format!("/accounts/{account}"),
-        confirm: "Revoke certificate",
+        confirm: t!("Revoke certificate"),
         tone: "danger",
     };
     page.answer(&visit)
@@ -280,12 +289,12 @@ pub async fn revoke(
         Role::Agent(server) => machines::revoke_server(&web.hub, &session.actor, server).await,
         Role::Runner(runner) => machines::revoke_runner(&web.hub, &session.actor, runner).await,
         Role::Hub => Err(ActionError::Invalid(
-            "the hub's own certificate is not revoked here".into(),
+            t!("the hub's own certificate is not revoked here").into(),
         )),
     };
     let flash = match revoked {
-        Ok(()) => Flash::good(format!("The certificate of {} is revoked.", machine.name)),
-        Err(error) => Flash::bad(format!("Nothing was revoked: {error}.")),
+        Ok(()) => Flash::good(t!("The certificate of {name} is revoked.", name = machine.name)),
+        Err(error) => Flash::bad(t!("Nothing was revoked: {error}.", error)),
     };
     Ok(flash.show_at(&format!("/accounts/{account}")))
 }

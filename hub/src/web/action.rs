@@ -1,5 +1,6 @@
 //! What can be done to a source server: when, by whom, and in which words it is asked for.
 
+use crate::t;
 use domain::{
     ids::JobId,
     launch::{LaunchConfiguration, RightSizing},
@@ -40,8 +41,8 @@ pub struct Words {
 
 fn an_instance(launch: &LaunchConfiguration) -> String {
     match launch.right_sizing {
-        RightSizing::None => format!("An instance of type {}", launch.instance_type),
-        RightSizing::Basic => "An instance of the smallest type that the source fits in".into(),
+        RightSizing::None => t!("An instance of type {type_}", type_ = launch.instance_type),
+        RightSizing::Basic => t!("An instance of the smallest type that the source fits in").into(),
     }
 }
 
@@ -90,20 +91,20 @@ impl Action {
 
     pub fn label(self) -> &'static str {
         match self {
-            Self::StartTest => "Launch test instance",
-            Self::MarkReadyForCutover => "Mark as ready for cutover",
-            Self::RevertToReadyForTest => "Revert to ready for test",
-            Self::StartCutover => "Launch cutover instance",
-            Self::RevertToReadyForCutover => "Revert to ready for cutover",
-            Self::Finalize => "Finalize cutover",
-            Self::Terminate => "Terminate launched instances",
-            Self::StartReplication => "Start replication",
-            Self::ResumeReplication => "Resume replication",
-            Self::RetryReplication => "Retry replication now",
-            Self::PauseReplication => "Pause replication",
-            Self::StopReplication => "Stop replication",
-            Self::Disconnect => "Disconnect from service",
-            Self::Archive => "Archive",
+            Self::StartTest => t!("Launch test instance"),
+            Self::MarkReadyForCutover => t!("Mark as ready for cutover"),
+            Self::RevertToReadyForTest => t!("Revert to ready for test"),
+            Self::StartCutover => t!("Launch cutover instance"),
+            Self::RevertToReadyForCutover => t!("Revert to ready for cutover"),
+            Self::Finalize => t!("Finalize cutover"),
+            Self::Terminate => t!("Terminate launched instances"),
+            Self::StartReplication => t!("Start replication"),
+            Self::ResumeReplication => t!("Resume replication"),
+            Self::RetryReplication => t!("Retry replication now"),
+            Self::PauseReplication => t!("Pause replication"),
+            Self::StopReplication => t!("Stop replication"),
+            Self::Disconnect => t!("Disconnect from service"),
+            Self::Archive => t!("Archive"),
         }
     }
 
@@ -168,156 +169,191 @@ impl Action {
         let launch = &server.launch_configuration;
         let (summary, does, keeps, caution): (String, Vec<String>, Vec<String>, Option<String>) = match self {
             Self::StartTest => (
-                format!(
-                    "Makes an instance of {name} to try out, while {name} goes on running and replicating."
+                t!(
+                    "Makes an instance of {name} to try out, while {name} goes on running and replicating.",
+                    name
                 ),
                 vec![
-                    "A fresh checkpoint is asked for, and launched when it is there.".into(),
-                    format!("{} starts in subnet {}.", an_instance(launch), launch.test_subnet),
-                    "An earlier test instance of this server is terminated.".into(),
+                    t!("A fresh checkpoint is asked for, and launched when it is there.").into(),
+                    t!(
+                        "{instance} starts in subnet {subnet}.",
+                        instance = an_instance(launch),
+                        subnet = launch.test_subnet
+                    ),
+                    t!("An earlier test instance of this server is terminated.").into(),
                 ],
                 lines(&[
-                    "The source server and its disks",
-                    "Data replication, and the checkpoints that it made",
+                    t!("The source server and its disks"),
+                    t!("Data replication, and the checkpoints that it made"),
                 ]),
                 None,
             ),
             Self::MarkReadyForCutover => (
-                format!("Says that {name} was tested, or needs no test, and may be cut over."),
-                lines(&["The life cycle moves to ready for cutover."]),
+                t!(
+                    "Says that {name} was tested, or needs no test, and may be cut over.",
+                    name
+                ),
+                lines(&[t!("The life cycle moves to ready for cutover.")]),
                 lines(&[
-                    "Data replication",
-                    "The test instance, until the cutover replaces it",
+                    t!("Data replication"),
+                    t!("The test instance, until the cutover replaces it"),
                 ]),
                 None,
             ),
             Self::RevertToReadyForTest => (
-                format!("Takes {name} back to ready for test."),
-                lines(&["The life cycle moves back; a new test can be launched."]),
+                t!("Takes {name} back to ready for test.", name),
+                lines(&[t!("The life cycle moves back; a new test can be launched.")]),
                 lines(&[
-                    "Data replication",
-                    "A launched test instance, until the next test or a termination",
+                    t!("Data replication"),
+                    t!("A launched test instance, until the next test or a termination"),
                 ]),
                 None,
             ),
             Self::StartCutover => (
-                format!("Makes the instance that is to take the place of {name}."),
+                t!("Makes the instance that is to take the place of {name}.", name),
                 vec![
-                    "A fresh checkpoint is asked for, and launched when it is there.".into(),
-                    format!(
-                        "{} starts in subnet {}.",
-                        an_instance(launch),
-                        launch.target_subnet
+                    t!("A fresh checkpoint is asked for, and launched when it is there.").into(),
+                    t!(
+                        "{instance} starts in subnet {subnet}.",
+                        instance = an_instance(launch),
+                        subnet = launch.target_subnet
                     ),
-                    "The test instance of this server is terminated.".into(),
+                    t!("The test instance of this server is terminated.").into(),
                 ],
                 lines(&[
-                    "The source server: it keeps running until you stop it",
-                    "Data replication, until you finalize the cutover",
+                    t!("The source server: it keeps running until you stop it"),
+                    t!("Data replication, until you finalize the cutover"),
                 ]),
                 Some(
-                    "What is written to the source after the checkpoint does not reach the new instance. \
+                    t!(
+                        "What is written to the source after the checkpoint does not reach the new instance. \
                      Stop the applications on the source first."
-                        .into(),
+                    )
+                    .into(),
                 ),
             ),
             Self::RevertToReadyForCutover => (
-                format!("Takes {name} back to ready for cutover."),
-                lines(&["The life cycle moves back; a new cutover can be launched."]),
+                t!("Takes {name} back to ready for cutover.", name),
+                lines(&[t!("The life cycle moves back; a new cutover can be launched.")]),
                 lines(&[
-                    "Data replication",
-                    "The cutover instance, until the next cutover or a termination",
+                    t!("Data replication"),
+                    t!("The cutover instance, until the next cutover or a termination"),
                 ]),
                 None,
             ),
             Self::Finalize => (
-                format!("Ends the migration of {name}: its cutover instance is production from now on."),
+                t!(
+                    "Ends the migration of {name}: its cutover instance is production from now on.",
+                    name
+                ),
                 lines(&[
-                    "Data replication ends, and the agent removes itself from the source.",
-                    "Checkpoints, snapshots and images of this server are deleted.",
-                    "The cutover instance is handed over: Orglift will not touch it again.",
+                    t!("Data replication ends, and the agent removes itself from the source."),
+                    t!("Checkpoints, snapshots and images of this server are deleted."),
+                    t!("The cutover instance is handed over: Orglift will not touch it again."),
                 ]),
                 lines(&[
-                    "The cutover instance and its volumes",
-                    "The source server and its disks",
+                    t!("The cutover instance and its volumes"),
+                    t!("The source server and its disks"),
                 ]),
-                Some("A finalized cutover cannot be taken back.".into()),
+                Some(t!("A finalized cutover cannot be taken back.").into()),
             ),
             Self::Terminate => (
-                format!("Removes the instances that were launched for {name}, with their volumes."),
+                t!(
+                    "Removes the instances that were launched for {name}, with their volumes.",
+                    name
+                ),
                 vec![
                     match [&server.test_launch, &server.cutover_launch].map(|launch| launch.0.as_ref()) {
                         [Some(test), Some(cutover)] => {
-                            format!(
-                                "Instances {} and {} are terminated.",
-                                test.instance, cutover.instance
+                            t!(
+                                "Instances {test} and {cutover} are terminated.",
+                                test = test.instance,
+                                cutover = cutover.instance
                             )
                         }
                         [Some(only), None] | [None, Some(only)] => {
-                            format!("Instance {} is terminated.", only.instance)
+                            t!("Instance {instance} is terminated.", instance = only.instance)
                         }
-                        [None, None] => "Launched instances are terminated.".into(),
+                        [None, None] => t!("Launched instances are terminated.").into(),
                     },
-                    "Their volumes are deleted with them.".into(),
+                    t!("Their volumes are deleted with them.").into(),
                 ],
                 lines(&[
-                    "The source server and its disks",
-                    "Data replication and its checkpoints",
+                    t!("The source server and its disks"),
+                    t!("Data replication and its checkpoints"),
                 ]),
-                Some("Whatever was changed inside these instances is lost.".into()),
+                Some(t!("Whatever was changed inside these instances is lost.").into()),
             ),
             Self::StartReplication => (
-                format!("Starts to replicate the disks of {name}."),
-                lines(&["The agent connects to its runner and sends what the runner does not hold."]),
-                lines(&["The source server goes on running."]),
+                t!("Starts to replicate the disks of {name}.", name),
+                lines(&[t!(
+                    "The agent connects to its runner and sends what the runner does not hold."
+                )]),
+                lines(&[t!("The source server goes on running.")]),
                 None,
             ),
             Self::ResumeReplication => (
-                format!("Goes on replicating {name} where it was paused."),
-                lines(&["The agent compares its disks with the last checkpoint and sends what differs."]),
-                lines(&["Checkpoints made so far"]),
+                t!("Goes on replicating {name} where it was paused.", name),
+                lines(&[t!(
+                    "The agent compares its disks with the last checkpoint and sends what differs."
+                )]),
+                lines(&[t!("Checkpoints made so far")]),
                 None,
             ),
             Self::RetryReplication => (
-                format!("Tries again at once, instead of waiting for the next attempt for {name}."),
-                lines(&["Replication begins again with its first step."]),
-                lines(&["What was replicated so far", "Checkpoints made so far"]),
+                t!(
+                    "Tries again at once, instead of waiting for the next attempt for {name}.",
+                    name
+                ),
+                lines(&[t!("Replication begins again with its first step.")]),
+                lines(&[t!("What was replicated so far"), t!("Checkpoints made so far")]),
                 None,
             ),
             Self::PauseReplication => (
-                format!("Pauses the replication of {name}."),
-                lines(&["No data is sent and no checkpoint made; the lag grows until you resume."]),
+                t!("Pauses the replication of {name}.", name),
+                lines(&[t!(
+                    "No data is sent and no checkpoint made; the lag grows until you resume."
+                )]),
                 lines(&[
-                    "What was replicated so far",
-                    "Checkpoints made so far, which can be launched",
+                    t!("What was replicated so far"),
+                    t!("Checkpoints made so far, which can be launched"),
                 ]),
                 None,
             ),
             Self::StopReplication => (
-                format!("Stops the replication of {name}."),
+                t!("Stops the replication of {name}.", name),
                 lines(&[
-                    "No data is sent and no checkpoint made.",
-                    "The life cycle moves to stopped.",
+                    t!("No data is sent and no checkpoint made."),
+                    t!("The life cycle moves to stopped."),
                 ]),
-                lines(&["The agent on the source", "The source server and its disks"]),
-                Some("When it is started again, all disks are compared in full.".into()),
+                lines(&[
+                    t!("The agent on the source"),
+                    t!("The source server and its disks"),
+                ]),
+                Some(t!("When it is started again, all disks are compared in full.").into()),
             ),
             Self::Disconnect => (
-                format!("Takes {name} out of the migration."),
+                t!("Takes {name} out of the migration.", name),
                 lines(&[
-                    "Data replication ends, and the agent removes itself from the source.",
-                    "All checkpoints of this server are deleted.",
+                    t!("Data replication ends, and the agent removes itself from the source."),
+                    t!("All checkpoints of this server are deleted."),
                 ]),
                 lines(&[
-                    "The source server and its disks",
-                    "Launched instances, until you terminate them",
+                    t!("The source server and its disks"),
+                    t!("Launched instances, until you terminate them"),
                 ]),
-                Some("It cannot be taken back: to migrate this server later, install the agent anew.".into()),
+                Some(
+                    t!("It cannot be taken back: to migrate this server later, install the agent anew.")
+                        .into(),
+                ),
             ),
             Self::Archive => (
-                format!("Hides {name} from lists and counts. It stays under the filter “Archived”."),
-                lines(&["The server is marked as archived."]),
-                lines(&["Its history, jobs and ledger"]),
+                t!(
+                    "Hides {name} from lists and counts. It stays under the filter “Archived”.",
+                    name
+                ),
+                lines(&[t!("The server is marked as archived.")]),
+                lines(&[t!("Its history, jobs and ledger")]),
                 None,
             ),
         };
@@ -333,17 +369,21 @@ impl Action {
     /// What the next page says when it was done.
     pub fn done(self, name: &str) -> String {
         match self {
-            Self::MarkReadyForCutover => format!("{name} is ready for cutover."),
-            Self::RevertToReadyForTest => format!("{name} is ready for test again."),
-            Self::RevertToReadyForCutover => format!("{name} is ready for cutover again."),
-            Self::StartReplication => format!("Replication of {name} starts."),
-            Self::ResumeReplication => format!("Replication of {name} resumes."),
-            Self::RetryReplication => format!("Replication of {name} is tried again."),
-            Self::PauseReplication => format!("Replication of {name} pauses."),
-            Self::StopReplication => format!("Replication of {name} stops."),
-            Self::Archive => format!("{name} is archived."),
+            Self::MarkReadyForCutover => t!("{name} is ready for cutover.", name),
+            Self::RevertToReadyForTest => t!("{name} is ready for test again.", name),
+            Self::RevertToReadyForCutover => t!("{name} is ready for cutover again.", name),
+            Self::StartReplication => t!("Replication of {name} starts.", name),
+            Self::ResumeReplication => t!("Replication of {name} resumes.", name),
+            Self::RetryReplication => t!("Replication of {name} is tried again.", name),
+            Self::PauseReplication => t!("Replication of {name} pauses.", name),
+            Self::StopReplication => t!("Replication of {name} stops.", name),
+            Self::Archive => t!("{name} is archived.", name),
             Self::StartTest | Self::StartCutover | Self::Finalize | Self::Terminate | Self::Disconnect => {
-                format!("A job was started for {name}: {}.", self.label().to_lowercase())
+                t!(
+                    "A job was started for {name}: {action}.",
+                    name,
+                    action = self.label().to_lowercase()
+                )
             }
         }
     }

@@ -1,5 +1,9 @@
 //! Asking for an action on a source server, and carrying it out.
 
+use crate::{
+    language::{filters, translated_static},
+    mark, t,
+};
 use std::time::Duration;
 
 use askama::Template;
@@ -173,17 +177,17 @@ pub async fn carry_out(
 }
 
 fn known(slug: &str) -> Result<Action, PageError> {
-    Action::by_slug(slug).ok_or_else(|| PageError::NotFound(format!("The action “{slug}”")))
+    Action::by_slug(slug).ok_or_else(|| PageError::NotFound(t!("The action “{slug}”", slug)))
 }
 
 fn check(action: Action, server: &Model) -> Result<(), PageError> {
     if action.is_possible(server) {
         return Ok(());
     }
-    Err(PageError::Invalid(format!(
-        "“{}” is not possible for {} now: it may have moved on meanwhile. Its page shows what is possible.",
-        action.label(),
-        server.known_as()
+    Err(PageError::Invalid(t!(
+        "“{action}” is not possible for {server} now: it may have moved on meanwhile. Its page shows what is possible.",
+        action = action.label(),
+        server = server.known_as()
     )))
 }
 
@@ -226,16 +230,19 @@ pub async fn removing(web: &Web, visit: &Visit, server: &Model, removal: Removal
 }
 
 fn too_late() -> String {
-    format!("it did not answer within {} s", FORESEEN_WITHIN.as_secs())
+    t!(
+        "it did not answer within {seconds} s",
+        seconds = FORESEEN_WITHIN.as_secs()
+    )
 }
 
 /// Ages that an operator may accept, in seconds.
 const ACCEPTED: [(u64, &str); 5] = [
-    (0, "Refuse to launch"),
-    (900, "Use one of at most 15 minutes"),
-    (3600, "Use one of at most 1 hour"),
-    (6 * 3600, "Use one of at most 6 hours"),
-    (24 * 3600, "Use one of at most 24 hours"),
+    (0, mark!("Refuse to launch")),
+    (900, mark!("Use one of at most 15 minutes")),
+    (3600, mark!("Use one of at most 1 hour")),
+    (6 * 3600, mark!("Use one of at most 6 hours")),
+    (24 * 3600, mark!("Use one of at most 24 hours")),
 ];
 
 fn accept_older(action: Action, server: &Model) -> Option<AcceptOlder> {
@@ -244,11 +251,11 @@ fn accept_older(action: Action, server: &Model) -> Option<AcceptOlder> {
     }
     let age = server.lag_ms(now_ms())?;
     Some(AcceptOlder {
-        hint: format!("The last one is {} old.", text::span(age)),
+        hint: t!("The last one is {time} old.", time = text::span(age)),
         choices: ACCEPTED
             .map(|(seconds, label)| Choice {
                 value: seconds.to_string(),
-                label: label.into(),
+                label: translated_static(label).into(),
                 selected: seconds == 0,
             })
             .into(),

@@ -1,5 +1,6 @@
 //! The audit log: what was done in accounts in sight, and all of it for who sees everything.
 
+use crate::{language::filters, t};
 use askama::Template;
 use axum::{
     body::Body,
@@ -101,9 +102,9 @@ fn day(text: &str) -> Result<Option<NaiveDate>, PageError> {
     }
     match text.parse() {
         Ok(day) => Ok(Some(day)),
-        Err(_) => Err(PageError::Invalid(format!(
-            "“{}” is not a day: write it as 2026-11-23.",
-            text.chars().take(40).collect::<String>()
+        Err(_) => Err(PageError::Invalid(t!(
+            "“{text}” is not a day: write it as 2026-11-23.",
+            text = text.chars().take(40).collect::<String>()
         ))),
     }
 }
@@ -125,7 +126,7 @@ pub async fn page(visit: Visit, Query(asked): Query<Asked>) -> Result<Response, 
         .map(|last| asked.address("/audit", &format!("before={}", last.sequence)));
     let export = |format: &str| asked.address("/audit/export", &format!("format={format}"));
     let page = AuditPage {
-        shell: visit.shell("Audit log", Section::Audit, "/events"),
+        shell: visit.shell(t!("Audit log"), Section::Audit, "/events"),
         rows: found.into_iter().map(Row::from).collect(),
         older,
         is_later_page: asked.before.is_some(),

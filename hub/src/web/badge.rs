@@ -3,8 +3,10 @@
 //! Classes: `good`, `busy` (under way), `warn` (look at it), `bad` (it wants a hand), `idle`, and
 //! `open` (it waits for the operator). The words that people see of states are all in this file.
 
+use crate::{n, t};
 use std::borrow::Cow;
 
+use cloud::control::ResourceKind;
 use domain::{
     account::{Access, Reach},
     checkpoint::{CheckpointKind, Consistency},
@@ -16,7 +18,7 @@ use domain::{
 };
 
 use crate::{
-    entities::ledger::LedgerState,
+    entities::{ledger::LedgerState, user::UserRole},
     readiness::{Outcome, Report},
     resources::Standing,
 };
@@ -46,19 +48,40 @@ pub fn counting(count: u64, name: &'static str, word: &'static str, class: &'sta
     }
 }
 
+/// So many resources of a kind.
+pub fn kinds(kind: ResourceKind, count: u64) -> String {
+    match kind {
+        ResourceKind::Snapshot => n!(count, "{n} snapshot", "{n} snapshots"),
+        ResourceKind::Image => n!(count, "{n} image", "{n} images"),
+        ResourceKind::Instance => n!(count, "{n} instance", "{n} instances"),
+        ResourceKind::Volume => n!(count, "{n} volume", "{n} volumes"),
+        ResourceKind::LaunchTemplate => n!(count, "{n} launch template", "{n} launch templates"),
+    }
+}
+
+/// In the middle of a sentence.
+pub fn role(role: UserRole) -> &'static str {
+    match role {
+        UserRole::Viewer => t!("viewer"),
+        UserRole::Operator => t!("operator"),
+        UserRole::Approver => t!("approver"),
+        UserRole::Administrator => t!("administrator"),
+    }
+}
+
 /// By the name that `Lifecycle::name` gives.
 pub fn lifecycle(name: &str) -> Badge {
     match name {
-        "DISCOVERED" => badge("DISCOVERED", "Discovered", "idle"),
-        "PENDING_INSTALLATION" => badge("PENDING_INSTALLATION", "Pending installation", "idle"),
-        "STOPPED" => badge("STOPPED", "Stopped", "idle"),
-        "NOT_READY" => badge("NOT_READY", "Not ready", "busy"),
-        "READY_FOR_TEST" => badge("READY_FOR_TEST", "Ready for test", "open"),
-        "TESTING" => badge("TESTING", "Testing", "busy"),
-        "READY_FOR_CUTOVER" => badge("READY_FOR_CUTOVER", "Ready for cutover", "open"),
-        "CUTTING_OVER" => badge("CUTTING_OVER", "Cutting over", "busy"),
-        "CUTOVER" => badge("CUTOVER", "Cutover", "good"),
-        _ => badge("DISCONNECTED", "Disconnected", "idle"),
+        "DISCOVERED" => badge("DISCOVERED", t!("Discovered"), "idle"),
+        "PENDING_INSTALLATION" => badge("PENDING_INSTALLATION", t!("Pending installation"), "idle"),
+        "STOPPED" => badge("STOPPED", t!("Stopped"), "idle"),
+        "NOT_READY" => badge("NOT_READY", t!("Not ready"), "busy"),
+        "READY_FOR_TEST" => badge("READY_FOR_TEST", t!("Ready for test"), "open"),
+        "TESTING" => badge("TESTING", t!("Testing"), "busy"),
+        "READY_FOR_CUTOVER" => badge("READY_FOR_CUTOVER", t!("Ready for cutover"), "open"),
+        "CUTTING_OVER" => badge("CUTTING_OVER", t!("Cutting over"), "busy"),
+        "CUTOVER" => badge("CUTOVER", t!("Cutover"), "good"),
+        _ => badge("DISCONNECTED", t!("Disconnected"), "idle"),
     }
 }
 
@@ -78,38 +101,38 @@ pub const REPLICATION_NAMES: [&str; 10] = [
 
 pub fn replication(name: &str) -> Badge {
     match name {
-        "STOPPED" => badge("STOPPED", "Stopped", "idle"),
-        "INITIATING" => badge("INITIATING", "Initiating", "busy"),
-        "INITIAL_SYNC" => badge("INITIAL_SYNC", "Initial sync", "busy"),
-        "RESCAN" => badge("RESCAN", "Rescan", "busy"),
-        "BACKLOG" => badge("BACKLOG", "Backlog", "busy"),
-        "CREATING_SNAPSHOT" => badge("CREATING_SNAPSHOT", "Creating snapshot", "busy"),
-        "CONTINUOUS" => badge("CONTINUOUS", "Continuous", "good"),
-        "PAUSED" => badge("PAUSED", "Paused", "warn"),
-        "STALLED" => badge("STALLED", "Stalled", "bad"),
-        _ => badge("DISCONNECTED", "Disconnected", "idle"),
+        "STOPPED" => badge("STOPPED", t!("Stopped"), "idle"),
+        "INITIATING" => badge("INITIATING", t!("Initiating"), "busy"),
+        "INITIAL_SYNC" => badge("INITIAL_SYNC", t!("Initial sync"), "busy"),
+        "RESCAN" => badge("RESCAN", t!("Rescan"), "busy"),
+        "BACKLOG" => badge("BACKLOG", t!("Backlog"), "busy"),
+        "CREATING_SNAPSHOT" => badge("CREATING_SNAPSHOT", t!("Creating snapshot"), "busy"),
+        "CONTINUOUS" => badge("CONTINUOUS", t!("Continuous"), "good"),
+        "PAUSED" => badge("PAUSED", t!("Paused"), "warn"),
+        "STALLED" => badge("STALLED", t!("Stalled"), "bad"),
+        _ => badge("DISCONNECTED", t!("Disconnected"), "idle"),
     }
 }
 
 pub fn replication_error(error: ReplicationError) -> &'static str {
     use ReplicationError as E;
     match error {
-        E::AgentNotSeen => "The agent was not seen",
-        E::SnapshotsFailure => "Checkpoints cannot be made",
-        E::NotConverging => "Replication does not converge",
-        E::UnstableNetwork => "The network is unstable",
-        E::FailedToCreateSecurityGroup => "The security group cannot be created",
-        E::FailedToLaunchReplicationServer => "The runner cannot be launched",
-        E::FailedToBootReplicationServer => "The runner does not boot",
-        E::FailedToAuthenticateWithService => "The agent cannot authenticate",
-        E::FailedToDownloadReplicationSoftware => "The replication software cannot be fetched",
-        E::FailedToCreateStagingDisks => "The staging area cannot take the disks",
-        E::FailedToAttachStagingDisks => "The staging disks cannot be attached",
-        E::FailedToPairReplicationServerWithAgent => "The agent and the runner do not pair",
-        E::FailedToConnectAgentToReplicationServer => "The agent cannot connect to the runner",
-        E::FailedToStartDataTransfer => "The transfer of data does not start",
-        E::UnsupportedVmConfiguration => "The machine's disks cannot be replicated as they are",
-        E::LastSnapshotJobFailed => "The last checkpoint failed",
+        E::AgentNotSeen => t!("The agent was not seen"),
+        E::SnapshotsFailure => t!("Checkpoints cannot be made"),
+        E::NotConverging => t!("Replication does not converge"),
+        E::UnstableNetwork => t!("The network is unstable"),
+        E::FailedToCreateSecurityGroup => t!("The security group cannot be created"),
+        E::FailedToLaunchReplicationServer => t!("The runner cannot be launched"),
+        E::FailedToBootReplicationServer => t!("The runner does not boot"),
+        E::FailedToAuthenticateWithService => t!("The agent cannot authenticate"),
+        E::FailedToDownloadReplicationSoftware => t!("The replication software cannot be fetched"),
+        E::FailedToCreateStagingDisks => t!("The staging area cannot take the disks"),
+        E::FailedToAttachStagingDisks => t!("The staging disks cannot be attached"),
+        E::FailedToPairReplicationServerWithAgent => t!("The agent and the runner do not pair"),
+        E::FailedToConnectAgentToReplicationServer => t!("The agent cannot connect to the runner"),
+        E::FailedToStartDataTransfer => t!("The transfer of data does not start"),
+        E::UnsupportedVmConfiguration => t!("The machine's disks cannot be replicated as they are"),
+        E::LastSnapshotJobFailed => t!("The last checkpoint failed"),
     }
 }
 
@@ -117,19 +140,19 @@ pub fn replication_error(error: ReplicationError) -> &'static str {
 pub fn replication_remedy(error: ReplicationError) -> Option<&'static str> {
     use ReplicationError as E;
     match error {
-        E::SnapshotsFailure => Some(
+        E::SnapshotsFailure => Some(t!(
             "If a disk of the source cannot be read, look into the source's kernel log. If the runner cannot write, \
-             look at its store and the room that is left there.",
-        ),
-        E::NotConverging => Some(
+             look at its store and the room that is left there."
+        )),
+        E::NotConverging => Some(t!(
             "If a hook failed, repair it on the source, under /etc/orglift/freeze.d. If too much is written, raise \
-             the limit under Bandwidth, widen the network, or replicate when less is written.",
-        ),
-        E::UnsupportedVmConfiguration => Some(
+             the limit under Bandwidth, widen the network, or replicate when less is written."
+        )),
+        E::UnsupportedVmConfiguration => Some(t!(
             "Attach the disk again as it was. If it was taken away for good, install the agent anew with the disks \
-             that are left.",
-        ),
-        E::FailedToCreateStagingDisks => Some("Make room in the staging area of the runner."),
+             that are left."
+        )),
+        E::FailedToCreateStagingDisks => Some(t!("Make room in the staging area of the runner.")),
         // Their detail says it, or they are not raised.
         _ => None,
     }
@@ -138,127 +161,127 @@ pub fn replication_remedy(error: ReplicationError) -> Option<&'static str> {
 pub fn initiation_step(step: InitiationStep) -> &'static str {
     use InitiationStep as S;
     match step {
-        S::Wait => "Wait for the agent",
-        S::CreateSecurityGroup => "Create security group",
-        S::LaunchReplicationServer => "Launch replication server",
-        S::BootReplicationServer => "Boot replication server",
-        S::AuthenticateWithService => "Authenticate with service",
-        S::DownloadReplicationSoftware => "Download replication software",
-        S::CreateStagingDisks => "Create staging disks",
-        S::AttachStagingDisks => "Attach staging disks",
-        S::PairReplicationServerWithAgent => "Pair replication server with agent",
-        S::ConnectAgentToReplicationServer => "Connect agent to replication server",
-        S::StartDataTransfer => "Start data transfer",
+        S::Wait => t!("Wait for the agent"),
+        S::CreateSecurityGroup => t!("Create security group"),
+        S::LaunchReplicationServer => t!("Launch replication server"),
+        S::BootReplicationServer => t!("Boot replication server"),
+        S::AuthenticateWithService => t!("Authenticate with service"),
+        S::DownloadReplicationSoftware => t!("Download replication software"),
+        S::CreateStagingDisks => t!("Create staging disks"),
+        S::AttachStagingDisks => t!("Attach staging disks"),
+        S::PairReplicationServerWithAgent => t!("Pair replication server with agent"),
+        S::ConnectAgentToReplicationServer => t!("Connect agent to replication server"),
+        S::StartDataTransfer => t!("Start data transfer"),
     }
 }
 
 /// Class, mark and word of a step in a checklist.
 pub fn step_status(status: StepStatus) -> (&'static str, &'static str, &'static str) {
     match status {
-        StepStatus::NotStarted => ("waiting", "○", "Not started"),
-        StepStatus::InProgress => ("running", "●", "In progress"),
-        StepStatus::Succeeded => ("done", "✓", "Done"),
-        StepStatus::Failed => ("failed", "✕", "Failed"),
-        StepStatus::Skipped => ("skipped", "–", "Not needed"),
+        StepStatus::NotStarted => ("waiting", "○", t!("Not started")),
+        StepStatus::InProgress => ("running", "●", t!("In progress")),
+        StepStatus::Succeeded => ("done", "✓", t!("Done")),
+        StepStatus::Failed => ("failed", "✕", t!("Failed")),
+        StepStatus::Skipped => ("skipped", "–", t!("Not needed")),
     }
 }
 
 pub fn kind(kind: CheckpointKind) -> Badge {
     match kind {
-        CheckpointKind::Partial => badge("partial", "Partial", "idle"),
-        CheckpointKind::Launchable => badge("launchable", "Launchable", "good"),
+        CheckpointKind::Partial => badge("partial", t!("Partial"), "idle"),
+        CheckpointKind::Launchable => badge("launchable", t!("Launchable"), "good"),
     }
 }
 
 /// In place of the kind: whatever it was, it cannot be launched.
 pub fn damaged() -> Badge {
-    badge("damaged", "Damaged", "bad")
+    badge("damaged", t!("Damaged"), "bad")
 }
 
 /// More is written than gets through.
 pub fn diverges() -> Badge {
-    badge("WILL_NOT_CONVERGE", "Will not converge", "warn")
+    badge("WILL_NOT_CONVERGE", t!("Will not converge"), "warn")
 }
 
 /// Whole disks are compared, and somebody could change that.
 pub fn untracked() -> Badge {
-    badge("NOT_TRACKED", "Not tracked", "warn")
+    badge("NOT_TRACKED", t!("Not tracked"), "warn")
 }
 
 pub fn consistency(consistency: Consistency) -> Badge {
     match consistency {
-        Consistency::Filesystem => badge("filesystem", "File systems frozen", "good"),
-        Consistency::Crash => badge("crash", "Crash-consistent", "good"),
-        Consistency::None => badge("none", "Not consistent", "warn"),
+        Consistency::Filesystem => badge("filesystem", t!("File systems frozen"), "good"),
+        Consistency::Crash => badge("crash", t!("Crash-consistent"), "good"),
+        Consistency::None => badge("none", t!("Not consistent"), "warn"),
     }
 }
 
 pub fn readiness(readiness: Readiness) -> Badge {
     let (label, class) = match readiness {
-        Readiness::NotInspected => ("Not looked at yet", "idle"),
-        Readiness::Ready => ("Boots", "good"),
-        Readiness::ReadyWithWarnings => ("Boots, with warnings", "warn"),
-        Readiness::Blocked => ("Would not boot", "bad"),
+        Readiness::NotInspected => (t!("Not looked at yet"), "idle"),
+        Readiness::Ready => (t!("Boots"), "good"),
+        Readiness::ReadyWithWarnings => (t!("Boots, with warnings"), "warn"),
+        Readiness::Blocked => (t!("Would not boot"), "bad"),
     };
     badge(readiness.name(), label, class)
 }
 
 pub fn finding(class: Class) -> Badge {
     match class {
-        Class::Blocks => badge("blocks", "Blocks", "bad"),
-        Class::Warns => badge("warns", "Warning", "warn"),
-        Class::Informs => badge("informs", "Note", "idle"),
+        Class::Blocks => badge("blocks", t!("Blocks"), "bad"),
+        Class::Warns => badge("warns", t!("Warning"), "warn"),
+        Class::Informs => badge("informs", t!("Note"), "idle"),
     }
 }
 
 /// `None` until its runner has heard of it. One that nobody wants any more and that did not end was given up.
 pub fn conversion(state: Option<&ConversionState>, wanted: bool) -> Badge {
     match state {
-        Some(ConversionState::Done(_)) => badge("done", "Converted", "good"),
-        Some(ConversionState::Failed { .. }) => badge("failed", "Failed", "bad"),
-        _ if !wanted => badge("given-up", "Given up", "idle"),
-        Some(ConversionState::Running { .. }) => badge("running", "Converting", "busy"),
-        Some(ConversionState::Waiting) => badge("waiting", "Waiting", "busy"),
-        None => badge("ordered", "Ordered", "busy"),
+        Some(ConversionState::Done(_)) => badge("done", t!("Converted"), "good"),
+        Some(ConversionState::Failed { .. }) => badge("failed", t!("Failed"), "bad"),
+        _ if !wanted => badge("given-up", t!("Given up"), "idle"),
+        Some(ConversionState::Running { .. }) => badge("running", t!("Converting"), "busy"),
+        Some(ConversionState::Waiting) => badge("waiting", t!("Waiting"), "busy"),
+        None => badge("ordered", t!("Ordered"), "busy"),
     }
 }
 
 pub fn rehearsal(came_up: bool) -> Badge {
     if came_up {
-        badge("came-up", "Came up", "good")
+        badge("came-up", t!("Came up"), "good")
     } else {
-        badge("did-not-come-up", "Did not come up", "bad")
+        badge("did-not-come-up", t!("Did not come up"), "bad")
     }
 }
 
 /// By the name that `What::name` gives.
 pub fn change(name: &str) -> Badge {
     match name {
-        "created" => badge("created", "Created", "good"),
-        "removed" => badge("removed", "Removed", "bad"),
-        _ => badge("changed", "Changed", "busy"),
+        "created" => badge("created", t!("Created"), "good"),
+        "removed" => badge("removed", t!("Removed"), "bad"),
+        _ => badge("changed", t!("Changed"), "busy"),
     }
 }
 
 pub fn job_title(initiated_by: InitiatedBy) -> &'static str {
     match initiated_by {
-        InitiatedBy::StartTest => "Launch test instances",
-        InitiatedBy::StartCutover => "Launch cutover instances",
-        InitiatedBy::Terminate => "Terminate launched instances",
-        InitiatedBy::FinalizeCutover => "Finalize cutover",
-        InitiatedBy::Disconnect => "Disconnect from service",
-        InitiatedBy::CleanUp => "Clean up",
+        InitiatedBy::StartTest => t!("Launch test instances"),
+        InitiatedBy::StartCutover => t!("Launch cutover instances"),
+        InitiatedBy::Terminate => t!("Terminate launched instances"),
+        InitiatedBy::FinalizeCutover => t!("Finalize cutover"),
+        InitiatedBy::Disconnect => t!("Disconnect from service"),
+        InitiatedBy::CleanUp => t!("Clean up"),
     }
 }
 
 /// `failed` counts the job's participants that failed.
 pub fn job(status: JobStatus, failed: u64) -> Badge {
     match (status, failed) {
-        (JobStatus::Pending, _) => badge("PENDING", "Pending", "idle"),
-        (JobStatus::Started, 0) => badge("STARTED", "Started", "busy"),
-        (JobStatus::Started, _) => badge("STARTED", "Started", "warn"),
-        (JobStatus::Completed, 0) => badge("COMPLETED", "Completed", "good"),
-        (JobStatus::Completed, _) => badge("COMPLETED", "Completed with failures", "bad"),
+        (JobStatus::Pending, _) => badge("PENDING", t!("Pending"), "idle"),
+        (JobStatus::Started, 0) => badge("STARTED", t!("Started"), "busy"),
+        (JobStatus::Started, _) => badge("STARTED", t!("Started"), "warn"),
+        (JobStatus::Completed, 0) => badge("COMPLETED", t!("Completed"), "good"),
+        (JobStatus::Completed, _) => badge("COMPLETED", t!("Completed with failures"), "bad"),
     }
 }
 
@@ -266,35 +289,35 @@ pub fn job(status: JobStatus, failed: u64) -> Badge {
 pub fn launch(status: &LaunchStatus, initiated_by: InitiatedBy) -> Badge {
     match status {
         LaunchStatus::Launched { .. } if initiated_by.job_type() != "LAUNCH" => {
-            badge("LAUNCHED", "Done", "good")
+            badge("LAUNCHED", t!("Done"), "good")
         }
-        LaunchStatus::Pending => badge("PENDING", "Pending", "idle"),
-        LaunchStatus::InProgress => badge("IN_PROGRESS", "In progress", "busy"),
-        LaunchStatus::Launched { .. } => badge("LAUNCHED", "Launched", "good"),
-        LaunchStatus::Failed { .. } => badge("FAILED", "Failed", "bad"),
-        LaunchStatus::Terminated => badge("TERMINATED", "Done, nothing left", "good"),
+        LaunchStatus::Pending => badge("PENDING", t!("Pending"), "idle"),
+        LaunchStatus::InProgress => badge("IN_PROGRESS", t!("In progress"), "busy"),
+        LaunchStatus::Launched { .. } => badge("LAUNCHED", t!("Launched"), "good"),
+        LaunchStatus::Failed { .. } => badge("FAILED", t!("Failed"), "bad"),
+        LaunchStatus::Terminated => badge("TERMINATED", t!("Done, nothing left"), "good"),
     }
 }
 
 pub fn log_event(event: JobLogEvent) -> &'static str {
     use JobLogEvent as E;
     match event {
-        E::JobStart => "Job started",
-        E::ServerSkipped => "Server skipped",
-        E::CleanupStart => "Clean-up started",
-        E::CleanupEnd => "Clean-up finished",
-        E::CleanupFail => "Clean-up failed",
-        E::SnapshotStart => "Checkpoint asked for",
-        E::SnapshotEnd => "Checkpoint taken",
-        E::SnapshotFail => "Checkpoint failed",
-        E::UsingPreviousSnapshot => "Using an older checkpoint",
-        E::ConversionStart => "Conversion started",
-        E::ConversionEnd => "Conversion finished",
-        E::ConversionFail => "Conversion failed",
-        E::LaunchStart => "Launch started",
-        E::LaunchFailed => "Launch failed",
-        E::JobCancel => "Job cancelled",
-        E::JobEnd => "Job finished",
+        E::JobStart => t!("Job started"),
+        E::ServerSkipped => t!("Server skipped"),
+        E::CleanupStart => t!("Clean-up started"),
+        E::CleanupEnd => t!("Clean-up finished"),
+        E::CleanupFail => t!("Clean-up failed"),
+        E::SnapshotStart => t!("Checkpoint asked for"),
+        E::SnapshotEnd => t!("Checkpoint taken"),
+        E::SnapshotFail => t!("Checkpoint failed"),
+        E::UsingPreviousSnapshot => t!("Using an older checkpoint"),
+        E::ConversionStart => t!("Conversion started"),
+        E::ConversionEnd => t!("Conversion finished"),
+        E::ConversionFail => t!("Conversion failed"),
+        E::LaunchStart => t!("Launch started"),
+        E::LaunchFailed => t!("Launch failed"),
+        E::JobCancel => t!("Job cancelled"),
+        E::JobEnd => t!("Job finished"),
     }
 }
 
@@ -308,13 +331,13 @@ pub fn log_event_class(event: JobLogEvent) -> &'static str {
 
 pub fn access(access: &Access) -> Badge {
     match access {
-        Access::NotAttempted => badge("NOT_ATTEMPTED", "Not checked yet", "idle"),
-        Access::Ok => badge("OK", "Access granted", "good"),
-        Access::Denied { .. } => badge("DENIED", "Access denied", "bad"),
-        Access::Throttled => badge("THROTTLED", "Throttled", "warn"),
-        Access::Suspended => badge("SUSPENDED", "Suspended", "warn"),
-        Access::LeftAlone { .. } => badge("LEFT_ALONE", "Left alone", "idle"),
-        Access::Unknown { .. } => badge("UNKNOWN", "Not reached", "warn"),
+        Access::NotAttempted => badge("NOT_ATTEMPTED", t!("Not checked yet"), "idle"),
+        Access::Ok => badge("OK", t!("Access granted"), "good"),
+        Access::Denied { .. } => badge("DENIED", t!("Access denied"), "bad"),
+        Access::Throttled => badge("THROTTLED", t!("Throttled"), "warn"),
+        Access::Suspended => badge("SUSPENDED", t!("Suspended"), "warn"),
+        Access::LeftAlone { .. } => badge("LEFT_ALONE", t!("Left alone"), "idle"),
+        Access::Unknown { .. } => badge("UNKNOWN", t!("Not reached"), "warn"),
     }
 }
 
@@ -322,126 +345,126 @@ pub fn access(access: &Access) -> Badge {
 pub fn access_problem(access: &Access) -> Option<(String, String)> {
     match access {
         Access::NotAttempted | Access::Ok => None,
-        Access::Denied { call, remedy } => Some((format!("{call} was denied"), remedy.clone())),
+        Access::Denied { call, remedy } => Some((t!("{call} was denied", call), remedy.clone())),
         Access::Throttled => Some((
-            "The cloud throttles our calls".into(),
-            "The hub tries again by itself; nothing needs to be done.".into(),
+            t!("The cloud throttles our calls").into(),
+            t!("The hub tries again by itself; nothing needs to be done.").into(),
         )),
         Access::Suspended => Some((
-            "The account is suspended".into(),
-            "The organization's management account must reactivate it before servers can be moved into it."
+            t!("The account is suspended").into(),
+            t!("The organization's management account must reactivate it before servers can be moved into it.")
                 .into(),
         )),
-        Access::LeftAlone { why } => Some(("The hub does not act in this account".into(), why.clone())),
-        Access::Unknown { detail } => Some(("The account could not be reached".into(), detail.clone())),
+        Access::LeftAlone { why } => Some((t!("The hub does not act in this account").into(), why.clone())),
+        Access::Unknown { detail } => Some((t!("The account could not be reached").into(), detail.clone())),
     }
 }
 
 /// `None` where no network was looked at yet.
 pub fn network(report: Option<&Report>) -> Badge {
     match report.map(|report| &report.outcome) {
-        None => badge("NOT_CHECKED", "Not looked at yet", "idle"),
-        Some(Outcome::NothingToCheck) => badge("NOTHING_TO_CHECK", "Nothing to check", "idle"),
-        Some(Outcome::NotRead { .. }) => badge("NOT_READ", "Could not be read", "warn"),
+        None => badge("NOT_CHECKED", t!("Not looked at yet"), "idle"),
+        Some(Outcome::NothingToCheck) => badge("NOTHING_TO_CHECK", t!("Nothing to check"), "idle"),
+        Some(Outcome::NotRead { .. }) => badge("NOT_READ", t!("Could not be read"), "warn"),
         Some(Outcome::Checked { .. }) if report.is_some_and(|report| report.findings().is_empty()) => {
-            badge("READY", "Ready", "good")
+            badge("READY", t!("Ready"), "good")
         }
-        Some(Outcome::Checked { .. }) => badge("NOT_READY", "Not ready", "bad"),
+        Some(Outcome::Checked { .. }) => badge("NOT_READY", t!("Not ready"), "bad"),
     }
 }
 
 /// How many things in an account's network want to be changed.
 pub fn network_findings(count: u64) -> Badge {
-    counting(count, "NETWORK_NOT_READY", "in the network", "warn")
+    counting(count, "NETWORK_NOT_READY", t!("in the network"), "warn")
 }
 
 /// How much of what an account has is not as it should be; `None` where its last answer is missing.
 pub fn inventory(wanting: Option<usize>) -> Badge {
     match wanting {
-        None => badge("NOT_ASKED", "No answer", "idle"),
-        Some(0) => badge("AS_IT_SHOULD_BE", "As it should be", "good"),
-        Some(count) => counting(count as u64, "WANTING", "to look at", "warn"),
+        None => badge("NOT_ASKED", t!("No answer"), "idle"),
+        Some(0) => badge("AS_IT_SHOULD_BE", t!("As it should be"), "good"),
+        Some(count) => counting(count as u64, "WANTING", t!("to look at"), "warn"),
     }
 }
 
 pub fn standing(standing: Standing) -> Badge {
     match standing {
-        Standing::Ours => badge("ours", "Needed", "good"),
-        Standing::HandedOver => badge("handed_over", "Handed over to production", "good"),
-        Standing::ServerUnknown => badge("server_unknown", "Stray", "warn"),
-        Standing::NotNeeded => badge("not_needed", "Not needed", "warn"),
-        Standing::NotInLedger => badge("not_in_ledger", "Not in the ledger", "warn"),
-        Standing::TagsDiffer => badge("tags_differ", "Tags differ", "warn"),
+        Standing::Ours => badge("ours", t!("Needed"), "good"),
+        Standing::HandedOver => badge("handed_over", t!("Handed over to production"), "good"),
+        Standing::ServerUnknown => badge("server_unknown", t!("Stray"), "warn"),
+        Standing::NotNeeded => badge("not_needed", t!("Not needed"), "warn"),
+        Standing::NotInLedger => badge("not_in_ledger", t!("Not in the ledger"), "warn"),
+        Standing::TagsDiffer => badge("tags_differ", t!("Tags differ"), "warn"),
     }
 }
 
 /// The ledger has it, and its account does not list it.
 pub fn missing() -> Badge {
-    badge("missing", "Missing", "warn")
+    badge("missing", t!("Missing"), "warn")
 }
 
 pub fn reach(reach: Reach) -> &'static str {
     match reach {
-        Reach::ManagementAccount => "by its management account",
-        Reach::DelegatedAdministrator => "by a delegated administrator",
-        Reach::Roster => "listed by hand",
+        Reach::ManagementAccount => t!("by its management account"),
+        Reach::DelegatedAdministrator => t!("by a delegated administrator"),
+        Reach::Roster => t!("listed by hand"),
     }
 }
 
 pub fn ledger(state: LedgerState) -> Badge {
     match state {
-        LedgerState::Wanted => badge("wanted", "Asked for", "busy"),
-        LedgerState::Present => badge("present", "Exists", "good"),
-        LedgerState::Gone => badge("gone", "Gone", "idle"),
-        LedgerState::HandedOver => badge("handed_over", "Handed over to production", "good"),
+        LedgerState::Wanted => badge("wanted", t!("Asked for"), "busy"),
+        LedgerState::Present => badge("present", t!("Exists"), "good"),
+        LedgerState::Gone => badge("gone", t!("Gone"), "idle"),
+        LedgerState::HandedOver => badge("handed_over", t!("Handed over to production"), "good"),
     }
 }
 
 pub fn boot_mode(mode: BootMode) -> (&'static str, &'static str) {
     match mode {
-        BootMode::LegacyBios => ("LEGACY_BIOS", "Legacy BIOS"),
+        BootMode::LegacyBios => ("LEGACY_BIOS", t!("Legacy BIOS")),
         BootMode::Uefi => ("UEFI", "UEFI"),
-        BootMode::UseSource => ("USE_SOURCE", "As the source"),
+        BootMode::UseSource => ("USE_SOURCE", t!("As the source")),
     }
 }
 
 pub fn disposition(disposition: LaunchDisposition) -> (&'static str, &'static str) {
     match disposition {
-        LaunchDisposition::Started => ("STARTED", "Started"),
-        LaunchDisposition::Stopped => ("STOPPED", "Stopped"),
+        LaunchDisposition::Started => ("STARTED", t!("Started")),
+        LaunchDisposition::Stopped => ("STOPPED", t!("Stopped")),
     }
 }
 
 pub fn runner(connected: bool, revoked: bool) -> Badge {
     match (revoked, connected) {
-        (true, _) => badge("REVOKED", "Revoked", "bad"),
-        (false, true) => badge("CONNECTED", "Connected", "good"),
-        (false, false) => badge("NOT_SEEN", "Not seen", "bad"),
+        (true, _) => badge("REVOKED", t!("Revoked"), "bad"),
+        (false, true) => badge("CONNECTED", t!("Connected"), "good"),
+        (false, false) => badge("NOT_SEEN", t!("Not seen"), "bad"),
     }
 }
 
 pub fn no_runner() -> Badge {
-    badge("NO_RUNNER", "No runner", "idle")
+    badge("NO_RUNNER", t!("No runner"), "idle")
 }
 
 pub fn turned_away() -> Badge {
-    badge("TURNED_AWAY", "Turned away", "warn")
+    badge("TURNED_AWAY", t!("Turned away"), "warn")
 }
 
 /// Of an account in which nothing is wrong.
 pub fn healthy(is_empty: bool) -> Badge {
     if is_empty {
-        badge("EMPTY", "No servers yet", "idle")
+        badge("EMPTY", t!("No servers yet"), "idle")
     } else {
-        badge("HEALTHY", "Healthy", "good")
+        badge("HEALTHY", t!("Healthy"), "good")
     }
 }
 
 pub fn certificate(revoked: bool) -> Badge {
     if revoked {
-        badge("REVOKED", "Revoked", "idle")
+        badge("REVOKED", t!("Revoked"), "idle")
     } else {
-        badge("VALID", "Valid", "good")
+        badge("VALID", t!("Valid"), "good")
     }
 }
 

@@ -1,5 +1,6 @@
 //! The bandwidth of a source server: a limit, and windows of the week in which another one holds.
 
+use crate::{language::filters, t};
 use askama::Template;
 use axum::{
     Form,
@@ -72,7 +73,10 @@ pub async fn save(
         Ok(bandwidth) => {
             let saved = orders::limit_bandwidth(&web, &visit.session, &server, bandwidth).await;
             let flash = match saved {
-                Ok(()) => Flash::good(format!("The bandwidth of {} is saved.", server.known_as())),
+                Ok(()) => Flash::good(t!(
+                    "The bandwidth of {server} is saved.",
+                    server = server.known_as()
+                )),
                 Err(refusal) => Flash::bad(refusal),
             };
             Ok(flash.show_at(&format!("/servers/{id}")))
@@ -95,7 +99,7 @@ fn form(visit: &Visit, server: &Model, given: Given, mut errors: Errors) -> Band
             checked: row.days[day],
         };
         WindowFields {
-            title: format!("Window {}", number + 1),
+            title: t!("Window {row}", row = number + 1),
             days: DAYS.into_iter().enumerate().map(day).collect(),
             error: errors.rows.remove(&number),
             name,
@@ -106,7 +110,7 @@ fn form(visit: &Visit, server: &Model, given: Given, mut errors: Errors) -> Band
     };
     BandwidthPage {
         shell: visit.shell(
-            format!("Bandwidth of {}", server.known_as()),
+            t!("Bandwidth of {server}", server = server.known_as()),
             Section::Servers,
             format!("/events?server={}", server.id),
         ),
@@ -125,19 +129,19 @@ fn form(visit: &Visit, server: &Model, given: Given, mut errors: Errors) -> Band
 /// For the page of the server: what holds now, and what holds when.
 pub fn in_words(bandwidth: &Bandwidth, now: i64) -> Vec<Pair> {
     let limit =
-        |mbit_s: Option<u32>| mbit_s.map_or_else(|| "no limit".into(), |limit| format!("{limit} Mbit/s"));
+        |mbit_s: Option<u32>| mbit_s.map_or_else(|| t!("no limit").into(), |limit| format!("{limit} Mbit/s"));
     let pair = |label, value| Pair { label, value };
-    let mut pairs = vec![pair("Now", limit(bandwidth.at(now)))];
+    let mut pairs = vec![pair(t!("Now"), limit(bandwidth.at(now)))];
     if bandwidth.windows.is_empty() {
         return pairs;
     }
     for row in Given::of(bandwidth).rows {
         let mbit_s = row.mbit_s.parse().ok();
-        pairs.push(pair("Window", format!("{}, {}", row.when(), limit(mbit_s))));
+        pairs.push(pair(t!("Window"), format!("{}, {}", row.when(), limit(mbit_s))));
     }
-    pairs.push(pair("Else", limit(bandwidth.mbit_s)));
+    pairs.push(pair(t!("Else"), limit(bandwidth.mbit_s)));
     pairs.push(pair(
-        "Times are",
+        t!("Times are"),
         format!("UTC{}", plan::offset_text(bandwidth.utc_offset_min)),
     ));
     pairs

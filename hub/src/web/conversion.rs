@@ -1,5 +1,9 @@
 //! The page of a conversion: where it stands, what it changed and why, and what became of its rehearsal.
 
+use crate::{
+    language::{filters, translated_static},
+    mark, n, t,
+};
 use askama::Template;
 use axum::{extract::Path, response::Response};
 use domain::{
@@ -31,6 +35,7 @@ struct ConversionPage {
     shell: Shell,
     server: String,
     name: String,
+    subject: String,
     job: String,
     summary: Summary,
     facts: Vec<Pair>,
@@ -110,28 +115,33 @@ pub async fn page(
     let (changes, no_changes) = match list {
         None => (
             Vec::new(),
-            Some("The list comes when the runner has converted the disks."),
+            Some(t!("The list comes when the runner has converted the disks.")),
         ),
         Some(list) => rows(&list),
     };
     let page = ConversionPage {
         shell: visit.shell(
-            format!("Conversion of {}", server.known_as()),
+            t!("Conversion of {server}", server = server.known_as()),
             Section::Servers,
             format!("/events?server={id}"),
         ),
         server: id.to_string(),
         name: server.known_as().to_owned(),
+        subject: t!(
+            "Checkpoint {number} of {server}, made fit to boot as an instance",
+            number = conversion.order.checkpoint,
+            server = server.known_as()
+        ),
         job: job.to_string(),
         summary: summary(&conversion),
         facts: facts(&conversion),
         rehearsal: rehearsal(conversion.state.as_ref()).map(|rehearsal| RehearsalShown {
             badge: badge::rehearsal(rehearsal.came_up),
             verdict: rehearsal.verdict.clone(),
-            took: format!(
-                "{} on {}",
-                text::span(i64::try_from(rehearsal.milliseconds).unwrap_or(i64::MAX)),
-                rehearsal.accelerator
+            took: t!(
+                "{time} on {accelerator}",
+                time = text::span(i64::try_from(rehearsal.milliseconds).unwrap_or(i64::MAX)),
+                accelerator = rehearsal.accelerator
             ),
         }),
         console: console.map(|console| Console {
@@ -150,7 +160,7 @@ pub async fn page(
             .map(|(document, what)| File {
                 href: href(document),
                 name: document.name(),
-                what,
+                what: translated_static(what),
             })
             .collect(),
     };
@@ -161,10 +171,10 @@ pub async fn page(
 }
 
 const FILES: [(Document, &str); 4] = [
-    (Document::Text, "the list, to be read"),
-    (Document::Changes, "the list as the runner signed it"),
-    (Document::Signature, "the signature over that"),
-    (Document::Certificate, "the runner's certificate"),
+    (Document::Text, mark!("the list, to be read")),
+    (Document::Changes, mark!("the list as the runner signed it")),
+    (Document::Signature, mark!("the signature over that")),
+    (Document::Certificate, mark!("the runner's certificate")),
 ];
 
 /// A document of a conversion, as it is.
@@ -172,14 +182,14 @@ pub async fn document(
     session: Session,
     Path((id, job, name)): Path<(SourceServerId, JobId, String)>,
 ) -> Result<Response, PageError> {
-    let lacks = || PageError::NotFound(format!("The document “{name}”"));
+    let lacks = || PageError::NotFound(t!("The document “{name}”", name));
     let document = Document::by_name(&name).ok_or_else(lacks)?;
     let contents = document.load(&session.store, &job, &id).await?;
     Ok(document.answer(contents.ok_or_else(lacks)?))
 }
 
 fn found(conversion: Option<Model>, job: &JobId) -> Result<Model, PageError> {
-    conversion.ok_or_else(|| PageError::NotFound(format!("A conversion by job {job}")))
+    conversion.ok_or_else(|| PageError::NotFound(t!("A conversion by job {job}", job)))
 }
 
 pub fn address(conversion: &Model) -> String {
@@ -189,18 +199,18 @@ pub fn address(conversion: &Model) -> String {
 pub fn summary(conversion: &Model) -> Summary {
     let (words, failure) = match conversion.state.as_ref() {
         Some(ConversionState::Done(converted)) => {
-            let changes = text::count(u64::from(converted.changes), "change", "changes");
+            let changes = n!(u64::from(converted.changes), "{n} change", "{n} changes");
             let took = text::span(i64::try_from(converted.milliseconds).unwrap_or(i64::MAX));
-            (format!("{changes} in {took}."), None)
+            (t!("{changes} in {took}.", changes, took), None)
         }
         Some(ConversionState::Failed { step, detail, .. }) => (
-            format!("It failed at “{step}”. The checkpoint is as it was."),
+            t!("It failed at “{step}”. The checkpoint is as it was.", step),
             Some(detail.clone()),
         ),
-        _ if !conversion.wanted => ("The job ended before the runner was done.".into(), None),
-        Some(ConversionState::Running { step }) => (format!("The runner is at “{step}”."), None),
-        Some(ConversionState::Waiting) => ("The runner converts others first.".into(), None),
-        None => ("The runner has not taken it up yet.".into(), None),
+        _ if !conversion.wanted => (t!("The job ended before the runner was done.").into(), None),
+        Some(ConversionState::Running { step }) => (t!("The runner is at “{step}”.", step), None),
+        Some(ConversionState::Waiting) => (t!("The runner converts others first.").into(), None),
+        None => (t!("The runner has not taken it up yet.").into(), None),
     };
     Summary {
         href: address(conversion),
@@ -217,30 +227,33 @@ fn facts(conversion: &Model) -> Vec<Pair> {
     let pair = |label, value: String| Pair { label, value };
     let order = &conversion.order;
     let mut facts = vec![
-        pair("Checkpoint", format!("No. {}", order.checkpoint)),
-        pair("Ordered", text::moment(conversion.ordered_at).text),
-        pair("Boots by", badge::boot_mode(order.boot_mode).1.into()),
         pair(
-            "Drivers for",
+            t!("Checkpoint"),
+            t!("No. {checkpoint}", checkpoint = order.checkpoint),
+        ),
+        pair(t!("Ordered"), text::moment(conversion.ordered_at).text),
+        pair(t!("Boots by"), badge::boot_mode(order.boot_mode).1.into()),
+        pair(
+            t!("Drivers for"),
             match order.hypervisor {
-                Hypervisor::Nitro => "Nitro: NVMe and ENA".into(),
-                Hypervisor::Xen => "Xen".into(),
+                Hypervisor::Nitro => t!("Nitro: NVMe and ENA").into(),
+                Hypervisor::Xen => t!("Xen").into(),
             },
         ),
         pair(
-            "Network",
+            t!("Network"),
             match order.network {
                 Network::Dhcp => "by DHCP".into(),
-                Network::Keep => "the source's addresses".into(),
+                Network::Keep => t!("the source's addresses").into(),
             },
         ),
     ];
     if let Some(ended) = conversion.ended_at {
-        facts.push(pair("Ended", text::moment(ended).text));
+        facts.push(pair(t!("Ended"), text::moment(ended).text));
     }
     if let Some(ConversionState::Done(converted)) = conversion.state.as_ref() {
-        facts.push(pair("Read", text::bytes(converted.bytes_read)));
-        facts.push(pair("Written", text::bytes(converted.bytes_written)));
+        facts.push(pair(t!("Read"), text::bytes(converted.bytes_read)));
+        facts.push(pair(t!("Written"), text::bytes(converted.bytes_written)));
     }
     facts
 }
@@ -255,19 +268,19 @@ fn rehearsal(state: Option<&ConversionState>) -> Option<&Rehearsal> {
 
 fn rows(artifact: &[u8]) -> (Vec<ChangeRow>, Option<&'static str>) {
     if artifact.len() > SHOWN_LEN_MAX {
-        let long = "The list is too long for a page. Download it to read it.";
+        let long = t!("The list is too long for a page. Download it to read it.");
         return (Vec::new(), Some(long));
     }
     let signed = serde_json::from_slice::<SignedChangeList>(artifact);
     match signed.and_then(|signed| signed.list()) {
         Ok(list) if list.changes.is_empty() => (
             Vec::new(),
-            Some("Nothing had to be changed: the disks boot as they are."),
+            Some(t!("Nothing had to be changed: the disks boot as they are.")),
         ),
         Ok(list) => (list.changes.into_iter().map(row).collect(), None),
         Err(_) => (
             Vec::new(),
-            Some("This hub cannot read the list. Download it to read it."),
+            Some(t!("This hub cannot read the list. Download it to read it.")),
         ),
     }
 }

@@ -1,5 +1,6 @@
 //! Adding runners and source servers: a one-time token, shown once with the command that takes it.
 
+use crate::{language::filters, t};
 use std::time::Duration;
 
 use askama::Template;
@@ -49,7 +50,7 @@ fn purpose(word: &str) -> Result<TokenPurpose, PageError> {
     match word {
         "agent" => Ok(TokenPurpose::Agent),
         "runner" => Ok(TokenPurpose::Runner),
-        other => Err(PageError::NotFound(format!("Enrolment of “{other}”"))),
+        other => Err(PageError::NotFound(t!("Enrolment of “{other}”", other))),
     }
 }
 
@@ -71,22 +72,24 @@ pub async fn ask(
     if purpose == TokenPurpose::Agent {
         let runners = visit.session.store.runners_in(&account).await?;
         if runners.is_empty() {
-            return Err(PageError::Invalid(format!(
-                "{} has no runner yet, and an agent enrols through one. Add a runner first.",
-                row.name
+            return Err(PageError::Invalid(t!(
+                "{name} has no runner yet, and an agent enrols through one. Add a runner first.",
+                name = row.name
             )));
         }
     }
     let (title, summary, does) = match purpose {
         TokenPurpose::Agent => (
-            format!("Add a source server to {}", row.name),
-            "Makes a token that one machine can enrol with, and shows the command that takes it.",
-            "Whoever has the token can add one source server to this account.",
+            t!("Add a source server to {name}", name = row.name),
+            t!("Makes a token that one machine can enrol with, and shows the command that takes it."),
+            t!("Whoever has the token can add one source server to this account."),
         ),
         TokenPurpose::Runner => (
-            format!("Add a runner to {}", row.name),
-            "Makes a token that one runner can enrol with, and shows the command that takes it.",
-            "Whoever has the token can become a runner of this account, and receive the disks of its servers.",
+            t!("Add a runner to {name}", name = row.name),
+            t!("Makes a token that one runner can enrol with, and shows the command that takes it."),
+            t!(
+                "Whoever has the token can become a runner of this account, and receive the disks of its servers."
+            ),
         ),
     };
     let page = AskPage {
@@ -100,9 +103,9 @@ pub async fn ask(
         summary: summary.into(),
         does: vec![
             does.into(),
-            format!(
-                "It works once, and expires after {}.",
-                text::span(i64::try_from(TTL.as_millis()).unwrap_or(i64::MAX))
+            t!(
+                "It works once, and expires after {time}.",
+                time = text::span(i64::try_from(TTL.as_millis()).unwrap_or(i64::MAX))
             ),
         ],
         keeps: Vec::new(),
@@ -112,7 +115,7 @@ pub async fn ask(
         removal: None,
         accept_older: None,
         back: format!("/accounts/{account}"),
-        confirm: "Create token",
+        confirm: t!("Create token"),
         tone: "primary",
     };
     page.answer(&visit)
@@ -134,13 +137,15 @@ pub async fn create(
     let token = token.reveal();
     let (title, summary, commands) = match purpose {
         TokenPurpose::Agent => (
-            format!("Add a source server to {}", row.name),
-            "Run this as root on the machine that you want to move. It finds the disks, asks which to replicate, and says each step.",
+            t!("Add a source server to {name}", name = row.name),
+            t!(
+                "Run this as root on the machine that you want to move. It finds the disks, asks which to replicate, and says each step."
+            ),
             agent_commands(runners, &token, now),
         ),
         TokenPurpose::Runner => (
-            format!("Add a runner to {}", row.name),
-            "Run this on the machine in the staging subnet that is to receive the disks.",
+            t!("Add a runner to {name}", name = row.name),
+            t!("Run this on the machine in the staging subnet that is to receive the disks."),
             runner_commands(&headers, &token),
         ),
     };
@@ -155,7 +160,7 @@ pub async fn create(
         account_name: row.name,
         title,
         summary,
-        expires: format!("at {}", text::moment(expires).text),
+        expires: t!("at {when}", when = text::moment(expires).text),
         commands,
     };
     visit.answer(page.render())
@@ -170,10 +175,12 @@ fn agent_commands(mut runners: Vec<runner::Model>, token: &str, now: i64) -> Vec
             port => authority(&runner.address, port),
         };
         Command {
-            title: "Install the agent",
-            text: format!(
-                "The machine reaches the runner at {} on TCP {} to enrol, and on TCP {} to replicate; nothing else must be open.",
-                runner.address, runner.enrol_port, runner.data_port
+            title: t!("Install the agent"),
+            text: t!(
+                "The machine reaches the runner at {address} on TCP {enrol_port} to enrol, and on TCP {data_port} to replicate; nothing else must be open.",
+                address = runner.address,
+                enrol_port = runner.enrol_port,
+                data_port = runner.data_port
             ),
             code: format!("sudo orglift-agent install --runner {address} --token {token}"),
         }
@@ -189,13 +196,13 @@ fn runner_commands(headers: &HeaderMap, token: &str) -> Vec<Command> {
         .map_or("HUB", host_of);
     vec![
         Command {
-            title: "1. Keep the token in a file",
-            text: "So that it is in no list of processes. The runner reads it at its first start only.".into(),
+            title: t!("1. Keep the token in a file"),
+            text: t!("So that it is in no list of processes. The runner reads it at its first start only.").into(),
             code: format!("(umask 077; echo '{token}' > runner.token)"),
         },
         Command {
-            title: "2. Start the runner",
-            text: "It reaches the hub on TCP 8443, or the port that the hub was started with. ADDRESS is where agents reach this runner; it must stay the same when the runner is replaced.".into(),
+            title: t!("2. Start the runner"),
+            text: t!("It reaches the hub on TCP 8443, or the port that the hub was started with. ADDRESS is where agents reach this runner; it must stay the same when the runner is replaced.").into(),
             code: format!(
                 "orglift-runner run --hub {} --token-file runner.token --store layers:/var/lib/orglift/staging --address ADDRESS",
                 authority(host, 8443)

@@ -1,6 +1,7 @@
 //! What an account has of ours by its own word, on its page and on those of its servers: that it is needed, or what is
 //! not and what to do. Of a server that has ended it is the proof.
 
+use crate::t;
 use axum::{
     extract::{Path, State},
     response::Response,
@@ -75,11 +76,11 @@ pub async fn of_account(
 
 fn holding(row: inventory::Model, found: &resources::Account, prices: &Prices, now: i64) -> Holding {
     let mut asked = match row.asked_at {
-        Some(at) => format!("asked {}", text::ago(at, now)),
-        None => "not asked yet".into(),
+        Some(at) => t!("asked {ago}", ago = text::ago(at, now)),
+        None => t!("not asked yet").into(),
     };
     if row.wanted {
-        asked.push_str(", being asked now");
+        asked.push_str(t!(", being asked now"));
     }
     let off = found.items.iter().filter_map(|item| {
         Some(Wanting {
@@ -119,13 +120,14 @@ fn cost(items: &[Item], prices: &Prices, region: &str) -> String {
     let instead = if taken == region {
         ""
     } else {
-        ", as the list has none of this region"
+        t!(", as the list has none of this region")
     };
-    format!(
-        "All of it costs {}, by the list of {taken} as of {}{instead}. Discounts and taxes are not in it; of the \
-         snapshots of a disk the first is taken for as large as the disk, and the others for nothing.",
-        Total::of(items).in_words(prices),
-        prices.as_of,
+    t!(
+        "All of it costs {cost}, by the list of {taken} as of {as_of}{instead}. Discounts and taxes are not in it; of the snapshots of a disk the first is taken for as large as the disk, and the others for nothing.",
+        cost = Total::of(items).in_words(prices),
+        taken,
+        as_of = prices.as_of,
+        instead
     )
 }
 
@@ -147,11 +149,15 @@ fn there(items: &[Item]) -> String {
         .filter(|item| item.standing == Standing::HandedOver)
         .collect();
     let mut text = match counted(&needed) {
-        None => "The account has nothing of it that is still needed".to_owned(),
-        Some(needed) => format!("Needed: {needed}"),
+        None => t!("The account has nothing of it that is still needed").to_owned(),
+        Some(needed) => t!("Needed: {needed}", needed),
     };
     if let Some(handed_over) = counted(&handed_over) {
-        text = format!("{text}. Handed over to production: {handed_over}");
+        text = t!(
+            "{text}. Handed over to production: {handed_over}",
+            text,
+            handed_over
+        );
     }
     text.push('.');
     text
@@ -161,8 +167,7 @@ fn there(items: &[Item]) -> String {
 fn counted(items: &[&Item]) -> Option<String> {
     let of_kind = |kind: ResourceKind| {
         let count = items.iter().filter(|item| item.kind == kind).count();
-        let name = kind.name();
-        (count > 0).then(|| text::count(count as u64, name, &format!("{name}s")))
+        (count > 0).then(|| badge::kinds(kind, count as u64))
     };
     let counts: Vec<_> = KINDS.into_iter().filter_map(of_kind).collect();
     (!counts.is_empty()).then(|| counts.join(", "))
@@ -188,8 +193,8 @@ pub async fn check_for_server(
 async fn ask(web: &Web, session: &Session, account: &AccountId, back: &str) -> Result<Response, PageError> {
     session.rights_in(account).await?.require(UserRole::Operator)?;
     let flash = match accounts::check_resources(&web.hub, &session.actor, account).await {
-        Ok(()) => Flash::good("The account is asked now; its answer is shown here."),
-        Err(error) => Flash::bad(format!("The account is not asked: {error}.")),
+        Ok(()) => Flash::good(t!("The account is asked now; its answer is shown here.")),
+        Err(error) => Flash::bad(t!("The account is not asked: {error}.", error)),
     };
     Ok(flash.show_at(back))
 }

@@ -1,5 +1,6 @@
 //! What a launched instance shows of itself: its serial console and its screen.
 
+use crate::{language::filters, t};
 use askama::Template;
 use axum::{
     extract::{Path, State},
@@ -23,6 +24,7 @@ struct InstancePage {
     name: String,
     instance: String,
     purpose: &'static str,
+    subject: String,
     /// That there is a picture of it, or why there is none.
     screen: Result<(), String>,
     /// Or why there is none.
@@ -37,10 +39,10 @@ pub async fn page(
 ) -> Result<Response, PageError> {
     let server = visit.session.store.server(&id).await?;
     let Some(launch) = server.launch(purpose) else {
-        return Err(PageError::NotFound(format!(
-            "A {} instance of {}",
-            purpose.name(),
-            server.known_as()
+        return Err(PageError::NotFound(t!(
+            "A {purpose} instance of {server}",
+            purpose = purpose.name(),
+            server = server.known_as()
         )));
     };
     let actor = &visit.session.actor;
@@ -50,7 +52,7 @@ pub async fn page(
     );
     let page = InstancePage {
         shell: visit.shell(
-            format!("Instance {}", launch.instance),
+            t!("Instance {instance}", instance = launch.instance),
             Section::Servers,
             format!("/events?server={id}"),
         ),
@@ -58,18 +60,28 @@ pub async fn page(
         name: server.known_as().to_owned(),
         instance: launch.instance.clone(),
         purpose: purpose.name(),
+        subject: match purpose {
+            Purpose::Test => t!(
+                "The test instance of {server}, as it shows itself now.",
+                server = server.known_as()
+            ),
+            Purpose::Cutover => t!(
+                "The cutover instance of {server}, as it shows itself now.",
+                server = server.known_as()
+            ),
+        },
         screen: match screen {
             Ok(Some(_)) => Ok(()),
             Ok(None) => {
-                Err("It has no screen: a stopped instance has none, and some types have none.".into())
+                Err(t!("It has no screen: a stopped instance has none, and some types have none.").into())
             }
-            Err(error) => Err(format!("It cannot be read: {error}.")),
+            Err(error) => Err(t!("It cannot be read: {error}.", error)),
         },
         is_cut: console.as_ref().is_ok_and(|text| text.len() > CONSOLE_SHOWN),
         console: match console {
-            Ok(text) if text.is_empty() => Err("It has said nothing yet.".into()),
+            Ok(text) if text.is_empty() => Err(t!("It has said nothing yet.").into()),
             Ok(text) => Ok(end_of(text.as_bytes())),
-            Err(error) => Err(format!("It cannot be read: {error}.")),
+            Err(error) => Err(t!("It cannot be read: {error}.", error)),
         },
     };
     visit.answer(page.render())

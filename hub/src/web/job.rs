@@ -1,5 +1,6 @@
 //! The page of a job: each participant with its steps, and the log.
 
+use crate::{language::filters, t};
 use std::collections::HashMap;
 
 use askama::Template;
@@ -108,14 +109,14 @@ pub async fn page(visit: Visit, Path(id): Path<JobId>) -> Result<Response, PageE
         id: id.to_string(),
         title,
         status: badge::job(job.status.0, failed(parts.iter().map(|part| &part.status.0))),
-        started: format!(
-            "started by {} at {}",
-            job.created_by,
-            text::moment(job.created_at).text
+        started: t!(
+            "started by {created_by} at {when}",
+            created_by = job.created_by,
+            when = text::moment(job.created_at).text
         ),
         took: match job.ended_at {
-            Some(ended) => format!("took {}", text::span(ended - job.created_at)),
-            None => format!("running for {}", text::span(now - job.created_at)),
+            Some(ended) => t!("took {time}", time = text::span(ended - job.created_at)),
+            None => t!("running for {time}", time = text::span(now - job.created_at)),
         },
         participants: parts
             .iter()
@@ -140,7 +141,7 @@ fn participant(part: &Participant, saga: Option<&saga::Model>, may_clean: bool) 
     let (error, left, instance) = match &part.status.0 {
         LaunchStatus::Failed { error, left } => {
             let failure = Failure {
-                title: "It failed, and what was begun was undone as far as possible",
+                title: t!("It failed, and what was begun was undone as far as possible"),
                 text: error.clone(),
             };
             (Some(failure), left.clone(), None)
@@ -187,8 +188,8 @@ fn steps(kind: InitiatedBy, saga: &saga::Model) -> Vec<Step> {
             mark,
             label,
             status: match (saga.direction.0, status) {
-                (Direction::Back, StepStatus::Succeeded) => "To be undone",
-                (Direction::Back, _) => "Undone, or not begun",
+                (Direction::Back, StepStatus::Succeeded) => t!("To be undone"),
+                (Direction::Back, _) => t!("Undone, or not begun"),
                 _ => word,
             },
             note: saga
@@ -198,7 +199,11 @@ fn steps(kind: InitiatedBy, saga: &saga::Model) -> Vec<Step> {
                 .map(|said| match saga.attempts {
                     // It waits.
                     0 => said.clone(),
-                    attempts => format!("Attempt {attempts} failed and is repeated: {said}"),
+                    attempts => t!(
+                        "Attempt {attempts} failed and is repeated: {said}",
+                        attempts,
+                        said
+                    ),
                 }),
         }
     })
@@ -228,18 +233,19 @@ pub async fn ask_clean_up(
     Path((job, server)): Path<(JobId, SourceServerId)>,
 ) -> Result<Response, PageError> {
     let server = visit.session.server(&server, UserRole::Operator).await?;
-    let title = format!("Clean up after {}", server.known_as());
+    let title = t!("Clean up after {server}", server = server.known_as());
     let page = AskPage {
         shell: visit.shell(title.clone(), Section::Jobs, format!("/events?job={job}")),
         action: format!("/jobs/{job}/clean-up/{}", server.id),
         title,
-        summary: "Removes what a failed job could not take away again.".into(),
+        summary: t!("Removes what a failed job could not take away again.").into(),
         does: vec![
-            "Every resource that the ledger still holds from failed jobs of this server is deleted.".into(),
+            t!("Every resource that the ledger still holds from failed jobs of this server is deleted.")
+                .into(),
         ],
         keeps: vec![
-            "Instances that a job launched successfully".into(),
-            "The source server, its replication and its checkpoints".into(),
+            t!("Instances that a job launched successfully").into(),
+            t!("The source server, its replication and its checkpoints").into(),
         ],
         caution: None,
         blocking: Vec::new(),
@@ -247,7 +253,7 @@ pub async fn ask_clean_up(
         removal: Some(removing(&web, &visit, &server, Removal::CleanUp).await),
         accept_older: None,
         back: format!("/jobs/{job}"),
-        confirm: "Clean up",
+        confirm: t!("Clean up"),
         tone: "primary",
     };
     page.answer(&visit)
@@ -260,9 +266,9 @@ pub async fn clean_up(
 ) -> Result<Response, PageError> {
     let server = session.server(&server, UserRole::Operator).await?;
     let flash = match orders::clean_up(&web, &session, &server).await {
-        Ok(()) => Flash::good(format!(
-            "A job was started to clean up after {}.",
-            server.known_as()
+        Ok(()) => Flash::good(t!(
+            "A job was started to clean up after {server}.",
+            server = server.known_as()
         )),
         Err(refusal) => Flash::bad(refusal),
     };

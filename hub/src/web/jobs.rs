@@ -1,5 +1,6 @@
 //! The list of jobs, newest first.
 
+use crate::{language::filters, n, t};
 use askama::Template;
 use axum::{extract::Query, response::Response};
 use domain::job::LaunchStatus;
@@ -53,12 +54,12 @@ pub async fn page(visit: Visit, Query(paging): Query<Paging>) -> Result<Response
     let shown = at + found.rows.len() as u64;
     let address = |page: u64| format!("/jobs?page={page}");
     let page = JobsPage {
-        shell: visit.shell("Jobs", Section::Jobs, "/events"),
-        range: format!(
-            "{}–{} of {}",
-            text::grouped(at + 1),
-            text::grouped(shown),
-            text::count(found.total, "job", "jobs")
+        shell: visit.shell(t!("Jobs"), Section::Jobs, "/events"),
+        range: t!(
+            "{from}–{to} of {total}",
+            from = text::grouped(at + 1),
+            to = text::grouped(shown),
+            total = n!(found.total, "{n} job", "{n} jobs")
         ),
         previous: (paging.page > 0).then(|| address(paging.page - 1)),
         next: (shown < found.total).then(|| address(paging.page + 1)),
@@ -83,7 +84,7 @@ fn row(job: &job::Model, parts: &[&Participant], now: i64) -> JobRow {
         id: job.id.to_string(),
         title: badge::job_title(job.initiated_by.0),
         status: badge::job(job.status.0, failed),
-        failed: (failed > 0).then(|| format!("{failed} of {} failed", parts.len())),
+        failed: (failed > 0).then(|| t!("{failed} of {count} failed", failed, count = parts.len())),
         servers: names(parts.iter().map(|part| part.name.as_str()), 4),
         at: text::moment(job.created_at),
         took: text::span(job.ended_at.unwrap_or(now) - job.created_at),

@@ -1,5 +1,6 @@
 //! The launch configuration of a source server: seen, changed, and checked before it is kept.
 
+use crate::{language::filters, t};
 use std::collections::BTreeMap;
 
 use askama::Template;
@@ -113,9 +114,9 @@ pub async fn save(
         Ok(configuration) => {
             let saved = orders::configure_launch(&web, &visit.session, &server, configuration).await;
             let flash = match saved {
-                Ok(()) => Flash::good(format!(
-                    "The launch configuration of {} is saved.",
-                    server.known_as()
+                Ok(()) => Flash::good(t!(
+                    "The launch configuration of {server} is saved.",
+                    server = server.known_as()
                 )),
                 Err(refusal) => Flash::bad(refusal),
             };
@@ -157,7 +158,7 @@ impl Given {
         if !word(&self.instance_type, ".") || !self.instance_type.contains('.') {
             errors.insert(
                 "instance_type",
-                "An instance type has a family and a size, like m5.large.".into(),
+                t!("An instance type has a family and a size, like m5.large.").into(),
             );
         }
         for (name, subnet) in [
@@ -165,7 +166,7 @@ impl Given {
             ("target_subnet", &self.target_subnet),
         ] {
             if !word(subnet, "_") {
-                let error = "Give the subnet's id: letters, digits, hyphens and underscores.";
+                let error = t!("Give the subnet's id: letters, digits, hyphens and underscores.");
                 errors.insert(name, error.into());
             }
         }
@@ -218,23 +219,24 @@ fn parse_tags(text: &str) -> Result<BTreeMap<String, String>, String> {
     let mut tags = BTreeMap::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let Some((key, value)) = line.split_once('=') else {
-            return Err(format!("“{line}” has no equals sign: write key=value."));
+            return Err(t!("“{line}” has no equals sign: write key=value.", line));
         };
         let (key, value) = (key.trim(), value.trim());
         if key.is_empty() || key.chars().count() > 128 || value.chars().count() > 256 {
-            return Err(format!(
-                "“{line}”: a key has 1 to 128 characters, a value at most 256."
+            return Err(t!(
+                "“{line}”: a key has 1 to 128 characters, a value at most 256.",
+                line
             ));
         }
         if key.to_ascii_lowercase().starts_with("aws:") {
-            return Err(format!("“{key}” begins with aws:, which AWS keeps for itself."));
+            return Err(t!("“{key}” begins with aws:, which AWS keeps for itself.", key));
         }
         if tags.insert(key.to_owned(), value.to_owned()).is_some() {
-            return Err(format!("“{key}” is there twice."));
+            return Err(t!("“{key}” is there twice.", key));
         }
     }
     if tags.len() > 50 {
-        return Err("At most fifty tags are allowed.".into());
+        return Err(t!("At most fifty tags are allowed.").into());
     }
     Ok(tags)
 }
@@ -255,7 +257,7 @@ fn form(visit: &Visit, server: &Model, given: Given, errors: &Errors) -> LaunchP
     };
     LaunchPage {
         shell: visit.shell(
-            format!("Launch configuration of {}", server.known_as()),
+            t!("Launch configuration of {server}", server = server.known_as()),
             Section::Servers,
             format!("/events?server={}", server.id),
         ),
@@ -265,20 +267,20 @@ fn form(visit: &Visit, server: &Model, given: Given, errors: &Errors) -> LaunchP
         fields: vec![
             field(
                 "instance_type",
-                "Instance type",
-                "Family and size, like m5.large.",
+                t!("Instance type"),
+                t!("Family and size, like m5.large."),
                 given.instance_type,
             ),
             field(
                 "test_subnet",
-                "Test subnet",
-                "Where test instances start, apart from production.",
+                t!("Test subnet"),
+                t!("Where test instances start, apart from production."),
                 given.test_subnet,
             ),
             field(
                 "target_subnet",
-                "Target subnet",
-                "Where the cutover instance starts.",
+                t!("Target subnet"),
+                t!("Where the cutover instance starts."),
                 given.target_subnet,
             ),
         ],
@@ -289,16 +291,16 @@ fn form(visit: &Visit, server: &Model, given: Given, errors: &Errors) -> LaunchP
         selects: vec![
             Select {
                 name: "disposition",
-                label: "After launch",
-                hint: "A stopped instance can be looked at before it first runs.",
+                label: t!("After launch"),
+                hint: t!("A stopped instance can be looked at before it first runs."),
                 choices: [LaunchDisposition::Started, LaunchDisposition::Stopped]
                     .map(|one| choice(badge::disposition(one), &given.disposition))
                     .into(),
             },
             Select {
                 name: "boot_mode",
-                label: "Boot mode",
-                hint: "As the source, unless the instance type cannot.",
+                label: t!("Boot mode"),
+                hint: t!("As the source, unless the instance type cannot."),
                 choices: BOOT_MODES
                     .map(|one| choice(badge::boot_mode(one), &given.boot_mode))
                     .into(),
@@ -310,22 +312,24 @@ fn form(visit: &Visit, server: &Model, given: Given, errors: &Errors) -> LaunchP
         checks: vec![
             Check {
                 name: "copy_private_ip",
-                label: "Keep the private IP address",
-                hint: "The source's primary address; it must lie within the subnet.",
+                label: t!("Keep the private IP address"),
+                hint: t!("The source's primary address; it must lie within the subnet."),
                 checked: given.copy_private_ip.is_some(),
             },
             Check {
                 name: "copy_tags",
-                label: "Copy the source server's tags",
-                hint: "In addition to the tags below.",
+                label: t!("Copy the source server's tags"),
+                hint: t!("In addition to the tags below."),
                 checked: given.copy_tags.is_some(),
             },
         ],
         conversion: vec![
             Check {
                 name: "convert",
-                label: "Convert the disks to boot as an instance",
-                hint: "Drivers, boot loader, network and consoles; every change is listed. Switch it off for disks without an operating system.",
+                label: t!("Convert the disks to boot as an instance"),
+                hint: t!(
+                    "Drivers, boot loader, network and consoles; every change is listed. Switch it off for disks without an operating system."
+                ),
                 checked: given.convert.is_some(),
             },
             given.rehearsal.check(),

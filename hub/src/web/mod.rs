@@ -21,7 +21,7 @@ use axum::{
 };
 use tower_http::csrf::CsrfLayer;
 
-use crate::Hub;
+use crate::{Hub, language::Language};
 
 pub mod assets;
 
@@ -54,6 +54,7 @@ pub mod throttle;
 mod visit;
 
 pub use session::OverTls;
+pub use text::grouped;
 
 #[cfg(test)]
 mod tests;
@@ -134,7 +135,7 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route("/sign-in/oidc", get(sign_in::from_provider))
         .route("/sign-in/oidc/begin", get(sign_in::to_provider))
         .route("/sign-out", post(sign_in::sign_out))
-        .route("/profile", get(profile::page))
+        .route("/profile", get(profile::page).post(profile::save))
         .route(
             "/profile/password",
             get(profile::ask_password).post(profile::set_password),
@@ -166,11 +167,29 @@ pub fn router(hub: Arc<Hub>) -> Router {
             get(people::ask_measure).post(people::carry_out),
         )
         .route("/static/{*path}", get(assets::serve))
-        .fallback(async || visit::PageError::NotFound("This address".into()).into_response())
+        .fallback(async || visit::PageError::NotFound(crate::t!("This address").into()).into_response())
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(CsrfLayer::new())
         .layer(middleware::from_fn(protect))
+        .layer(middleware::from_fn(speak))
         .with_state(web)
+}
+
+/// Answers in the language that the browser asks for; whoever is signed in may have chosen another.
+async fn speak(request: Request, next: Next) -> Response {
+    let asked = request.headers().get(header::ACCEPT_LANGUAGE);
+    let asked = asked.and_then(|asked| asked.to_str().ok());
+    let language = asked.map_or(Language::English, Language::accepted);
+    let answering = async {
+        let mut response = next.run(request).await;
+        let tag = HeaderValue::from_static(Language::current().tag());
+        response.headers_mut().insert(header::CONTENT_LANGUAGE, tag);
+        response
+            .headers_mut()
+            .append(header::VARY, HeaderValue::from_name(header::ACCEPT_LANGUAGE));
+        response
+    };
+    language.answer(answering).await
 }
 
 const PROTECTION: [(HeaderName, &str); 6] = [

@@ -1,5 +1,6 @@
 //! The orders that the console gives, by the actions that the API gives them by too.
 
+use crate::t;
 use std::time::Duration;
 
 use domain::{bandwidth::Bandwidth, job::InitiatedBy, launch::LaunchConfiguration};
@@ -83,7 +84,11 @@ fn sentence(error: &ActionError, server: &Model) -> String {
             other.to_string()
         }
     };
-    format!("Nothing was changed for {}: {why}.", server.known_as())
+    t!(
+        "Nothing was changed for {server}: {why}.",
+        server = server.known_as(),
+        why
+    )
 }
 
 /// What the steps of a job are called, in order.

@@ -1,5 +1,6 @@
 //! The global view: every account of every organization by life cycle, and whatever wants a hand.
 
+use crate::{language::filters, n, t};
 use std::collections::BTreeMap;
 
 use askama::Template;
@@ -139,10 +140,14 @@ pub async fn page(visit: Visit) -> Result<Response, PageError> {
     };
     let total: u64 = accounts.iter().flat_map(|row| row.servers.values()).sum();
     let page = OverviewPage {
-        shell: visit.shell("Overview", Section::Overview, "/events"),
+        shell: visit.shell(t!("Overview"), Section::Overview, "/events"),
         totals: totals(&accounts, total, replicated, now),
-        hands_more: (hands_count > hands.len())
-            .then(|| format!("and {} more", text::grouped((hands_count - hands.len()) as u64))),
+        hands_more: (hands_count > hands.len()).then(|| {
+            t!(
+                "and {count} more",
+                count = text::grouped((hands_count - hands.len()) as u64)
+            )
+        }),
         hands,
         hands_count,
         running: running
@@ -168,16 +173,16 @@ pub async fn page(visit: Visit) -> Result<Response, PageError> {
 /// Column heads say no more than they must.
 fn short(state: &'static str) -> &'static str {
     match state {
-        "PENDING_INSTALLATION" => "Pending install",
-        "READY_FOR_TEST" => "Ready for test",
-        "READY_FOR_CUTOVER" => "Ready for cutover",
-        "DISCOVERED" => "Discovered",
-        "STOPPED" => "Stopped",
-        "NOT_READY" => "Not ready",
-        "TESTING" => "Testing",
-        "CUTTING_OVER" => "Cutting over",
-        "CUTOVER" => "Cutover",
-        _ => "Disconnected",
+        "PENDING_INSTALLATION" => t!("Pending install"),
+        "READY_FOR_TEST" => t!("Ready for test"),
+        "READY_FOR_CUTOVER" => t!("Ready for cutover"),
+        "DISCOVERED" => t!("Discovered"),
+        "STOPPED" => t!("Stopped"),
+        "NOT_READY" => t!("Not ready"),
+        "TESTING" => t!("Testing"),
+        "CUTTING_OVER" => t!("Cutting over"),
+        "CUTOVER" => t!("Cutover"),
+        _ => t!("Disconnected"),
     }
 }
 
@@ -207,26 +212,26 @@ fn totals(accounts: &[AccountOverview], total: u64, replicated: u64, now: i64) -
     let worst = accounts.iter().filter_map(|row| row.oldest_lag_basis).min();
     let (stalled, paused) = (of(&["STALLED"]), of(&["PAUSED"]));
     vec![
-        fact("Source servers", text::grouped(total)),
-        fact("Cutovers done", text::grouped(done)),
+        fact(t!("Source servers"), text::grouped(total)),
+        fact(t!("Cutovers done"), text::grouped(done)),
         fact(
-            "Healthy",
+            t!("Healthy"),
             text::grouped(of(&["CONTINUOUS", "BACKLOG", "CREATING_SNAPSHOT", "RESCAN"])),
         ),
-        fact("Syncing", text::grouped(of(&["INITIATING", "INITIAL_SYNC"]))),
+        fact(t!("Syncing"), text::grouped(of(&["INITIATING", "INITIAL_SYNC"]))),
         Fact {
             class: if stalled > 0 { "bad" } else { "" },
-            ..fact("Stalled", text::grouped(stalled))
+            ..fact(t!("Stalled"), text::grouped(stalled))
         },
         Fact {
             class: if paused > 0 { "warn" } else { "" },
-            ..fact("Paused", text::grouped(paused))
+            ..fact(t!("Paused"), text::grouped(paused))
         },
         fact(
-            "Worst lag",
+            t!("Worst lag"),
             worst.map_or_else(|| "–".into(), |basis| text::span(now - basis)),
         ),
-        fact("Data replicated", text::bytes(replicated)),
+        fact(t!("Data replicated"), text::bytes(replicated)),
     ]
 }
 
@@ -236,19 +241,19 @@ fn running_job(job: &crate::entities::job::Model, parts: &[&Participant], now: i
         .iter()
         .filter(|part| matches!(part.status.0, LaunchStatus::Failed { .. }))
         .count();
-    let mut progress = format!("{ended} of {} done", parts.len());
+    let mut progress = t!("{ended} of {count} done", ended, count = parts.len());
     if failed > 0 {
         progress = format!("{progress}, {failed} failed");
     }
     if job.status.0 == JobStatus::Pending {
-        progress = "Waiting to start".into();
+        progress = t!("Waiting to start").into();
     }
     RunningJob {
         href: format!("/jobs/{}", job.id),
         title: badge::job_title(job.initiated_by.0),
         servers: names(parts.iter().map(|part| part.name.as_str()), 3),
         progress,
-        since: format!("for {}", text::span(now - job.created_at)),
+        since: t!("for {time}", time = text::span(now - job.created_at)),
     }
 }
 
@@ -258,7 +263,7 @@ pub fn names<'a>(all: impl ExactSizeIterator<Item = &'a str>, shown: usize) -> S
     let listed = all.take(shown).collect::<Vec<_>>().join(", ");
     match rest {
         0 => listed,
-        rest => format!("{listed} and {rest} more"),
+        rest => t!("{listed} and {rest} more", listed, rest),
     }
 }
 
@@ -292,7 +297,12 @@ fn account_row(overview: &AccountOverview, states: &[&'static str], now: i64) ->
         Cell {
             count: text::grouped(count),
             href: (count > 0).then(|| format!("/servers?account={id}&state={state}")),
-            label: format!("{count} {label} in {}", overview.account.name),
+            label: t!(
+                "{count} {label} in {account}",
+                count,
+                label,
+                account = overview.account.name
+            ),
         }
     };
     let lag = overview.oldest_lag_basis.map(|basis| now - basis);
@@ -340,10 +350,10 @@ fn health(overview: &AccountOverview, now: i64) -> Vec<Badge> {
         (
             overview.diverging,
             "WILL_NOT_CONVERGE",
-            "will not converge",
+            t!("will not converge"),
             "warn",
         ),
-        (overview.untracked, "NOT_TRACKED", "not tracked", "warn"),
+        (overview.untracked, "NOT_TRACKED", t!("not tracked"), "warn"),
     ] {
         if count > 0 {
             badges.push(badge::counting(count, name, word, class));
@@ -390,18 +400,21 @@ async fn hands(
             });
         }
         if row.network_findings > 0 {
-            let what = text::count(row.network_findings, "thing", "things");
+            let what = n!(row.network_findings, "{n} thing", "{n} things");
             hands.push(Hand {
                 what: account.name.clone(),
                 href: Some(format!("/accounts/{}#network-card", account.id)),
                 place: account.id.to_string(),
-                why: format!("{what} in its network to change before servers can be replicated"),
+                why: t!(
+                    "{what} in its network to change before servers can be replicated",
+                    what
+                ),
                 badge: badge::network_findings(row.network_findings),
             });
         }
         for runner in row.runners.iter().filter(|runner| is_silent(runner, now)) {
             hands.push(Hand {
-                what: format!("Runner {}", runner.address),
+                what: t!("Runner {address}", address = runner.address),
                 href: Some(format!("/accounts/{}", account.id)),
                 place: account.name.clone(),
                 why: silence::of_runner(runner),
@@ -428,7 +441,7 @@ async fn hands(
     }
     for agent in turned_away.iter().filter(|agent| now - agent.at < TURNED_AWAY_MS) {
         hands.push(Hand {
-            what: format!("Agent at {}", agent.address),
+            what: t!("Agent at {address}", address = agent.address),
             href: agent.server.as_ref().map(|server| format!("/servers/{server}")),
             place: text::ago(agent.at, now),
             why: agent.reason.clone(),

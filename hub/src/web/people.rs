@@ -1,5 +1,6 @@
 //! Who may sign in, and what they may do where: for those who administer everything.
 
+use crate::{language::filters, t};
 use askama::Template;
 use axum::{
     Form,
@@ -12,7 +13,7 @@ use serde::Deserialize;
 use super::{
     Web,
     actions::AskPage,
-    badge::Badge,
+    badge::{self, Badge},
     servers::Choice,
     session::Session,
     text::{self, Moment},
@@ -81,6 +82,7 @@ struct GrantRow {
     scope: String,
     /// As people know it.
     place: String,
+    take_back: String,
 }
 
 #[derive(Debug)]
@@ -123,24 +125,24 @@ fn badges(user: &User, now: i64) -> Vec<Badge> {
     };
     let mut badges = Vec::new();
     if user.disabled_at.is_some() {
-        badges.push(badge("idle", "Disabled", "DISABLED"));
+        badges.push(badge("idle", t!("Disabled"), "DISABLED"));
     }
     if user.locked_until.is_some_and(|until| now < until) {
-        badges.push(badge("bad", "Locked out", "LOCKED_OUT"));
+        badges.push(badge("bad", t!("Locked out"), "LOCKED_OUT"));
     }
     if user.break_glass {
-        badges.push(badge("warn", "Break-glass", "BREAK_GLASS"));
+        badges.push(badge("warn", t!("Break-glass"), "BREAK_GLASS"));
     }
     if user.one_time {
-        badges.push(badge("open", "One-time password", "ONE_TIME"));
+        badges.push(badge("open", t!("One-time password"), "ONE_TIME"));
     }
     badges
 }
 
 fn second_factor(user: &User) -> &'static str {
     match (user.subject.is_some(), user.totp.is_some()) {
-        (true, _) => "at the identity provider",
-        (false, true) => "authenticator app",
+        (true, _) => t!("at the identity provider"),
+        (false, true) => t!("authenticator app"),
         (false, false) => "none",
     }
 }
@@ -164,7 +166,7 @@ pub async fn page(visit: Visit) -> Result<Response, PageError> {
             .collect(),
         badges: badges(&user, now),
         by: if user.subject.is_some() {
-            "identity provider"
+            t!("identity provider")
         } else {
             "password"
         },
@@ -173,7 +175,7 @@ pub async fn page(visit: Visit) -> Result<Response, PageError> {
         name: user.name,
     };
     let page = PeoplePage {
-        shell: visit.shell("People", Section::People, "/events"),
+        shell: visit.shell(t!("People"), Section::People, "/events"),
         rows: users.into_iter().map(row).collect(),
     };
     visit.answer(page.render())
@@ -184,12 +186,12 @@ async fn scopes(session: &Session) -> Result<Vec<Choice>, PageError> {
     let store = &session.store;
     let organizations = store.organization_list().await?;
     let accounts = store.account_list().await?;
-    let mut choices = vec![(Scope::Everything.to_string(), "Everything".to_owned())];
+    let mut choices = vec![(Scope::Everything.to_string(), t!("Everything").to_owned())];
     for organization in &organizations {
         let id = &organization.id.0;
         choices.push((
             Scope::Organization(id.clone()).to_string(),
-            format!("Organization {}", organization.name),
+            t!("Organization {name}", name = organization.name),
         ));
         let of = accounts.iter().filter(|account| account.organization.0 == *id);
         let mut units: Vec<_> = of.map(|account| account.unit.as_str()).collect();
@@ -198,7 +200,10 @@ async fn scopes(session: &Session) -> Result<Vec<Choice>, PageError> {
         for unit in units {
             if let Ok(path) = unit.parse::<UnitPath>() {
                 let scope = Scope::Unit(id.clone(), path);
-                choices.push((scope.to_string(), format!("Unit {unit} of {}", organization.name)));
+                choices.push((
+                    scope.to_string(),
+                    t!("Unit {unit} of {name}", unit, name = organization.name),
+                ));
             }
         }
     }
@@ -206,7 +211,7 @@ async fn scopes(session: &Session) -> Result<Vec<Choice>, PageError> {
         let scope = Scope::Account(account.id.0.clone());
         choices.push((
             scope.to_string(),
-            format!("Account {} {}", account.id, account.name),
+            t!("Account {id} {name}", id = account.id, name = account.name),
         ));
     }
     let choice = |(value, label)| Choice {
@@ -221,10 +226,10 @@ fn roles() -> Vec<Choice> {
     let choice = |role: UserRole| Choice {
         value: role.name().into(),
         label: match role {
-            UserRole::Viewer => "Viewer: looks",
-            UserRole::Operator => "Operator: replicates and tests",
-            UserRole::Approver => "Approver: cuts over, finalizes, disconnects",
-            UserRole::Administrator => "Administrator: lets machines and people in",
+            UserRole::Viewer => t!("Viewer: looks"),
+            UserRole::Operator => t!("Operator: replicates and tests"),
+            UserRole::Approver => t!("Approver: cuts over, finalizes, disconnects"),
+            UserRole::Administrator => t!("Administrator: lets machines and people in"),
         }
         .into(),
         selected: role == UserRole::Viewer,
@@ -251,17 +256,27 @@ pub async fn person(
     let sessions = store.sessions_of(&user.name).await?;
     let is_locked = user.locked_until.is_some_and(|until| now < until);
     let measures = [
-        (Measure::Unlock, "Unlock", "", is_locked),
+        (Measure::Unlock, t!("Unlock"), "", is_locked),
         (
             Measure::RemoveSecondFactor,
-            "Remove second factor",
+            t!("Remove second factor"),
             "",
             user.totp.is_some(),
         ),
-        (Measure::EndSessions, "End all sessions", "", !sessions.is_empty()),
-        (Measure::Enable, "Enable", "primary", user.disabled_at.is_some()),
-        (Measure::Disable, "Disable", "", user.disabled_at.is_none()),
-        (Measure::Remove, "Remove user", "danger", true),
+        (
+            Measure::EndSessions,
+            t!("End all sessions"),
+            "",
+            !sessions.is_empty(),
+        ),
+        (
+            Measure::Enable,
+            t!("Enable"),
+            "primary",
+            user.disabled_at.is_some(),
+        ),
+        (Measure::Disable, t!("Disable"), "", user.disabled_at.is_none()),
+        (Measure::Remove, t!("Remove user"), "danger", true),
     ];
     let href = href(&user.name);
     let page = PersonPage {
@@ -274,8 +289,13 @@ pub async fn person(
         grants: grants
             .iter()
             .map(|grant| GrantRow {
-                role: grant.role.name(),
+                role: badge::role(grant.role.0),
                 scope: grant.scope.to_string(),
+                take_back: t!(
+                    "Take back {role} for {place}",
+                    role = badge::role(grant.role.0),
+                    place = place(&grant.scope)
+                ),
                 place: place(&grant.scope),
             })
             .collect(),
@@ -301,7 +321,7 @@ pub async fn person(
 
 async fn known(visit: &Visit, name: &str) -> Result<User, PageError> {
     let found = visit.session.store.user(name).await?;
-    found.ok_or_else(|| PageError::NotFound(format!("User {name}")))
+    found.ok_or_else(|| PageError::NotFound(t!("User {name}", name)))
 }
 
 #[derive(Debug, Template)]
@@ -341,13 +361,13 @@ fn grant_of(role: &str, scope: &str) -> Result<Grant, PageError> {
     let role = ROLES.into_iter().find(|known| known.name() == role);
     match (role, scope.parse()) {
         (Some(role), Ok(scope)) => Ok(Grant { role, scope }),
-        _ => Err(PageError::Invalid("There is no such role or scope.".into())),
+        _ => Err(PageError::Invalid(t!("There is no such role or scope.").into())),
     }
 }
 
 async fn add_page(visit: &Visit, name: String, error: Option<String>) -> Result<Response, PageError> {
     let page = AddPage {
-        shell: visit.shell("Add a user", Section::People, "/events"),
+        shell: visit.shell(t!("Add a user"), Section::People, "/events"),
         name,
         roles: roles(),
         scopes: scopes(&visit.session).await?,
@@ -372,7 +392,8 @@ pub async fn add(
     match people::add(&web.hub, &visit.session.actor, name, vec![grant]).await {
         Ok(secret) => secret_page(&visit, name, secret),
         Err(crate::actions::ActionError::Invalid(why)) => {
-            add_page(&visit, name.to_owned(), Some(format!("Nobody was added: {why}."))).await
+            let error = t!("Nobody was added: {why}.", why);
+            add_page(&visit, name.to_owned(), Some(error)).await
         }
         Err(error) => Err(error.into()),
     }
@@ -380,7 +401,7 @@ pub async fn add(
 
 fn secret_page(visit: &Visit, name: &str, secret: String) -> Result<Response, PageError> {
     let page = SecretPage {
-        shell: visit.shell(format!("Password of {name}"), Section::People, "/events"),
+        shell: visit.shell(t!("Password of {name}", name), Section::People, "/events"),
         name: name.to_owned(),
         href: href(name),
         secret,
@@ -397,7 +418,7 @@ fn shown(
     match done {
         Ok(()) => Ok(Flash::good(good).show_at(&href(name))),
         Err(crate::actions::ActionError::Invalid(why)) => {
-            Ok(Flash::bad(format!("Nothing was changed: {why}.")).show_at(&href(name)))
+            Ok(Flash::bad(t!("Nothing was changed: {why}.", why)).show_at(&href(name)))
         }
         Err(error) => Err(error.into()),
     }
@@ -411,7 +432,7 @@ pub async fn grant(
 ) -> Result<Response, PageError> {
     administers(&visit.session)?;
     let grant = grant_of(&given.role, &given.scope)?;
-    let good = format!("{name} is {grant}.");
+    let good = t!("{name} is {grant}.", name, grant);
     let done = people::grant(&web.hub, &visit.session.actor, &name, grant).await;
     shown(&name, done, good)
 }
@@ -426,12 +447,12 @@ pub async fn revoke(
     let scope = given
         .scope
         .parse()
-        .map_err(|_| PageError::Invalid("There is no such scope.".into()))?;
+        .map_err(|_| PageError::Invalid(t!("There is no such scope.").into()))?;
     let done = people::revoke(&web.hub, &visit.session.actor, &name, &scope).await;
     shown(
         &name,
         done,
-        format!("{name} may do nothing more by the role for {scope}."),
+        t!("{name} may do nothing more by the role for {scope}.", name, scope),
     )
 }
 
@@ -442,22 +463,23 @@ pub async fn remove_key(
 ) -> Result<Response, PageError> {
     administers(&visit.session)?;
     let done = people::remove_key(&web.hub, &visit.session.actor, &name, &key).await;
-    shown(&name, done, "The key is removed: it counts no more.".into())
+    shown(&name, done, t!("The key is removed: it counts no more.").into())
 }
 
 pub async fn ask_password(visit: Visit, Path(name): Path<String>) -> Result<Response, PageError> {
     administers(&visit.session)?;
     let user = known(&visit, &name).await?;
-    let title = format!("Give {} a one-time password", user.name);
+    let title = t!("Give {name} a one-time password", name = user.name);
     let page = AskPage {
         title: title.clone(),
-        summary: "It is shown once, for you to hand over, and has to be changed at the first sign-in.".into(),
+        summary: t!("It is shown once, for you to hand over, and has to be changed at the first sign-in.")
+            .into(),
         does: vec![
-            "The password of now is good no more.".into(),
-            "All sessions of this user end.".into(),
+            t!("The password of now is good no more.").into(),
+            t!("All sessions of this user end.").into(),
         ],
-        keeps: vec!["The second factor, roles and API keys".into()],
-        confirm: "Make the password",
+        keeps: vec![t!("The second factor, roles and API keys").into()],
+        confirm: t!("Make the password"),
         tone: "primary",
         ..AskPage::plain(
             visit.shell(title, Section::People, "/events"),
@@ -480,61 +502,61 @@ pub async fn reset_password(
 
 fn measure(slug: &str) -> Result<Measure, PageError> {
     let known = Measure::ALL.into_iter().find(|measure| measure.slug() == slug);
-    known.ok_or_else(|| PageError::NotFound(format!("The action “{slug}”")))
+    known.ok_or_else(|| PageError::NotFound(t!("The action “{slug}”", slug)))
 }
 
 /// What a measure is called, what it does, what stays, and what its button says.
 fn words(measure: Measure, name: &str) -> (String, Vec<String>, Vec<String>, &'static str) {
-    let log = "What the audit log has of this user".to_owned();
+    let log = t!("What the audit log has of this user").to_owned();
     match measure {
         Measure::Unlock => (
-            format!("Unlock {name}"),
-            vec!["This user may try to sign in again at once.".into()],
+            t!("Unlock {name}", name),
+            vec![t!("This user may try to sign in again at once.").into()],
             Vec::new(),
-            "Unlock",
+            t!("Unlock"),
         ),
         Measure::RemoveSecondFactor => (
-            format!("Remove the second factor of {name}"),
+            t!("Remove the second factor of {name}", name),
             vec![
-                "The password alone lets this user in, until another second factor is set up.".into(),
-                "All recovery codes are good no more.".into(),
+                t!("The password alone lets this user in, until another second factor is set up.").into(),
+                t!("All recovery codes are good no more.").into(),
             ],
-            vec!["The password, roles and API keys".into()],
-            "Remove second factor",
+            vec![t!("The password, roles and API keys").into()],
+            t!("Remove second factor"),
         ),
         Measure::EndSessions => (
-            format!("End all sessions of {name}"),
-            vec!["Every browser in which this user is signed in has to sign in again.".into()],
+            t!("End all sessions of {name}", name),
+            vec![t!("Every browser in which this user is signed in has to sign in again.").into()],
             vec!["API keys".into()],
-            "End all sessions",
+            t!("End all sessions"),
         ),
         Measure::Disable => (
-            format!("Disable {name}"),
+            t!("Disable {name}", name),
             vec![
-                "This user may not sign in, and all sessions end.".into(),
-                "API keys of this user are refused.".into(),
+                t!("This user may not sign in, and all sessions end.").into(),
+                t!("API keys of this user are refused.").into(),
             ],
             vec![
-                "The user with all roles and keys, to be enabled again".into(),
+                t!("The user with all roles and keys, to be enabled again").into(),
                 log,
             ],
-            "Disable user",
+            t!("Disable user"),
         ),
         Measure::Enable => (
-            format!("Enable {name}"),
-            vec!["This user may sign in again, and API keys of this user count again.".into()],
+            t!("Enable {name}", name),
+            vec![t!("This user may sign in again, and API keys of this user count again.").into()],
             Vec::new(),
-            "Enable user",
+            t!("Enable user"),
         ),
         Measure::Remove => (
-            format!("Remove {name}"),
+            t!("Remove {name}", name),
             vec![
-                "This user may not sign in, and all sessions end.".into(),
-                "API keys of this user are gone.".into(),
-                "Roles of this user are gone.".into(),
+                t!("This user may not sign in, and all sessions end.").into(),
+                t!("API keys of this user are gone.").into(),
+                t!("Roles of this user are gone.").into(),
             ],
             vec![log],
-            "Remove user",
+            t!("Remove user"),
         ),
     }
 }
@@ -550,7 +572,7 @@ pub async fn ask_measure(
     let page = AskPage {
         title: title.clone(),
         summary: if user.name == visit.session.user.name {
-            "This is you.".into()
+            t!("This is you.").into()
         } else {
             String::new()
         },
@@ -579,8 +601,8 @@ pub async fn carry_out(
     let measure = measure(&slug)?;
     let done = people::carry_out(&web.hub, &visit.session.actor, &name, measure).await;
     if measure == Measure::Remove && done.is_ok() {
-        return Ok(Flash::good(format!("{name} is removed.")).show_at("/people"));
+        return Ok(Flash::good(t!("{name} is removed.", name)).show_at("/people"));
     }
     let (title, _, _, _) = words(measure, &name);
-    shown(&name, done, format!("Done: {title}."))
+    shown(&name, done, t!("Done: {title}.", title))
 }

@@ -1,5 +1,9 @@
-//! What is one's own: password, second factor, sessions, API keys.
+//! What is one's own: language, password, second factor, sessions, API keys.
 
+use crate::{
+    language::{Language, filters},
+    t,
+};
 use askama::Template;
 use axum::{
     Form,
@@ -10,7 +14,7 @@ use domain::scope::Scope;
 use serde::Deserialize;
 
 use super::{
-    Web,
+    Web, badge,
     people::{KeyRow, key_rows},
     servers::Choice,
     text::{self, Moment},
@@ -43,6 +47,7 @@ struct ProfilePage {
     name: String,
     grants: Vec<(String, Scope)>,
     by_provider: bool,
+    languages: Vec<Choice>,
     second_factor: bool,
     codes_left: u64,
     sessions: Vec<SessionRow>,
@@ -72,12 +77,13 @@ pub async fn page(visit: Visit) -> Result<Response, PageError> {
     };
     let grants = visit.session.actor.grants.iter();
     let page = ProfilePage {
-        shell: visit.shell("Profile", Section::Profile, "/events"),
+        shell: visit.shell(t!("Profile"), Section::Profile, "/events"),
         name: user.name.clone(),
         grants: grants
-            .map(|Grant { role, scope }| (role.name().to_owned(), scope.clone()))
+            .map(|Grant { role, scope }| (badge::role(*role).to_owned(), scope.clone()))
             .collect(),
         by_provider: user.subject.is_some(),
+        languages: languages(&user.language),
         second_factor: user.totp.is_some(),
         codes_left: store.recovery_codes_left(&user.name).await?,
         sessions: sessions
@@ -97,11 +103,47 @@ pub async fn page(visit: Visit) -> Result<Response, PageError> {
             ("30", "30 days"),
             ("90", "90 days"),
             ("365", "a year"),
-            ("", "no end"),
+            ("", t!("no end")),
         ]
         .map(|(value, label)| choice(value, label, value == "90")),
     };
     visit.answer(page.render())
+}
+
+/// Each by its own name, so that it is found in whatever language the page is.
+fn languages(chosen: &str) -> Vec<Choice> {
+    [
+        ("", t!("As the browser asks for")),
+        ("en", "English"),
+        ("ja", "日本語"),
+    ]
+    .map(|(value, label)| Choice {
+        value: value.into(),
+        label: label.into(),
+        selected: value == chosen,
+    })
+    .into()
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Preferences {
+    language: String,
+}
+
+pub async fn save(
+    State(web): State<Web>,
+    visit: Visit,
+    Form(given): Form<Preferences>,
+) -> Result<Response, PageError> {
+    let known = Language::by_tag(&given.language);
+    if known.is_none() && !given.language.is_empty() {
+        return Err(PageError::Invalid(t!("There is no such language.").into()));
+    }
+    profile::set_language(&web.hub, &visit.session.actor, known).await?;
+    if let Some(language) = known {
+        language.speak();
+    }
+    Ok(Flash::good(t!("Saved.")).show_at(PATH))
 }
 
 #[derive(Debug, Template)]
@@ -127,7 +169,7 @@ fn password_page(visit: &Visit, error: Option<String>) -> Result<Response, PageE
         ));
     }
     let page = PasswordPage {
-        shell: visit.shell("Password", Section::Profile, "/events"),
+        shell: visit.shell(t!("Password"), Section::Profile, "/events"),
         first: visit.session.user.one_time,
         error,
     };
@@ -146,17 +188,18 @@ pub async fn set_password(
     if given.new != given.again {
         return password_page(
             &visit,
-            Some("The new password is not the same both times.".into()),
+            Some(t!("The new password is not the same both times.").into()),
         );
     }
     let session = &visit.session;
     match profile::set_password(&web.hub, &session.actor, &session.row, &given.now, &given.new).await {
-        Ok(()) => {
-            Ok(Flash::good("The password is changed, and all your other sessions are over.").show_at(PATH))
-        }
+        Ok(()) => Ok(Flash::good(t!(
+            "The password is changed, and all your other sessions are over."
+        ))
+        .show_at(PATH)),
         Err(AuthError::Store(error)) => Err(error.into()),
-        Err(AuthError::Wrong) => password_page(&visit, Some("The password of now is wrong.".into())),
-        Err(error) => password_page(&visit, Some(format!("Nothing was changed: {error}."))),
+        Err(AuthError::Wrong) => password_page(&visit, Some(t!("The password of now is wrong.").into())),
+        Err(error) => password_page(&visit, Some(t!("Nothing was changed: {error}.", error))),
     }
 }
 
@@ -202,7 +245,7 @@ fn second_factor_page(
     }
     let offer = Offer::new(&user.name, secret).map_err(|error| PageError::Invalid(error.to_string()))?;
     let page = SecondFactorPage {
-        shell: visit.shell("Second factor", Section::Profile, "/events"),
+        shell: visit.shell(t!("Second factor"), Section::Profile, "/events"),
         first: user.totp.is_none()
             && web.hub.settings.sign_in.second_factor != crate::configuration::SecondFactor::Optional,
         sealed: web.hub.pki.seal.seal(&offer_place(&user.name), secret.as_bytes()),
@@ -226,17 +269,18 @@ pub async fn set_second_factor(
     let secret = web.hub.pki.seal.open(&place, &given.sealed).ok();
     let secret = secret.and_then(|secret| String::from_utf8(secret).ok());
     let Some(secret) = secret else {
-        let error = "The code belongs to another picture. Scan this one.".into();
+        let error = t!("The code belongs to another picture. Scan this one.").into();
         return second_factor_page(&web, &visit, &new_totp_secret(), Some(error));
     };
     match profile::set_second_factor(&web.hub, actor, &secret, &given.code).await {
         Ok(codes) => codes_page(&visit, codes),
         Err(AuthError::Store(error)) => Err(error.into()),
         Err(_) => {
-            let error =
+            let error = t!(
                 "This is not the code of now. Look at the app again; if it goes on, compare the clocks of \
                          your telephone and of this hub."
-                    .into();
+            )
+            .into();
             second_factor_page(&web, &visit, &secret, Some(error))
         }
     }
@@ -244,7 +288,7 @@ pub async fn set_second_factor(
 
 fn codes_page(visit: &Visit, codes: Vec<String>) -> Result<Response, PageError> {
     let page = CodesPage {
-        shell: visit.shell("Recovery codes", Section::Profile, "/events"),
+        shell: visit.shell(t!("Recovery codes"), Section::Profile, "/events"),
         codes,
     };
     visit.answer(page.render())
@@ -259,9 +303,9 @@ fn wrong(error: AuthError) -> Result<Response, PageError> {
     match error {
         AuthError::Store(error) => Err(error.into()),
         AuthError::WrongCode => {
-            Ok(Flash::bad("Nothing was changed: the code is wrong, or was used before.").show_at(PATH))
+            Ok(Flash::bad(t!("Nothing was changed: the code is wrong, or was used before.")).show_at(PATH))
         }
-        error => Ok(Flash::bad(format!("Nothing was changed: {error}.")).show_at(PATH)),
+        error => Ok(Flash::bad(t!("Nothing was changed: {error}.", error)).show_at(PATH)),
     }
 }
 
@@ -271,7 +315,7 @@ pub async fn remove_second_factor(
     Form(given): Form<Code>,
 ) -> Result<Response, PageError> {
     match profile::remove_second_factor(&web.hub, &visit.session.actor, &given.code).await {
-        Ok(()) => Ok(Flash::good("The second factor is removed.").show_at(PATH)),
+        Ok(()) => Ok(Flash::good(t!("The second factor is removed.")).show_at(PATH)),
         Err(error) => wrong(error),
     }
 }
@@ -293,7 +337,7 @@ pub async fn end_session(
     Path(id): Path<String>,
 ) -> Result<Response, PageError> {
     profile::end_session(&web.hub, &visit.session.actor, &id).await?;
-    Ok(Flash::good("The session is over.").show_at(PATH))
+    Ok(Flash::good(t!("The session is over.")).show_at(PATH))
 }
 
 #[derive(Debug, Deserialize)]
@@ -335,5 +379,5 @@ pub async fn remove_key(
     Path(key): Path<String>,
 ) -> Result<Response, PageError> {
     profile::remove_key(&web.hub, &visit.session.actor, &key).await?;
-    Ok(Flash::good("The key is removed: it counts no more.").show_at(PATH))
+    Ok(Flash::good(t!("The key is removed: it counts no more.")).show_at(PATH))
 }

@@ -1,5 +1,6 @@
 //! Whether the network of an account is ready, on the account's page.
 
+use crate::t;
 use axum::{
     extract::{Path, State},
     response::Response,
@@ -34,21 +35,29 @@ pub struct Network {
 
 pub fn network(row: readiness::Model, now: i64) -> Network {
     let mut looked = match row.checked_at {
-        Some(at) => format!("looked at {}", text::ago(at, now)),
-        None => "not looked at yet".into(),
+        Some(at) => t!("looked at {ago}", ago = text::ago(at, now)),
+        None => t!("not looked at yet").into(),
     };
     if row.wanted {
-        looked.push_str(", being looked at now");
+        looked.push_str(t!(", being looked at now"));
     }
     let report = row.report.0;
     if let Some(report) = &report
         && !report.sources.is_empty()
     {
         let sources: Vec<_> = report.sources.iter().map(ToString::to_string).collect();
-        looked = format!("{looked}, for source servers in {}", sources.join(", "));
+        looked = t!(
+            "{looked}, for source servers in {list}",
+            looked,
+            list = sources.join(", ")
+        );
     }
     if let Some(compared) = report.as_ref().and_then(|report| report.drift.compared.as_ref()) {
-        looked = format!("{looked}, the onboarding stack {}", text::ago(compared.at, now));
+        looked = t!(
+            "{looked}, the onboarding stack {ago}",
+            looked,
+            ago = text::ago(compared.at, now)
+        );
     }
     let outcome = report.as_ref().map(|report| &report.outcome);
     let findings = report
@@ -59,13 +68,13 @@ pub fn network(row: readiness::Model, now: i64) -> Network {
         badge: badge::network(report.as_ref()),
         looked,
         nothing: match outcome {
-            Some(Outcome::NothingToCheck) => {
-                Some("The accounts of this cloud have no networks of their own: there is nothing to check.")
-            }
-            Some(Outcome::Checked { .. }) if findings.is_empty() => {
-                Some("Nothing that was looked at keeps servers from being replicated.")
-            }
-            None => Some("The hub has not read the network of this account yet."),
+            Some(Outcome::NothingToCheck) => Some(t!(
+                "The accounts of this cloud have no networks of their own: there is nothing to check."
+            )),
+            Some(Outcome::Checked { .. }) if findings.is_empty() => Some(t!(
+                "Nothing that was looked at keeps servers from being replicated."
+            )),
+            None => Some(t!("The hub has not read the network of this account yet.")),
             _ => None,
         },
         problem: match outcome {
@@ -90,8 +99,8 @@ pub async fn check(
 ) -> Result<Response, PageError> {
     session.rights_in(&id).await?.require(UserRole::Operator)?;
     let flash = match accounts::check_network(&web.hub, &session.actor, &id).await {
-        Ok(()) => Flash::good("The network is looked at now; what is found is shown here."),
-        Err(error) => Flash::bad(format!("The network is not looked at: {error}.")),
+        Ok(()) => Flash::good(t!("The network is looked at now; what is found is shown here.")),
+        Err(error) => Flash::bad(t!("The network is not looked at: {error}.", error)),
     };
     Ok(flash.show_at(&format!("/accounts/{id}")))
 }

@@ -1,5 +1,6 @@
 //! The page of a source server: where it stands, what to do next, and everything that is known of it.
 
+use crate::{language::filters, t};
 use askama::Template;
 use axum::{
     extract::{Path, State},
@@ -163,8 +164,8 @@ struct InstanceRow {
     id: String,
     purpose: &'static str,
     at: Moment,
+    /// Its number, and how consistent it is.
     checkpoint: String,
-    consistency: String,
     checkpoint_age: String,
     job: String,
 }
@@ -256,7 +257,7 @@ pub async fn page(
             .map(|row| resource_row(row, &holdings, &web.hub.prices))
             .collect(),
         holdings,
-        holdings_title: "What the account has of this server",
+        holdings_title: t!("What the account has of this server"),
         check_holdings: rights
             .may(UserRole::Operator)
             .then(|| format!("/servers/{id}/resources/check")),
@@ -323,20 +324,20 @@ fn facts(server: &Model, checkpoints: &[checkpoint::Model], now: i64) -> Vec<Fac
     vec![
         Fact {
             class: servers::lag_class(server, lag),
-            ..fact("Lag", lag.map_or_else(|| "–".into(), text::span))
+            ..fact(t!("Lag"), lag.map_or_else(|| "–".into(), text::span))
         },
-        fact("Replicated", text::bar(done, whole, "", "").percent),
+        fact(t!("Replicated"), text::bar(done, whole, "", "").percent),
         Fact {
-            note: Some(format!("of {}", text::bytes(whole))),
-            ..fact("Held by the runner", text::bytes(done))
+            note: Some(t!("of {size}", size = text::bytes(whole))),
+            ..fact(t!("Held by the runner"), text::bytes(done))
         },
         fact(
-            "Backlog",
+            t!("Backlog"),
             text::bytes(sum(|disk| disk.backlogged_bytes).max(waiting)),
         ),
         fact(
-            "Last launchable checkpoint",
-            last.map_or_else(|| "none yet".into(), |row| text::ago(row.taken_at, now)),
+            t!("Last launchable checkpoint"),
+            last.map_or_else(|| t!("none yet").into(), |row| text::ago(row.taken_at, now)),
         ),
     ]
 }
@@ -353,9 +354,10 @@ pub fn concern_in_words(server: &Model) -> String {
     let each: Vec<_> = untracked
         .map(|disk| {
             let found = flow::found(disk.tracking.as_ref());
-            format!(
-                "{} is compared for each checkpoint. {}.",
-                disk.device_name, found.note
+            t!(
+                "{disk} is compared for each checkpoint. {note}.",
+                disk = disk.device_name,
+                note = found.note
             )
         })
         .collect();
@@ -405,7 +407,7 @@ fn disks(server: &Model) -> Vec<DiskRow> {
                 server,
                 disk.replicated_bytes,
                 disk.total_bytes,
-                &format!("{} replicated", disk.device_name),
+                &t!("{disk} replicated", disk = disk.device_name),
             ),
             id: disk.id.to_string(),
             device: text::tail(&disk.device_name, DEVICE_SHOWN),
@@ -437,9 +439,9 @@ fn checkpoint_row(row: &checkpoint::Model, now: i64) -> CheckpointRow {
         damage: row.damage.clone(),
         consistency: badge::consistency(row.consistency.0),
         frozen: (row.consistency.0 == Consistency::Filesystem).then(|| {
-            format!(
-                "for {} ms",
-                text::grouped(row.frozen_ms.max(0).cast_unsigned().into())
+            t!(
+                "for {time} ms",
+                time = text::grouped(row.frozen_ms.max(0).cast_unsigned().into())
             )
         }),
         taken: text::moment(row.taken_at),
@@ -462,12 +464,16 @@ fn checkpoint_row(row: &checkpoint::Model, now: i64) -> CheckpointRow {
 fn no_disks(server: &Model) -> (&'static str, &'static str) {
     match server.lifecycle.0 {
         Lifecycle::Cutover { .. } | Lifecycle::Disconnected { .. } => (
-            "Replication is over",
-            "The agent has removed itself from the source, and the runner holds nothing of its disks any more.",
+            t!("Replication is over"),
+            t!(
+                "The agent has removed itself from the source, and the runner holds nothing of its disks any more."
+            ),
         ),
         _ => (
-            "No disks reported yet",
-            "The agent names its disks when it connects to the runner. If this lasts, check that the path from the source to the runner's data port is open, TCP 1500 unless it was started with another.",
+            t!("No disks reported yet"),
+            t!(
+                "The agent names its disks when it connects to the runner. If this lasts, check that the path from the source to the runner's data port is open, TCP 1500 unless it was started with another."
+            ),
         ),
     }
 }
@@ -475,12 +481,16 @@ fn no_disks(server: &Model) -> (&'static str, &'static str) {
 fn no_checkpoints(server: &Model) -> (&'static str, &'static str) {
     match server.lifecycle.0 {
         Lifecycle::Cutover { .. } | Lifecycle::Disconnected { .. } => (
-            "No checkpoints are kept",
-            "Replication is over, and the checkpoints were deleted with everything else that was only needed on the way.",
+            t!("No checkpoints are kept"),
+            t!(
+                "Replication is over, and the checkpoints were deleted with everything else that was only needed on the way."
+            ),
         ),
         _ => (
-            "No checkpoint yet",
-            "The first one is made when all disks are copied. From then on one is made on schedule, and whenever a launch asks for one; the newest six are kept.",
+            t!("No checkpoint yet"),
+            t!(
+                "The first one is made when all disks are copied. From then on one is made on schedule, and whenever a launch asks for one; the newest six are kept."
+            ),
         ),
     }
 }
@@ -490,11 +500,14 @@ fn instances(server: &Model) -> Vec<InstanceRow> {
         id: launch.instance.clone(),
         purpose,
         at: text::moment(launch.at),
-        checkpoint: launch.checkpoint.to_string(),
-        consistency: badge::consistency(launch.consistency).label.to_lowercase(),
-        checkpoint_age: format!(
-            "taken {} before the launch",
-            text::span(launch.at - launch.taken_at)
+        checkpoint: t!(
+            "No. {number}, {consistency}",
+            number = launch.checkpoint,
+            consistency = badge::consistency(launch.consistency).label.to_lowercase()
+        ),
+        checkpoint_age: t!(
+            "taken {time} before the launch",
+            time = text::span(launch.at - launch.taken_at)
         ),
         job: launch.job.to_string(),
     };
@@ -506,7 +519,7 @@ fn instances(server: &Model) -> Vec<InstanceRow> {
 pub fn resource_row(row: &ledger::Model, holdings: &[Holding], prices: &Prices) -> ResourceRow {
     ResourceRow {
         month: holdings::month_of(row, holdings, prices),
-        id: row.resource.clone().unwrap_or_else(|| "not known yet".into()),
+        id: row.resource.clone().unwrap_or_else(|| t!("not known yet").into()),
         kind: row.kind.name(),
         state: badge::ledger(row.state.0),
         job: row.job.to_string(),

@@ -1,5 +1,9 @@
 //! The list of source servers, filtered, sorted and paged; and its rows, which account pages show too.
 
+use crate::{
+    language::{filters, translated_static},
+    mark, n, t,
+};
 use std::collections::HashMap;
 
 use askama::Template;
@@ -109,13 +113,13 @@ pub struct AccountLink {
 
 /// Column, its class, the name it sorts by.
 const COLUMNS: [(&str, &str, &str); 7] = [
-    ("Server", "", "name"),
-    ("Account", "wide", "account"),
-    ("Life cycle", "", "state"),
-    ("Data replication", "", "replication"),
-    ("Progress", "", ""),
-    ("Lag", "num", "lag"),
-    ("System", "wide", ""),
+    (mark!("Server"), "", "name"),
+    (mark!("Account"), "wide", "account"),
+    (mark!("Life cycle"), "", "state"),
+    (mark!("Data replication"), "", "replication"),
+    (mark!("Progress"), "", ""),
+    (mark!("Lag"), "num", "lag"),
+    (mark!("System"), "wide", ""),
 ];
 
 pub async fn page(visit: Visit, Query(filter): Query<Filter>) -> Result<Response, PageError> {
@@ -154,7 +158,7 @@ pub async fn page(visit: Visit, Query(filter): Query<Filter>) -> Result<Response
     .iter()
     .any(|set| !set.is_empty());
     let page = ServersPage {
-        shell: visit.shell("Source servers", Section::Servers, "/events"),
+        shell: visit.shell(t!("Source servers"), Section::Servers, "/events"),
         accounts: account_choices(&accounts, &filter.account),
         states: state_choices(&filter.state),
         replications: replication_choices(&filter.replication),
@@ -169,29 +173,31 @@ pub async fn page(visit: Visit, Query(filter): Query<Filter>) -> Result<Response
                 row(server, Some(AccountLink { id, name }), now)
             })
             .collect(),
-        range: format!(
-            "{}–{} of {}",
-            text::grouped(at + 1),
-            text::grouped(shown),
-            text::count(found.total, "server", "servers")
+        range: t!(
+            "{from}–{to} of {total}",
+            from = text::grouped(at + 1),
+            to = text::grouped(shown),
+            total = n!(found.total, "{n} server", "{n} servers")
         ),
         previous: (filter.page > 0).then(|| filter.address(filter.page - 1, &filter.sort)),
         next: (shown < found.total).then(|| filter.address(filter.page + 1, &filter.sort)),
         empty_title: if filtered {
-            "No server matches"
+            t!("No server matches")
         } else {
-            "No source servers yet"
+            t!("No source servers yet")
         },
         empty_text: if filtered {
-            "Change or clear the filter to see more."
+            t!("Change or clear the filter to see more.")
         } else {
-            "Open an account, choose “Add source server”, and run the command it shows on the machine that you want to move."
+            t!(
+                "Open an account, choose “Add source server”, and run the command it shows on the machine that you want to move."
+            )
         },
         empty_href: Some(if filtered { "/servers" } else { "/" }),
         empty_link: if filtered {
-            "Clear the filter"
+            t!("Clear the filter")
         } else {
-            "See the accounts"
+            t!("See the accounts")
         },
         query: filter.q,
         sort: filter.sort,
@@ -260,7 +266,7 @@ fn columns(filter: &Filter) -> Vec<ListColumn> {
             name.to_owned()
         };
         ListColumn {
-            label,
+            label: translated_static(label),
             class,
             href: (!name.is_empty()).then(|| filter.address(0, &turned)),
             current,
@@ -280,7 +286,7 @@ pub fn plain_columns() -> Vec<ListColumn> {
     let shown = COLUMNS.into_iter().filter(|(_, _, name)| *name != "account");
     shown
         .map(|(label, class, _)| ListColumn {
-            label,
+            label: translated_static(label),
             class,
             href: None,
             current: false,
@@ -293,7 +299,7 @@ pub fn plain_columns() -> Vec<ListColumn> {
 fn account_choices(accounts: &[account::Model], chosen: &str) -> Vec<Choice> {
     let every = Choice {
         value: String::new(),
-        label: "All accounts".into(),
+        label: t!("All accounts").into(),
         selected: chosen.is_empty(),
     };
     let each = accounts.iter().map(|account| Choice {
@@ -306,16 +312,16 @@ fn account_choices(accounts: &[account::Model], chosen: &str) -> Vec<Choice> {
 
 fn state_choices(chosen: &str) -> Vec<Choice> {
     let states = Lifecycle::NAMES.map(|name| (name, badge::lifecycle(name).label.into_owned()));
-    let all = [("", "Any life cycle state".to_owned())]
+    let all = [("", t!("Any life cycle state").to_owned())]
         .into_iter()
         .chain(states)
-        .chain([(ARCHIVED, "Archived".to_owned())]);
+        .chain([(ARCHIVED, t!("Archived").to_owned())]);
     choices(all, chosen)
 }
 
 fn replication_choices(chosen: &str) -> Vec<Choice> {
     let states = badge::REPLICATION_NAMES.map(|name| (name, badge::replication(name).label.into_owned()));
-    let all = [("", "Any replication state".to_owned())]
+    let all = [("", t!("Any replication state").to_owned())]
         .into_iter()
         .chain(states);
     choices(all, chosen)
@@ -323,7 +329,9 @@ fn replication_choices(chosen: &str) -> Vec<Choice> {
 
 fn readiness_choices(chosen: &str) -> Vec<Choice> {
     let states = Readiness::ALL.map(|one| (one.name(), badge::readiness(one).label.into_owned()));
-    let all = [("", "Any boot readiness".to_owned())].into_iter().chain(states);
+    let all = [("", t!("Any boot readiness").to_owned())]
+        .into_iter()
+        .chain(states);
     choices(all, chosen)
 }
 
@@ -354,7 +362,14 @@ pub fn row(server: &Model, account: Option<AccountLink>, now: i64) -> ServerRow 
             Replication::Initiating(at) => badge::initiation_step(at.step).into(),
             _ => backlog(&server.disks),
         },
-        bar: (whole > 0).then(|| disk_bar(server, done, whole, &format!("{} replicated", server.known_as()))),
+        bar: (whole > 0).then(|| {
+            disk_bar(
+                server,
+                done,
+                whole,
+                &t!("{server} replicated", server = server.known_as()),
+            )
+        }),
         size: text::bytes(whole),
         lag: lag.map_or_else(|| "–".into(), text::span),
         lag_class: lag_class(server, lag),
@@ -392,7 +407,7 @@ pub fn disk_bar(server: &Model, done: u64, whole: u64, label: &str) -> Bar {
 fn backlog(disks: &[DiskProgress]) -> String {
     match disks.iter().map(|disk| disk.backlogged_bytes).sum() {
         0 => String::new(),
-        bytes => format!("{} to send", text::bytes(bytes)),
+        bytes => t!("{size} to send", size = text::bytes(bytes)),
     }
 }
 

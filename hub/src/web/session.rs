@@ -22,6 +22,7 @@ use crate::{
         source_server::Model,
         user::{Model as User, UserRole},
     },
+    language::Language,
     store::{Seen, StoreError},
 };
 
@@ -89,6 +90,12 @@ impl OptionalFromRequestParts<Web> for Session {
         } else {
             web.hub.session_actor(&cookie).await?
         };
+        let preferred = visitor
+            .as_ref()
+            .and_then(|visitor| Language::by_tag(&visitor.user.language));
+        if let Some(language) = preferred {
+            language.speak();
+        }
         Ok(visitor.map(|visitor| Self {
             first: visitor.has_first(web.hub.settings.sign_in.second_factor),
             store: web.hub.store.seen_by(&visitor.actor),

@@ -1,5 +1,6 @@
 //! Signing in and out.
 
+use crate::{language::filters, t};
 use std::time::Instant;
 
 use askama::Template;
@@ -113,7 +114,7 @@ pub async fn page(
     }
     let page = SignInPage::new(&web, next);
     let page = SignInPage {
-        notice: query.left.then_some("You are signed out."),
+        notice: query.left.then_some(t!("You are signed out.")),
         local: page.local || query.local,
         ..page
     };
@@ -139,7 +140,7 @@ pub async fn sign_in(
         .closed_for(&given.name, browser.address, Instant::now())
     {
         let wait = i64::try_from(left.as_millis()).unwrap_or(i64::MAX) + 999;
-        let error = format!("Too many attempts. Try again in {}.", text::span(wait));
+        let error = t!("Too many attempts. Try again in {time}.", time = text::span(wait));
         return page.refuse(StatusCode::TOO_MANY_REQUESTS, error);
     }
     let signed_in = match web.hub.sign_in(&given.name, &given.password, &browser).await {
@@ -149,8 +150,8 @@ pub async fn sign_in(
             web.throttle.failed(&given.name, browser.address, Instant::now());
             return page.refuse(
                 StatusCode::UNAUTHORIZED,
-                "The name or the password is wrong, or too many attempts have locked the user out. Check both; after \
-                 a quarter of an hour, or when an administrator has unlocked the user, try again."
+                t!("The name or the password is wrong, or too many attempts have locked the user out. Check both; after \
+                 a quarter of an hour, or when an administrator has unlocked the user, try again.")
                     .into(),
             );
         }
@@ -221,7 +222,7 @@ pub async fn further(
         let page = SignInPage::new(&web, next);
         return page.refuse(
             StatusCode::UNAUTHORIZED,
-            "The sign-in took too long, or there were too many wrong codes. Begin again.".into(),
+            t!("The sign-in took too long, or there were too many wrong codes. Begin again.").into(),
         );
     };
     let page = FurtherPage {

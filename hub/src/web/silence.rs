@@ -1,5 +1,6 @@
 //! Machines that do not call: since when, and which line of the firewall request their calls need.
 
+use crate::t;
 use domain::{
     network::cidr::Cidr,
     replication::{Replication, ReplicationError},
@@ -30,8 +31,11 @@ pub fn all(runners: &[runner::Model], servers: &[source_server::Model], now: i64
 
 pub fn of_runner(runner: &runner::Model) -> String {
     let since = match runner.last_seen {
-        Some(seen) => format!("since {}", text::moment(seen).text),
-        None => format!("since it enrolled, {}", text::moment(runner.created_at).text),
+        Some(seen) => t!("since {when}", when = text::moment(seen).text),
+        None => t!(
+            "since it enrolled, {when}",
+            when = text::moment(runner.created_at).text
+        ),
     };
     let hub = runner.hub_address.as_ref().and_then(|hub| hub.parse().ok());
     let line = hub.and_then(|hub: std::net::SocketAddr| {
@@ -43,12 +47,14 @@ pub fn of_runner(runner: &runner::Model) -> String {
         })
     });
     let remedy = match line {
-        Some(line) => format!("its firewalls must let through: {line}"),
-        None => "look whether it reaches the hub on its machine port".into(),
+        Some(line) => t!("its firewalls must let through: {line}", line),
+        None => t!("look whether it reaches the hub on its machine port").into(),
     };
-    format!(
-        "The runner {} has not called {since}. If its instance runs, {remedy}.",
-        runner.address
+    t!(
+        "The runner {address} has not called {since}. If its instance runs, {remedy}.",
+        address = runner.address,
+        since,
+        remedy
     )
 }
 
@@ -66,9 +72,10 @@ fn of_agent(server: &source_server::Model, runner: &runner::Model) -> Option<Str
         port: u16::try_from(runner.data_port).ok()?,
         purpose: Purpose::Replication,
     };
-    Some(format!(
-        "The agent on {} does not reach the runner. If the server runs, firewalls must let through: {line}.",
-        server.known_as()
+    Some(t!(
+        "The agent on {server} does not reach the runner. If the server runs, firewalls must let through: {line}.",
+        server = server.known_as(),
+        line
     ))
 }
 

@@ -1,5 +1,6 @@
 //! Numbers and times as people read them.
 
+use crate::t;
 use std::fmt::Write as _;
 
 use chrono::{DateTime, Utc};
@@ -58,11 +59,11 @@ pub fn span(ms: i64) -> String {
         small => format!("{large} {large_unit} {small} {small_unit}"),
     };
     match seconds {
-        ..60 => format!("{seconds} s"),
-        60..600 => two(minutes, "min", seconds % 60, "s"),
-        600..3600 => format!("{minutes} min"),
-        3600..86_400 => two(hours, "h", minutes % 60, "min"),
-        _ => two(days, "d", hours % 24, "h"),
+        ..60 => format!("{seconds} {}", t!("s")),
+        60..600 => two(minutes, t!("min"), seconds % 60, t!("s")),
+        600..3600 => format!("{minutes} {}", t!("min")),
+        3600..86_400 => two(hours, t!("h"), minutes % 60, t!("min")),
+        _ => two(days, t!("d"), hours % 24, t!("h")),
     }
 }
 
@@ -70,10 +71,10 @@ pub fn span(ms: i64) -> String {
 pub fn about(ms: i64) -> String {
     let seconds = ms.max(0) / 1000;
     let (unit, name) = match seconds {
-        ..90 => (1, "s"),
-        90..5400 => (60, "min"),
-        5400..129_600 => (3600, "h"),
-        _ => (86_400, "d"),
+        ..90 => (1, t!("s")),
+        90..5400 => (60, t!("min")),
+        5400..129_600 => (3600, t!("h")),
+        _ => (86_400, t!("d")),
     };
     format!("{} {name}", (seconds + unit / 2) / unit)
 }
@@ -91,16 +92,8 @@ pub fn mbit_s(bytes_s: u64) -> String {
 /// `12 s ago`; `just now` below one second.
 pub fn ago(then: i64, now: i64) -> String {
     match now - then {
-        ..1000 => "just now".into(),
+        ..1000 => t!("just now").into(),
         past => format!("{} ago", span(past)),
-    }
-}
-
-/// `1 server`, `6 servers`.
-pub fn count(number: u64, one: &str, many: &str) -> String {
-    match number {
-        1 => format!("1 {one}"),
-        number => format!("{} {many}", grouped(number)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What every page needs: who visits, which part of the page is asked for, the frame around it, and
 //! answers for what went wrong.
 
+use crate::t;
 use std::convert::Infallible;
 
 use askama::Template;
@@ -12,7 +13,7 @@ use axum::{
 use axum_extra::extract::cookie::{Cookie, CookieJar, SameSite};
 use tracing::error;
 
-use super::{Web, session::Session, text};
+use super::{Web, badge, session::Session, text};
 use crate::{actions::ActionError, auth::Actor, entities::user::UserRole, store::StoreError};
 
 /// The part of a page that a request asks for: htmx says which element the answer is meant for.
@@ -106,13 +107,13 @@ impl Visit {
         };
         let actor = &self.session.actor;
         let mut nav = vec![
-            item("Overview", "/", Section::Overview),
-            item("Source servers", "/servers", Section::Servers),
-            item("Jobs", "/jobs", Section::Jobs),
-            item("Audit log", "/audit", Section::Audit),
+            item(t!("Overview"), "/", Section::Overview),
+            item(t!("Source servers"), "/servers", Section::Servers),
+            item(t!("Jobs"), "/jobs", Section::Jobs),
+            item(t!("Audit log"), "/audit", Section::Audit),
         ];
         if actor.role_everywhere() == Some(UserRole::Administrator) {
-            nav.push(item("People", "/people", Section::People));
+            nav.push(item(t!("People"), "/people", Section::People));
         }
         Shell {
             emergency: !self.session.row.reason.is_empty(),
@@ -139,9 +140,9 @@ impl Visit {
 /// What the frame says of who is signed in.
 fn role_of(actor: &Actor) -> String {
     match (actor.role_everywhere(), actor.role_somewhere()) {
-        (_, None) => "no role".into(),
-        (everywhere, Some(role)) if everywhere == Some(role) => role.name().into(),
-        (_, Some(role)) => format!("{} in part", role.name()),
+        (_, None) => t!("no role").into(),
+        (everywhere, Some(role)) if everywhere == Some(role) => badge::role(role).into(),
+        (_, Some(role)) => t!("{role} in part", role = badge::role(role)),
     }
 }
 
@@ -265,25 +266,28 @@ impl IntoResponse for PageError {
             }
             Self::Forbidden { need } => (
                 StatusCode::FORBIDDEN,
-                "You may not do this",
-                format!(
-                    "It needs the role “{}” or a higher one. Ask an administrator to change your role, \
-                     or to do it for you. Nothing was changed.",
-                    need.name()
+                t!("You may not do this"),
+                t!(
+                    "It needs the role “{role}” or a higher one. Ask an administrator to change your role, or to do it for you. Nothing was changed.",
+                    role = badge::role(need)
                 ),
             ),
             Self::NotFound(what) | Self::Store(StoreError::NotFound { what }) => (
                 StatusCode::NOT_FOUND,
-                "There is no such page",
-                format!("{what}: it may have been removed, or the address is incomplete."),
+                t!("There is no such page"),
+                t!(
+                    "{what}: it may have been removed, or the address is incomplete.",
+                    what
+                ),
             ),
-            Self::Invalid(message) => (StatusCode::BAD_REQUEST, "This cannot be done", message),
+            Self::Invalid(message) => (StatusCode::BAD_REQUEST, t!("This cannot be done"), message),
             Self::Store(_) | Self::Identity(_) | Self::Render(_) => {
                 error!(error = &self as &dyn std::error::Error, "a page failed");
                 (
                     StatusCode::INTERNAL_SERVER_ERROR,
-                    "The console failed",
-                    "Nothing was changed. Try again; if it fails again, look into the hub's log.".to_owned(),
+                    t!("The console failed"),
+                    t!("Nothing was changed. Try again; if it fails again, look into the hub's log.")
+                        .to_owned(),
                 )
             }
         };
@@ -291,7 +295,7 @@ impl IntoResponse for PageError {
             title,
             message,
             back: "/",
-            back_label: "Back to the overview",
+            back_label: t!("Back to the overview"),
         };
         match page.render() {
             Ok(page) => (status, Html(page)).into_response(),

@@ -3,11 +3,25 @@
 //! Whatever schedule is kept can be shown and saved unchanged in effect: a window longer than a day becomes
 //! days, and days that are alike share a row.
 
+use crate::{language::translated_static, mark, t};
 use std::collections::BTreeMap;
 
 use domain::bandwidth::{Bandwidth, MBIT_S_MAX, MINUTES_PER_WEEK, WINDOWS_MAX, Window};
 
-pub const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+pub const DAYS: [&str; 7] = [
+    mark!("Mon"),
+    mark!("Tue"),
+    mark!("Wed"),
+    mark!("Thu"),
+    mark!("Fri"),
+    mark!("Sat"),
+    mark!("Sun"),
+];
+
+/// Its short name.
+pub fn day(index: usize) -> &'static str {
+    translated_static(DAYS[index])
+}
 
 const MINUTES_PER_DAY: u16 = 24 * 60;
 
@@ -125,7 +139,7 @@ impl Given {
         if errors == Errors::default()
             && let Err(invalid) = bandwidth.check()
         {
-            errors.windows = Some(format!("{invalid}. Each day of a row is a window."));
+            errors.windows = Some(t!("{invalid}. Each day of a row is a window.", invalid));
         }
         if errors == Errors::default() {
             Ok(bandwidth)
@@ -142,10 +156,10 @@ impl Row {
 
     fn windows(&self) -> Result<Vec<Window>, String> {
         if !self.days.contains(&true) {
-            return Err("Choose at least one day, or clear the row.".into());
+            return Err(t!("Choose at least one day, or clear the row.").into());
         }
         let (Some(from), Some(until)) = (time(&self.from), time(&self.until)) else {
-            return Err("Give both times, like 08:00 and 18:00.".into());
+            return Err(t!("Give both times, like 08:00 and 18:00.").into());
         };
         let mbit_s = limit(&self.mbit_s)?;
         let from = from % MINUTES_PER_DAY;
@@ -181,9 +195,13 @@ fn days_text(days: [bool; 7]) -> String {
     let chosen: Vec<usize> = (0..7).filter(|day| days[*day]).collect();
     let is_row = chosen.windows(2).all(|pair| pair[0] + 1 == pair[1]);
     match chosen.as_slice() {
-        [_, _, _, _, _, _, _] => "Every day".into(),
-        [first, _, .., last] if is_row => format!("{}–{}", DAYS[*first], DAYS[*last]),
-        some => some.iter().map(|day| DAYS[*day]).collect::<Vec<_>>().join(", "),
+        [_, _, _, _, _, _, _] => t!("Every day").into(),
+        [first, _, .., last] if is_row => format!("{}–{}", day(*first), day(*last)),
+        some => some
+            .iter()
+            .map(|index| day(*index))
+            .collect::<Vec<_>>()
+            .join(", "),
     }
 }
 
@@ -231,8 +249,9 @@ fn limit(text: &str) -> Result<Option<u32>, String> {
         "" => Ok(None),
         digits => match digits.parse() {
             Ok(mbit_s) if (1..=MBIT_S_MAX).contains(&mbit_s) => Ok(Some(mbit_s)),
-            _ => Err(format!(
-                "A limit is a whole number of Mbit/s from 1 to {MBIT_S_MAX}; leave it empty for no limit."
+            _ => Err(t!(
+                "A limit is a whole number of Mbit/s from 1 to {most}; leave it empty for no limit.",
+                most = MBIT_S_MAX
             )),
         },
     }
@@ -273,7 +292,7 @@ fn offset(text: &str) -> Result<i16, String> {
     all.and_then(|all| i16::try_from(all).ok())
         .map(|all| sign * all)
         .ok_or_else(|| {
-            "Write the hours and minutes ahead of UTC, like +01:00 or -05:30; 14 hours at most.".into()
+            t!("Write the hours and minutes ahead of UTC, like +01:00 or -05:30; 14 hours at most.").into()
         })
 }
 

@@ -1,5 +1,6 @@
 //! The part of the form that says what an instance is besides its type and its subnet.
 
+use crate::{language::translated_static, mark, t};
 use std::collections::BTreeMap;
 
 use domain::launch::{
@@ -27,18 +28,18 @@ pub struct Given {
 }
 
 const SIZINGS: [(&str, &str); 2] = [
-    ("none", "The type above"),
-    ("basic", "The smallest that the source fits in"),
+    ("none", mark!("The type above")),
+    ("basic", mark!("The smallest that the source fits in")),
 ];
 const TENANCIES: [(&str, &str); 3] = [
-    ("default", "Shared"),
-    ("dedicated", "Dedicated instance"),
-    ("host", "Dedicated host"),
+    ("default", mark!("Shared")),
+    ("dedicated", mark!("Dedicated instance")),
+    ("host", mark!("Dedicated host")),
 ];
 const ENCRYPTIONS: [(&str, &str); 3] = [
-    ("as-snapshots", "As the replicated snapshots are"),
-    ("default-key", "With the account's default key"),
-    ("key", "With the key below"),
+    ("as-snapshots", mark!("As the replicated snapshots are")),
+    ("default-key", mark!("With the account's default key")),
+    ("key", mark!("With the key below")),
 ];
 
 impl Given {
@@ -82,7 +83,10 @@ impl Given {
         to.families = words(&self.families);
         to.security_groups = words(&self.security_groups);
         if let Some(wrong) = to.security_groups.iter().find(|id| !id.starts_with("sg-")) {
-            let error = format!("“{wrong}” is no security group: give their ids, like sg-0a1b2c3d.");
+            let error = t!(
+                "“{wrong}” is no security group: give their ids, like sg-0a1b2c3d.",
+                wrong
+            );
             errors.insert("security_groups", error);
         }
         let profile = self.instance_profile.trim();
@@ -102,7 +106,7 @@ impl Given {
             VolumeSettings::parse(&self.volume)
         };
         let usual = usual.unwrap_or_else(|wrong| {
-            errors.insert("volume", format!("It cannot be made: {wrong}."));
+            errors.insert("volume", t!("It cannot be made: {wrong}.", wrong));
             VolumeSettings::default()
         });
         let by_disk = by_disk(&self.volumes).unwrap_or_else(|wrong| {
@@ -120,16 +124,16 @@ impl Given {
             encryption,
         };
         if let Err(wrong) = volumes.check() {
-            errors.insert("key", format!("It cannot be used: {wrong}."));
+            errors.insert("key", t!("It cannot be used: {wrong}.", wrong));
         }
         volumes
     }
 
     pub fn sizing(&self) -> Select {
-        let hint = "The source's processors and memory, its architecture and its boot mode count.";
+        let hint = t!("The source's processors and memory, its architecture and its boot mode count.");
         select(
             "right_sizing",
-            "Choose the type",
+            t!("Choose the type"),
             hint,
             &SIZINGS,
             &self.right_sizing,
@@ -140,15 +144,15 @@ impl Given {
         vec![
             select(
                 "tenancy",
-                "Tenancy",
-                "On whose hardware the instance runs.",
+                t!("Tenancy"),
+                t!("On whose hardware the instance runs."),
                 &TENANCIES,
                 &self.tenancy,
             ),
             select(
                 "encryption",
-                "Encryption of the volumes",
-                "The account must let its instances use the key.",
+                t!("Encryption of the volumes"),
+                t!("The account must let its instances use the key."),
                 &ENCRYPTIONS,
                 &self.encryption,
             ),
@@ -172,32 +176,34 @@ impl Given {
         vec![
             field(
                 "families",
-                "Families to choose from",
-                "Such as m6i c6i r6i, in the order of your preference. Empty: m5, c5, r5, their successors m6i, c6i, r6i, and m6g, c6g, r6g for arm64.",
+                t!("Families to choose from"),
+                t!(
+                    "Such as m6i c6i r6i, in the order of your preference. Empty: m5, c5, r5, their successors m6i, c6i, r6i, and m6g, c6g, r6g for arm64."
+                ),
                 &self.families,
             ),
             field(
                 "security_groups",
-                "Security groups",
-                "Their ids, with spaces between. Empty: the default one of the subnet's VPC.",
+                t!("Security groups"),
+                t!("Their ids, with spaces between. Empty: the default one of the subnet's VPC."),
                 &self.security_groups,
             ),
             field(
                 "instance_profile",
-                "Instance profile",
-                "Its name or ARN. Empty: none.",
+                t!("Instance profile"),
+                t!("Its name or ARN. Empty: none."),
                 &self.instance_profile,
             ),
             field(
                 "volume",
-                "Volumes",
-                "Type, IOPS, MiB per second: gp3, or gp3 6000 250.",
+                t!("Volumes"),
+                t!("Type, IOPS, MiB per second: gp3, or gp3 6000 250."),
                 &self.volume,
             ),
             field(
                 "key",
                 "KMS key",
-                "Where the volumes are encrypted with a key of its own: id, alias/name or ARN.",
+                t!("Where the volumes are encrypted with a key of its own: id, alias/name or ARN."),
                 &self.key,
             ),
         ]
@@ -208,12 +214,12 @@ fn select(
     name: &'static str,
     label: &'static str,
     hint: &'static str,
-    choices: &[(&str, &str)],
+    choices: &[(&str, &'static str)],
     chosen: &str,
 ) -> Select {
-    let choice = |(value, label): &(&str, &str)| Choice {
+    let choice = |(value, label): &(&str, &'static str)| Choice {
         value: (*value).into(),
-        label: (*label).into(),
+        label: translated_static(label).into(),
         selected: *value == chosen,
     };
     Select {
@@ -234,13 +240,14 @@ fn by_disk(text: &str) -> Result<BTreeMap<String, VolumeSettings>, String> {
     let mut volumes = BTreeMap::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let Some((disk, settings)) = line.split_once('=') else {
-            return Err(format!(
-                "“{line}” has no equals sign: write /dev/sdb = io2 20000."
+            return Err(t!(
+                "“{line}” has no equals sign: write /dev/sdb = io2 20000.",
+                line
             ));
         };
         let settings = VolumeSettings::parse(settings).map_err(|wrong| format!("“{line}”: {wrong}."))?;
         if volumes.insert(disk.trim().to_owned(), settings).is_some() {
-            return Err(format!("“{}” is there twice.", disk.trim()));
+            return Err(t!("“{disk}” is there twice.", disk = disk.trim()));
         }
     }
     Ok(volumes)

@@ -1,5 +1,6 @@
 //! The part of the form that says whether and how converted disks are rehearsed.
 
+use crate::{language::translated_static, mark, t};
 use domain::launch::{Expects, Probe, REHEARSAL_S, RehearsalSettings};
 use serde::Deserialize;
 
@@ -20,9 +21,9 @@ pub struct Given {
 
 /// Of a probe, as the form names them.
 const PROBES: [(&str, &str); 3] = [
-    ("none", "Nothing: what the machine says of itself decides"),
-    ("tcp", "A TCP port that accepts a connection"),
-    ("http", "A request by HTTP that is answered"),
+    ("none", mark!("Nothing: what the machine says of itself decides")),
+    ("tcp", mark!("A TCP port that accepts a connection")),
+    ("http", mark!("A request by HTTP that is answered")),
 ];
 
 impl Given {
@@ -59,39 +60,44 @@ impl Given {
         let time_limit_s = time_limit_s.ok().filter(|limit| REHEARSAL_S.contains(limit));
         let time_limit_s = time_limit_s.ok_or((
             "rehearsal_time_limit",
-            "A rehearsal may take 30 to 3600 seconds.".to_owned(),
+            t!("A rehearsal may take 30 to 3600 seconds.").to_owned(),
         ))?;
-        let probe = match self.probe.as_str() {
-            "tcp" => Some(self.probe_of(Expects::Tcp)?),
-            "http" => {
-                let status = self.probe_status.trim().parse();
-                Some(self.probe_of(Expects::Http {
-                    path: self.probe_path.trim().into(),
-                    status:
-                        status.map_err(|_| ("probe_status", "An HTTP status is 100 to 599.".to_owned()))?,
-                })?)
-            }
-            _ => None,
-        };
+        let probe =
+            match self.probe.as_str() {
+                "tcp" => Some(self.probe_of(Expects::Tcp)?),
+                "http" => {
+                    let status = self.probe_status.trim().parse();
+                    Some(self.probe_of(Expects::Http {
+                        path: self.probe_path.trim().into(),
+                        status:
+                            status.map_err(|_| {
+                                ("probe_status", t!("An HTTP status is 100 to 599.").to_owned())
+                            })?,
+                    })?)
+                }
+                _ => None,
+            };
         let settings = RehearsalSettings { time_limit_s, probe };
         match settings.check() {
             Ok(()) => Ok(Some(settings)),
-            Err(wrong) => Err(("probe_path", format!("It cannot be asked for: {wrong}."))),
+            Err(wrong) => Err(("probe_path", t!("It cannot be asked for: {wrong}.", wrong))),
         }
     }
 
     fn probe_of(&self, expects: Expects) -> Result<Probe, (&'static str, String)> {
         match self.probe_port.trim().parse() {
             Ok(port) if port > 0 => Ok(Probe { port, expects }),
-            _ => Err(("probe_port", "A port is 1 to 65535.".to_owned())),
+            _ => Err(("probe_port", t!("A port is 1 to 65535.").to_owned())),
         }
     }
 
     pub fn check(&self) -> Check {
         Check {
             name: "rehearse",
-            label: "Rehearse: boot the converted disks before anything is launched",
-            hint: "On the runner, away from every network. If the machine does not come up, nothing is launched.",
+            label: t!("Rehearse: boot the converted disks before anything is launched"),
+            hint: t!(
+                "On the runner, away from every network. If the machine does not come up, nothing is launched."
+            ),
             checked: self.rehearse.is_some(),
         }
     }
@@ -99,12 +105,12 @@ impl Given {
     pub fn probe(&self) -> Select {
         Select {
             name: "probe",
-            label: "What has to answer in a rehearsal",
-            hint: "Asked through a port of its own; the machine reaches nothing.",
+            label: t!("What has to answer in a rehearsal"),
+            hint: t!("Asked through a port of its own; the machine reaches nothing."),
             choices: PROBES
                 .map(|(value, label)| Choice {
                     value: value.into(),
-                    label: label.into(),
+                    label: translated_static(label).into(),
                     selected: value == self.probe,
                 })
                 .into(),
@@ -123,21 +129,26 @@ impl Given {
         vec![
             field(
                 "probe_port",
-                "Port",
-                "Where it listens inside the machine.",
+                t!("Port"),
+                t!("Where it listens inside the machine."),
                 self.probe_port,
             ),
-            field("probe_path", "Path", "Of a request by HTTP.", self.probe_path),
+            field(
+                "probe_path",
+                t!("Path"),
+                t!("Of a request by HTTP."),
+                self.probe_path,
+            ),
             field(
                 "probe_status",
-                "Status",
-                "With which a request by HTTP is to be answered.",
+                t!("Status"),
+                t!("With which a request by HTTP is to be answered."),
                 self.probe_status,
             ),
             field(
                 "rehearsal_time_limit",
-                "Time limit in seconds",
-                "30 to 3600. A machine that is translated instruction by instruction boots slowly.",
+                t!("Time limit in seconds"),
+                t!("30 to 3600. A machine that is translated instruction by instruction boots slowly."),
                 self.rehearsal_time_limit,
             ),
         ]

@@ -1,5 +1,6 @@
 //! What is known of the source, and how it will be launched.
 
+use crate::t;
 use domain::{
     launch::{Expects, LaunchConfiguration, Probe, RehearsalSettings},
     source_server::SourceProperties,
@@ -34,23 +35,23 @@ pub fn launch(launch: &LaunchConfiguration) -> Vec<Pair> {
     let yes = |is: bool| if is { "yes" } else { "no" };
     let tags = launch.tags.iter().map(|(key, value)| format!("{key}={value}"));
     vec![
-        pair("Instance type", &launch.instance_type),
-        pair("Test subnet", &launch.test_subnet),
-        pair("Target subnet", &launch.target_subnet),
-        pair("After launch", badge::disposition(launch.disposition).1),
-        pair("Boot mode", badge::boot_mode(launch.boot_mode).1),
-        pair("Keep private IP", yes(launch.copy_private_ip)),
-        pair("Copy tags", yes(launch.copy_tags)),
-        pair("Convert", yes(launch.convert)),
+        pair(t!("Instance type"), &launch.instance_type),
+        pair(t!("Test subnet"), &launch.test_subnet),
+        pair(t!("Target subnet"), &launch.target_subnet),
+        pair(t!("After launch"), badge::disposition(launch.disposition).1),
+        pair(t!("Boot mode"), badge::boot_mode(launch.boot_mode).1),
+        pair(t!("Keep private IP"), yes(launch.copy_private_ip)),
+        pair(t!("Copy tags"), yes(launch.copy_tags)),
+        pair(t!("Convert"), yes(launch.convert)),
         pair(
-            "Rehearse",
+            t!("Rehearse"),
             launch
                 .rehearsal
                 .as_ref()
                 .map_or_else(|| "no".to_owned(), rehearsal),
         ),
         pair(
-            "Tags",
+            t!("Tags"),
             if launch.tags.is_empty() {
                 "none".to_owned()
             } else {
@@ -63,42 +64,54 @@ pub fn launch(launch: &LaunchConfiguration) -> Vec<Pair> {
 fn rehearsal(settings: &RehearsalSettings) -> String {
     let limit = settings.time_limit_s;
     match &settings.probe {
-        None => format!("for {limit} s at most"),
+        None => t!("for {limit} s at most", limit),
         Some(Probe {
             port,
             expects: Expects::Tcp,
-        }) => format!("until port {port} accepts, for {limit} s at most"),
+        }) => t!("until port {port} accepts, for {limit} s at most", port, limit),
         Some(Probe {
             port,
             expects: Expects::Http { path, status },
-        }) => format!("until port {port} answers {path} with {status}, for {limit} s at most"),
+        }) => t!(
+            "until port {port} answers {path} with {status}, for {limit} s at most",
+            port,
+            path,
+            status,
+            limit
+        ),
     }
 }
 
 pub fn properties(server: &Model, now: i64) -> Vec<Pair> {
     let source = &server.properties;
     let mut pairs = vec![
-        pair("Host name", &source.hostname),
+        pair(t!("Host name"), &source.hostname),
         pair("FQDN", &source.fqdn),
-        pair("System", &source.os),
-        pair("Kernel", &source.kernel),
-        pair("Boots by", badge::boot_mode(source.boot_mode).1),
+        pair(t!("System"), &source.os),
+        pair(t!("Kernel"), &source.kernel),
+        pair(t!("Boots by"), badge::boot_mode(source.boot_mode).1),
         pair("CPUs", source.cpus.to_string()),
-        pair("Memory", text::bytes(source.ram_bytes)),
-        pair("Disks", source.disks.len().to_string()),
-        pair("Agent", server.agent_version.as_deref().unwrap_or("not seen yet")),
-        pair("Agent address", server.agent_address.as_deref().unwrap_or("–")),
+        pair(t!("Memory"), text::bytes(source.ram_bytes)),
+        pair(t!("Disks"), source.disks.len().to_string()),
         pair(
-            "Last seen",
+            t!("Agent"),
+            server.agent_version.as_deref().unwrap_or(t!("not seen yet")),
+        ),
+        pair(
+            t!("Agent address"),
+            server.agent_address.as_deref().unwrap_or("–"),
+        ),
+        pair(
+            t!("Last seen"),
             server
                 .last_seen
                 .map_or_else(|| "never".into(), |seen| text::ago(seen, now)),
         ),
-        pair("Added", text::moment(server.created_at).text),
+        pair(t!("Added"), text::moment(server.created_at).text),
     ];
     for (key, value) in &server.tags.0 {
         pairs.push(Pair {
-            label: "Tag",
+            label: t!("Tag"),
             value: format!("{key}={value}"),
         });
     }
@@ -116,7 +129,7 @@ pub fn interfaces(source: &SourceProperties) -> Vec<Interface> {
                 interface.name.clone()
             },
             value: if interface.ips.is_empty() {
-                "no address".into()
+                t!("no address").into()
             } else {
                 interface.ips.join(", ")
             },

@@ -1,6 +1,7 @@
 //! How data flows, in words: what is measured, what the rest waits for, whether it will ever be done, and
 //! how changes are found on each disk.
 
+use crate::t;
 use domain::{
     disk::Tracking,
     flow::{Flow, Forecast, Hop},
@@ -31,11 +32,11 @@ pub struct Found {
 pub fn facts(flow: &Flow) -> Vec<Fact> {
     let rate = |bytes_s| format!("{}/s", text::bytes(bytes_s));
     vec![
-        fact("Written", rate(flow.written_bytes_s)),
-        fact("Sent", rate(flow.copied_bytes_s)),
-        fact("On the wire", text::mbit_s(flow.wire_bytes_s)),
+        fact(t!("Written"), rate(flow.written_bytes_s)),
+        fact(t!("Sent"), rate(flow.copied_bytes_s)),
+        fact(t!("On the wire"), text::mbit_s(flow.wire_bytes_s)),
         fact(
-            "Limit",
+            t!("Limit"),
             flow.limit_mbit_s
                 .map_or_else(|| "none".into(), |limit| format!("{limit} Mbit/s")),
         ),
@@ -53,35 +54,39 @@ pub fn outlook(flow: &Flow) -> Option<Outlook> {
     match (flow.forecast, waits) {
         (Some(Forecast::Diverges { needed_mbit_s }), waits) => Some(Outlook {
             class: "warn",
-            title: format!("Will not converge below {needed_mbit_s} Mbit/s."),
+            title: t!("Will not converge below {needed_mbit_s} Mbit/s.", needed_mbit_s),
             text: match waits {
-                Some(waits) => format!(
-                    "More is written on the source than gets through: {waits}. {}",
-                    remedy(flow)
+                Some(waits) => t!(
+                    "More is written on the source than gets through: {waits}. {remedy}",
+                    waits,
+                    remedy = remedy(flow)
                 ),
-                None => "More is written on the source than gets through.".into(),
+                None => t!("More is written on the source than gets through.").into(),
             },
         }),
         (Some(Forecast::Converges { seconds }), waits) => {
             let left = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000);
-            let done = format!("Done in about {}", text::about(left));
+            let done = t!("Done in about {time}", time = text::about(left));
             Some(quiet(waits.map_or_else(
                 || format!("{done}."),
                 |waits| format!("{done}: {waits}."),
             )))
         }
-        (None, Some(waits)) => Some(quiet(format!("Replication {}.", waits.trim_start_matches("it ")))),
+        (None, Some(waits)) => Some(quiet(t!(
+            "Replication {what}.",
+            what = waits.trim_start_matches("it ")
+        ))),
         (None, None) => None,
     }
 }
 
 fn waits_for(hop: Hop, flow: &Flow) -> &'static str {
     match hop {
-        Hop::Disk => "it waits for the source's disks",
-        Hop::Cpu => "it waits for the source's processors",
-        Hop::Link if is_at_limit(flow) => "it waits for the bandwidth limit",
-        Hop::Link => "it waits for the network",
-        Hop::Runner => "it waits for the runner",
+        Hop::Disk => t!("it waits for the source's disks"),
+        Hop::Cpu => t!("it waits for the source's processors"),
+        Hop::Link if is_at_limit(flow) => t!("it waits for the bandwidth limit"),
+        Hop::Link => t!("it waits for the network"),
+        Hop::Runner => t!("it waits for the runner"),
     }
 }
 
@@ -89,12 +94,14 @@ fn waits_for(hop: Hop, flow: &Flow) -> &'static str {
 fn remedy(flow: &Flow) -> &'static str {
     match flow.bottleneck {
         Some(Hop::Disk) => {
-            "Reading competes with what the source itself does; move other load away from its disks."
+            t!("Reading competes with what the source itself does; move other load away from its disks.")
         }
-        Some(Hop::Cpu) => "Give the source more processor time, or move other load away from it.",
-        Some(Hop::Link) if is_at_limit(flow) => "Raise the limit under Bandwidth.",
-        Some(Hop::Link) => "Widen the network between the source and the runner, or let less be written.",
-        Some(Hop::Runner) => "Give the runner a larger instance, or move other servers to another runner.",
+        Some(Hop::Cpu) => t!("Give the source more processor time, or move other load away from it."),
+        Some(Hop::Link) if is_at_limit(flow) => t!("Raise the limit under Bandwidth."),
+        Some(Hop::Link) => t!("Widen the network between the source and the runner, or let less be written."),
+        Some(Hop::Runner) => {
+            t!("Give the runner a larger instance, or move other servers to another runner.")
+        }
         None => "",
     }
 }
@@ -112,14 +119,14 @@ pub fn found(tracking: Option<&Tracking>) -> Found {
             ..Found::default()
         },
         Some(Tracking::Tracker { chunk_bytes }) => Found {
-            label: format!(
-                "Tracked in {} chunks",
-                text::bytes(*chunk_bytes).replace(".0 ", " ")
+            label: t!(
+                "Tracked in {size} chunks",
+                size = text::bytes(*chunk_bytes).replace(".0 ", " ")
             ),
             ..Found::default()
         },
         Some(Tracking::Rescan { reason, remedy }) => Found {
-            label: "Compared for each checkpoint".into(),
+            label: t!("Compared for each checkpoint").into(),
             class: if remedy.is_some() { "warn" } else { "" },
             note: match remedy {
                 Some(remedy) => format!("{}. {}", sentence(reason), sentence(remedy)),
@@ -127,7 +134,7 @@ pub fn found(tracking: Option<&Tracking>) -> Found {
             },
         },
         Some(Tracking::Suspect { doubt }) => Found {
-            label: "Suspect: compared once".into(),
+            label: t!("Suspect: compared once").into(),
             class: "warn",
             note: sentence(doubt),
         },

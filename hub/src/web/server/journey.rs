@@ -1,5 +1,6 @@
 //! The life cycle as a line of stages, and the one next step.
 
+use crate::t;
 use domain::{lifecycle::Lifecycle, replication::Replication};
 
 use super::{ActionLink, action_href};
@@ -43,7 +44,7 @@ pub fn stages(lifecycle: &Lifecycle) -> Vec<Stage> {
         now,
     };
     let Some(at) = STAGES.iter().position(|name| *name == lifecycle.name()) else {
-        let beside = stage(lifecycle.name(), "end now", true);
+        let beside = stage(lifecycle.name(), t!("end now"), true);
         let ahead = STAGES.iter().map(|name| stage(name, "", false));
         return match lifecycle {
             Lifecycle::Disconnected { .. } => vec![beside],
@@ -53,7 +54,7 @@ pub fn stages(lifecycle: &Lifecycle) -> Vec<Stage> {
     let arrived = matches!(lifecycle, Lifecycle::Cutover { .. });
     let class = |index: usize| match index.cmp(&at) {
         std::cmp::Ordering::Less => "done",
-        std::cmp::Ordering::Equal if arrived => "done now",
+        std::cmp::Ordering::Equal if arrived => t!("done now"),
         std::cmp::Ordering::Equal => "now",
         std::cmp::Ordering::Greater => "",
     };
@@ -68,7 +69,11 @@ pub fn next_step(server: &Model, rights: Rights) -> NextStep {
     let primary = action.filter(|action| rights.may(action.needs()) && action.is_possible(server));
     let text = match (action, primary) {
         (Some(action), None) if !rights.may(action.needs()) => {
-            format!("{text} It needs the role “{}”.", action.needs().name())
+            t!(
+                "{text} It needs the role “{role}”.",
+                text,
+                role = badge::role(action.needs())
+            )
         }
         _ => text,
     };
@@ -98,68 +103,68 @@ pub fn next_in_short(server: &Model) -> String {
 fn advice(server: &Model) -> (&'static str, String, Option<Action>) {
     if server.running_job.is_some() {
         return (
-            "A job is running.",
-            "It works on this server and can be watched; other orders wait until it has ended.".into(),
+            t!("A job is running."),
+            t!("It works on this server and can be watched; other orders wait until it has ended.").into(),
             None,
         );
     }
     match (&server.lifecycle.0, &server.replication.0) {
         (Lifecycle::Cutover { archived: true } | Lifecycle::Disconnected { archived: true }, _) => {
-            ("Archived.", "Nothing is left to do.".into(), None)
+            (t!("Archived."), t!("Nothing is left to do.").into(), None)
         }
         (Lifecycle::Cutover { .. }, _) => (
-            "The migration is done.",
-            "The cutover instance is production. Archive the server when you no longer need to see it.".into(),
+            t!("The migration is done."),
+            t!("The cutover instance is production. Archive the server when you no longer need to see it.").into(),
             Some(Action::Archive),
         ),
         (Lifecycle::Disconnected { .. }, _) => (
-            "Disconnected.",
-            "Nothing of it is replicated any more. Archive the server when you no longer need to see it.".into(),
+            t!("Disconnected."),
+            t!("Nothing of it is replicated any more. Archive the server when you no longer need to see it.").into(),
             Some(Action::Archive),
         ),
         (Lifecycle::Discovered | Lifecycle::PendingInstallation, _) => (
-            "Install the agent.",
-            "Create an enrolment token on the page of its account.".into(),
+            t!("Install the agent."),
+            t!("Create an enrolment token on the page of its account.").into(),
             None,
         ),
         (Lifecycle::Stopped, _) => (
-            "Replication is switched off.",
-            "Start it to copy the disks.".into(),
+            t!("Replication is switched off."),
+            t!("Start it to copy the disks.").into(),
             Some(Action::StartReplication),
         ),
         (Lifecycle::NotReady, Replication::Stalled(_)) => (
-            "Replication is stalled.",
-            "See above what to do about it. It is tried again by itself, and at once when you ask for it.".into(),
+            t!("Replication is stalled."),
+            t!("See above what to do about it. It is tried again by itself, and at once when you ask for it.").into(),
             Some(Action::RetryReplication),
         ),
         (_, Replication::Paused) if !matches!(server.lifecycle.0, Lifecycle::CuttingOver { .. }) => (
-            "Replication is paused.",
-            "Resume it, so that the next launch is not of an old checkpoint.".into(),
+            t!("Replication is paused."),
+            t!("Resume it, so that the next launch is not of an old checkpoint.").into(),
             Some(Action::ResumeReplication),
         ),
         (Lifecycle::NotReady, _) => (
-            "Wait for the first copy.",
-            "When all disks are copied, the first launchable checkpoint is made and a test can be launched.".into(),
+            t!("Wait for the first copy."),
+            t!("When all disks are copied, the first launchable checkpoint is made and a test can be launched.").into(),
             None,
         ),
         (Lifecycle::ReadyForTest, _) => (
-            "Test it.",
-            "Launch an instance from a fresh checkpoint; the source is not touched.".into(),
+            t!("Test it."),
+            t!("Launch an instance from a fresh checkpoint; the source is not touched.").into(),
             Some(Action::StartTest),
         ),
         (Lifecycle::Testing { .. }, _) => (
-            "Look at the test instance.",
-            "When it does what it should, mark the server as ready for cutover.".into(),
+            t!("Look at the test instance."),
+            t!("When it does what it should, mark the server as ready for cutover.").into(),
             Some(Action::MarkReadyForCutover),
         ),
         (Lifecycle::ReadyForCutover, _) => (
-            "Cut over.",
-            "Stop the applications on the source, then launch the cutover instance.".into(),
+            t!("Cut over."),
+            t!("Stop the applications on the source, then launch the cutover instance.").into(),
             Some(Action::StartCutover),
         ),
         (Lifecycle::CuttingOver { .. }, _) => (
-            "Look at the cutover instance.",
-            "When it has taken over, finalize: replication ends and what was only needed on the way is deleted.".into(),
+            t!("Look at the cutover instance."),
+            t!("When it has taken over, finalize: replication ends and what was only needed on the way is deleted.").into(),
             Some(Action::Finalize),
         ),
     }

@@ -1,5 +1,6 @@
 //! Boot readiness: what the last look at a checkpoint found out about booting elsewhere.
 
+use crate::t;
 use domain::{
     conversion::Inspection,
     readiness::{Class, Finding},
@@ -44,12 +45,14 @@ pub fn card(server: &Model, now: i64) -> Option<Card> {
     }
     let (empty_title, empty_text) = match server.inspection.0 {
         None => (
-            "Not looked at yet",
-            "The runner looks at the first checkpoint that can be launched, and then says here what would keep it from booting as an instance, days before anybody cuts over.",
+            t!("Not looked at yet"),
+            t!(
+                "The runner looks at the first checkpoint that can be launched, and then says here what would keep it from booting as an instance, days before anybody cuts over."
+            ),
         ),
         Some(_) => (
-            "Nothing found",
-            "The last look at a checkpoint found nothing that conversion would have to take care of.",
+            t!("Nothing found"),
+            t!("The last look at a checkpoint found nothing that conversion would have to take care of."),
         ),
     };
     Some(Card {

@@ -93,6 +93,7 @@ const PAGES: &[Route] = &[
     ("GET", "/sign-in/oidc/begin", "", Everybody),
     ("POST", "/sign-out", "none", Everybody),
     ("GET", "/profile", "", Everybody),
+    ("POST", "/profile", "language=", Everybody),
     ("GET", "/profile/password", "", Everybody),
     ("POST", "/profile/password", "now=a&new=b&again=c", Everybody),
     ("GET", "/profile/second-factor", "", Everybody),
