@@ -1,5 +1,6 @@
 //! What resources cost in a month, by a table of prices: an estimate from the list, before discounts and taxes.
 
+use crate::t;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
@@ -185,10 +186,10 @@ impl Total {
 
     /// `about 12.40 USD a month, and 1 without a price`.
     pub fn in_words(self, prices: &Prices) -> String {
-        let month = format!("about {} a month", money(self.month, prices));
+        let cost = money(self.month, prices);
         match self.unpriced {
-            0 => month,
-            count => format!("{month}, and {count} without a price"),
+            0 => t!("about {cost} a month", cost),
+            count => t!("about {cost} a month, and {count} without a price", cost, count),
         }
     }
 }

@@ -48,6 +48,16 @@ pub fn counting(count: u64, name: &'static str, word: &'static str, class: &'sta
     }
 }
 
+pub fn resource(kind: ResourceKind) -> &'static str {
+    match kind {
+        ResourceKind::Snapshot => t!("snapshot"),
+        ResourceKind::Image => t!("image"),
+        ResourceKind::Instance => t!("instance"),
+        ResourceKind::Volume => t!("volume"),
+        ResourceKind::LaunchTemplate => t!("launch template"),
+    }
+}
+
 /// So many resources of a kind.
 pub fn kinds(kind: ResourceKind, count: u64) -> String {
     match kind {

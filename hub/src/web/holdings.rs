@@ -85,7 +85,7 @@ fn holding(row: inventory::Model, found: &resources::Account, prices: &Prices, n
     let off = found.items.iter().filter_map(|item| {
         Some(Wanting {
             id: item.id.clone(),
-            kind: item.kind.name(),
+            kind: badge::resource(item.kind),
             server: item.server.as_ref().map(ToString::to_string),
             standing: badge::standing(item.standing),
             remedy: item.standing.remedy()?,
@@ -93,7 +93,7 @@ fn holding(row: inventory::Model, found: &resources::Account, prices: &Prices, n
     });
     let missing = found.missing.iter().map(|row| Wanting {
         id: row.resource.clone().unwrap_or_default(),
-        kind: row.kind.name(),
+        kind: badge::resource(*row.kind),
         server: Some(row.server.to_string()),
         standing: badge::missing(),
         remedy: MISSING,

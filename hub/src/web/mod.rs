@@ -14,7 +14,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::{DefaultBodyLimit, FromRef, Request},
-    http::{HeaderName, HeaderValue, header},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -177,9 +177,7 @@ pub fn router(hub: Arc<Hub>) -> Router {
 
 /// Answers in the language that the browser asks for; whoever is signed in may have chosen another.
 async fn speak(request: Request, next: Next) -> Response {
-    let asked = request.headers().get(header::ACCEPT_LANGUAGE);
-    let asked = asked.and_then(|asked| asked.to_str().ok());
-    let language = asked.map_or(Language::English, Language::accepted);
+    let language = language_of(request.headers());
     let answering = async {
         let mut response = next.run(request).await;
         let tag = HeaderValue::from_static(Language::current().tag());
@@ -190,6 +188,12 @@ async fn speak(request: Request, next: Next) -> Response {
         response
     };
     language.answer(answering).await
+}
+
+fn language_of(browser: &HeaderMap) -> Language {
+    let asked = browser.get(header::ACCEPT_LANGUAGE);
+    let asked = asked.and_then(|asked| asked.to_str().ok());
+    asked.map_or(Language::English, Language::accepted)
 }
 
 const PROTECTION: [(HeaderName, &str); 6] = [

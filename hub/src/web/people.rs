@@ -143,7 +143,7 @@ fn second_factor(user: &User) -> &'static str {
     match (user.subject.is_some(), user.totp.is_some()) {
         (true, _) => t!("at the identity provider"),
         (false, true) => t!("authenticator app"),
-        (false, false) => "none",
+        (false, false) => t!("none"),
     }
 }
 

@@ -8,13 +8,14 @@ use askama::Template;
 use axum::{
     Form,
     extract::{Path, State},
+    http::HeaderMap,
     response::Response,
 };
 use domain::scope::Scope;
 use serde::Deserialize;
 
 use super::{
-    Web, badge,
+    Web, badge, language_of,
     people::{KeyRow, key_rows},
     servers::Choice,
     text::{self, Moment},
@@ -133,6 +134,7 @@ pub struct Preferences {
 pub async fn save(
     State(web): State<Web>,
     visit: Visit,
+    headers: HeaderMap,
     Form(given): Form<Preferences>,
 ) -> Result<Response, PageError> {
     let known = Language::by_tag(&given.language);
@@ -140,9 +142,7 @@ pub async fn save(
         return Err(PageError::Invalid(t!("There is no such language.").into()));
     }
     profile::set_language(&web.hub, &visit.session.actor, known).await?;
-    if let Some(language) = known {
-        language.speak();
-    }
+    known.unwrap_or_else(|| language_of(&headers)).speak();
     Ok(Flash::good(t!("Saved.")).show_at(PATH))
 }
 

@@ -511,8 +511,11 @@ fn instances(server: &Model) -> Vec<InstanceRow> {
         ),
         job: launch.job.to_string(),
     };
-    let test = server.test_launch.iter().map(|launch| row("test", launch));
-    let cutover = server.cutover_launch.iter().map(|launch| row("cutover", launch));
+    let test = server.test_launch.iter().map(|launch| row(t!("test"), launch));
+    let cutover = server
+        .cutover_launch
+        .iter()
+        .map(|launch| row(t!("cutover"), launch));
     test.chain(cutover).collect()
 }
 
@@ -520,7 +523,7 @@ pub fn resource_row(row: &ledger::Model, holdings: &[Holding], prices: &Prices) 
     ResourceRow {
         month: holdings::month_of(row, holdings, prices),
         id: row.resource.clone().unwrap_or_else(|| t!("not known yet").into()),
-        kind: row.kind.name(),
+        kind: badge::resource(*row.kind),
         state: badge::ledger(row.state.0),
         job: row.job.to_string(),
         purpose: orders::words(&row.step),

@@ -93,7 +93,7 @@ pub fn mbit_s(bytes_s: u64) -> String {
 pub fn ago(then: i64, now: i64) -> String {
     match now - then {
         ..1000 => t!("just now").into(),
-        past => format!("{} ago", span(past)),
+        past => t!("{time} ago", time = span(past)),
     }
 }
 

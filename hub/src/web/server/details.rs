@@ -32,7 +32,7 @@ fn pair(label: &'static str, value: impl Into<String>) -> Pair {
 }
 
 pub fn launch(launch: &LaunchConfiguration) -> Vec<Pair> {
-    let yes = |is: bool| if is { "yes" } else { "no" };
+    let yes = |is: bool| if is { t!("yes") } else { t!("no") };
     let tags = launch.tags.iter().map(|(key, value)| format!("{key}={value}"));
     vec![
         pair(t!("Instance type"), &launch.instance_type),
@@ -48,12 +48,12 @@ pub fn launch(launch: &LaunchConfiguration) -> Vec<Pair> {
             launch
                 .rehearsal
                 .as_ref()
-                .map_or_else(|| "no".to_owned(), rehearsal),
+                .map_or_else(|| t!("no").to_owned(), rehearsal),
         ),
         pair(
             t!("Tags"),
             if launch.tags.is_empty() {
-                "none".to_owned()
+                t!("none").to_owned()
             } else {
                 tags.collect::<Vec<_>>().join(", ")
             },
@@ -124,7 +124,7 @@ pub fn interfaces(source: &SourceProperties) -> Vec<Interface> {
         .iter()
         .map(|interface| Interface {
             label: if interface.is_primary {
-                format!("{} (primary)", interface.name)
+                t!("{name} (primary)", name = interface.name)
             } else {
                 interface.name.clone()
             },

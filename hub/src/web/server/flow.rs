@@ -38,7 +38,7 @@ pub fn facts(flow: &Flow) -> Vec<Fact> {
         fact(
             t!("Limit"),
             flow.limit_mbit_s
-                .map_or_else(|| "none".into(), |limit| format!("{limit} Mbit/s")),
+                .map_or_else(|| t!("none").into(), |limit| format!("{limit} Mbit/s")),
         ),
     ]
 }

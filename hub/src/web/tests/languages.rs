@@ -103,6 +103,7 @@ const QUOTED: &[&str] = &[
     "has no free address",
     "let through: ",
     "from source servers to",
+    "Staging VPC to hub",
     "was throttled",
     "RegisterImage",
     // Steps of sagas.
