@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::{
     Web,
     action::Action,
-    orders, server,
+    badge, orders, server,
     servers::Choice,
     session::Session,
     text,
@@ -219,7 +219,7 @@ pub async fn removing(web: &Web, visit: &Visit, server: &Model, removal: Removal
                 .iter()
                 .map(|item| {
                     let remedy = item.standing.remedy().unwrap_or_default();
-                    format!("{} {}: {remedy}", item.kind.name(), item.id)
+                    format!("{} {}: {remedy}", badge::resource(item.kind), item.id)
                 })
                 .collect(),
         },

@@ -12,7 +12,7 @@ use domain::{
     checkpoint::{CheckpointKind, Consistency},
     conversion::ConversionState,
     job::{InitiatedBy, JobLogEvent, JobStatus, LaunchStatus},
-    launch::{BootMode, LaunchDisposition},
+    launch::{BootMode, LaunchDisposition, Purpose},
     readiness::{Class, Readiness},
     replication::{InitiationStep, ReplicationError, StepStatus},
 };
@@ -45,6 +45,13 @@ pub fn counting(count: u64, name: &'static str, word: &'static str, class: &'sta
         label: format!("{count} {word}").into(),
         name,
         class,
+    }
+}
+
+pub fn purpose(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Test => t!("test"),
+        Purpose::Cutover => t!("cutover"),
     }
 }
 

@@ -243,7 +243,7 @@ fn facts(conversion: &Model) -> Vec<Pair> {
         pair(
             t!("Network"),
             match order.network {
-                Network::Dhcp => "by DHCP".into(),
+                Network::Dhcp => t!("by DHCP").into(),
                 Network::Keep => t!("the source's addresses").into(),
             },
         ),

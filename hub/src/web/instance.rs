@@ -9,7 +9,7 @@ use axum::{
 use domain::{ids::SourceServerId, launch::Purpose};
 
 use super::{
-    Web,
+    Web, badge,
     conversion::{CONSOLE_SHOWN, end_of},
     session::Session,
     visit::{PageError, Section, Shell, Visit},
@@ -41,7 +41,7 @@ pub async fn page(
     let Some(launch) = server.launch(purpose) else {
         return Err(PageError::NotFound(t!(
             "A {purpose} instance of {server}",
-            purpose = purpose.name(),
+            purpose = badge::purpose(purpose),
             server = server.known_as()
         )));
     };

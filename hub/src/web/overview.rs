@@ -243,7 +243,7 @@ fn running_job(job: &crate::entities::job::Model, parts: &[&Participant], now: i
         .count();
     let mut progress = t!("{ended} of {count} done", ended, count = parts.len());
     if failed > 0 {
-        progress = format!("{progress}, {failed} failed");
+        progress = t!("{progress}, {failed} failed", progress, failed);
     }
     if job.status.0 == JobStatus::Pending {
         progress = t!("Waiting to start").into();
@@ -338,15 +338,15 @@ fn health(overview: &AccountOverview, now: i64) -> Vec<Badge> {
         badges.push(badge::runner(false, false));
     }
     for (count, name, word, class) in [
-        (of("STALLED"), "STALLED", "stalled", "bad"),
-        (of("PAUSED"), "PAUSED", "paused", "warn"),
+        (of("STALLED"), "STALLED", t!("stalled"), "bad"),
+        (of("PAUSED"), "PAUSED", t!("paused"), "warn"),
         (
             of("INITIAL_SYNC") + of("INITIATING"),
             "INITIAL_SYNC",
-            "syncing",
+            t!("syncing"),
             "busy",
         ),
-        (of("STOPPED"), "STOPPED", "stopped", "idle"),
+        (of("STOPPED"), "STOPPED", t!("stopped"), "idle"),
         (
             overview.diverging,
             "WILL_NOT_CONVERGE",

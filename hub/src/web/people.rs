@@ -282,7 +282,10 @@ pub async fn person(
     let page = PersonPage {
         shell: visit.shell(user.name.clone(), Section::People, "/events"),
         badges: badges(&user, now),
-        by: user.subject.clone().unwrap_or_else(|| "a password".to_owned()),
+        by: user
+            .subject
+            .clone()
+            .unwrap_or_else(|| t!("a password").to_owned()),
         added: text::moment(user.created_at),
         signed_in: user.signed_in_at.map(text::moment),
         second_factor: second_factor(&user),
@@ -527,7 +530,7 @@ fn words(measure: Measure, name: &str) -> (String, Vec<String>, Vec<String>, &'s
         Measure::EndSessions => (
             t!("End all sessions of {name}", name),
             vec![t!("Every browser in which this user is signed in has to sign in again.").into()],
-            vec!["API keys".into()],
+            vec![t!("API keys").into()],
             t!("End all sessions"),
         ),
         Measure::Disable => (

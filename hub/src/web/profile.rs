@@ -101,9 +101,9 @@ pub async fn page(visit: Visit) -> Result<Response, PageError> {
             .collect(),
         keys: key_rows(&store.api_keys_of(&user.name).await?, now),
         key_days: [
-            ("30", "30 days"),
-            ("90", "90 days"),
-            ("365", "a year"),
+            ("30", t!("30 days")),
+            ("90", t!("90 days")),
+            ("365", t!("a year")),
             ("", t!("no end")),
         ]
         .map(|(value, label)| choice(value, label, value == "90")),
@@ -366,7 +366,7 @@ pub async fn add_key(
     };
     let secret = profile::add_key(&web.hub, &visit.session.actor, &given.name, days).await?;
     let page = KeyPage {
-        shell: visit.shell("API key", Section::Profile, "/events"),
+        shell: visit.shell(t!("API key"), Section::Profile, "/events"),
         name: given.name,
         secret,
     };

@@ -10,6 +10,7 @@ use domain::{
     checkpoint::{CheckpointKind, Consistency},
     disk::DiskId,
     ids::SourceServerId,
+    launch::Purpose,
     lifecycle::Lifecycle,
     replication::{Replication, StepStatus},
 };
@@ -162,7 +163,9 @@ struct CheckpointDisk {
 #[derive(Debug)]
 struct InstanceRow {
     id: String,
+    /// As addresses have it.
     purpose: &'static str,
+    made_for: &'static str,
     at: Moment,
     /// Its number, and how consistent it is.
     checkpoint: String,
@@ -496,9 +499,10 @@ fn no_checkpoints(server: &Model) -> (&'static str, &'static str) {
 }
 
 fn instances(server: &Model) -> Vec<InstanceRow> {
-    let row = |purpose, launch: &Launch| InstanceRow {
+    let row = |purpose: Purpose, launch: &Launch| InstanceRow {
         id: launch.instance.clone(),
-        purpose,
+        purpose: purpose.name(),
+        made_for: badge::purpose(purpose),
         at: text::moment(launch.at),
         checkpoint: t!(
             "No. {number}, {consistency}",
@@ -511,11 +515,11 @@ fn instances(server: &Model) -> Vec<InstanceRow> {
         ),
         job: launch.job.to_string(),
     };
-    let test = server.test_launch.iter().map(|launch| row(t!("test"), launch));
+    let test = server.test_launch.iter().map(|launch| row(Purpose::Test, launch));
     let cutover = server
         .cutover_launch
         .iter()
-        .map(|launch| row(t!("cutover"), launch));
+        .map(|launch| row(Purpose::Cutover, launch));
     test.chain(cutover).collect()
 }
 

@@ -44,7 +44,7 @@ pub fn stages(lifecycle: &Lifecycle) -> Vec<Stage> {
         now,
     };
     let Some(at) = STAGES.iter().position(|name| *name == lifecycle.name()) else {
-        let beside = stage(lifecycle.name(), t!("end now"), true);
+        let beside = stage(lifecycle.name(), "end now", true);
         let ahead = STAGES.iter().map(|name| stage(name, "", false));
         return match lifecycle {
             Lifecycle::Disconnected { .. } => vec![beside],
@@ -54,7 +54,7 @@ pub fn stages(lifecycle: &Lifecycle) -> Vec<Stage> {
     let arrived = matches!(lifecycle, Lifecycle::Cutover { .. });
     let class = |index: usize| match index.cmp(&at) {
         std::cmp::Ordering::Less => "done",
-        std::cmp::Ordering::Equal if arrived => t!("done now"),
+        std::cmp::Ordering::Equal if arrived => "done now",
         std::cmp::Ordering::Equal => "now",
         std::cmp::Ordering::Greater => "",
     };

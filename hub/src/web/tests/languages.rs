@@ -41,6 +41,21 @@ fn said(html: &str) -> Vec<String> {
     said
 }
 
+/// What is for programs stays as it is: addresses, classes, names.
+fn names_are_plain(html: &str) -> bool {
+    [
+        " class=\"",
+        " href=\"",
+        " id=\"",
+        " action=\"",
+        " name=\"",
+        " hx-get=\"",
+    ]
+    .iter()
+    .flat_map(|attribute| html.split(attribute).skip(1))
+    .all(|rest| rest.split('"').next().unwrap_or_default().is_ascii())
+}
+
 /// Two English words in a row that no name of the world explains.
 fn is_english(text: &str, names: &[&str]) -> bool {
     let mut text = text.to_owned();
@@ -205,6 +220,7 @@ async fn no_page_says_anything_in_english_to_who_reads_japanese() {
                 "{page}: {}",
                 answer.body
             );
+            assert!(names_are_plain(&answer.body), "{page}: {}", answer.body);
             for text in said(&answer.body)
                 .into_iter()
                 .filter(|text| is_english(text, NAMES) && !QUOTED.iter().any(|quoted| text.contains(quoted)))
