@@ -22,6 +22,7 @@ pub mod readiness;
 pub mod replication;
 pub mod scope;
 pub mod source_server;
+pub mod wave;
 
 /// An event that does not apply to the state it met. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -69,6 +69,14 @@ pub enum AuthError {
     Store(#[from] StoreError),
 }
 
+/// What the user of that name may do at this moment. `None` if there is none, or one who may not come in.
+pub async fn actor_named(store: &Store, name: &str) -> Result<Option<Actor>, StoreError> {
+    match store.user(name).await? {
+        Some(user) => actor(store, &user).await,
+        None => Ok(None),
+    }
+}
+
 /// What a user may do at this moment. `None` if there is no such user any more, or one who may not come in.
 async fn actor(store: &Store, user: &crate::entities::user::Model) -> Result<Option<Actor>, StoreError> {
     if user.disabled_at.is_some() {

@@ -3,7 +3,7 @@
 //! A change carries an identifier and nothing else. Who receives one reads the store, so a missed or
 //! repeated change does no harm; a receiver that lagged behind takes everything for changed.
 
-use domain::ids::{AccountId, JobId, OrganizationId, RunnerId, SourceServerId};
+use domain::ids::{AccountId, JobId, OrganizationId, RunnerId, SourceServerId, WaveId};
 use tokio::sync::broadcast;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum Change {
         account: AccountId,
     },
     Job(JobId),
+    /// A wave, or an application that may be in it.
+    Wave(Option<WaveId>),
     /// A runner reported, enrolled or was revoked.
     Runner {
         runner: RunnerId,

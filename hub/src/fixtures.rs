@@ -181,6 +181,7 @@ pub fn server(id: SourceServerId, runner: &runner::Model) -> source_server::Mode
         id: Word(id),
         account: runner.account.clone(),
         runner: runner.id.clone(),
+        application: None,
         generation: 0,
         lifecycle_name: lifecycle.name().to_owned(),
         lifecycle: Doc(lifecycle),

@@ -32,6 +32,8 @@ pub struct Hub {
     pub readiness_wanted: Notify,
     /// Somebody wants to know now what an account has of ours: the reconciler asks at once.
     pub inventory_wanted: Notify,
+    /// A wave's launch was begun, held or let go on: the reconciler looks at once.
+    pub waves_changed: Notify,
     /// For estimates of what is in accounts.
     pub prices: Prices,
     /// Cancelled when the hub is to stop: long polls and event streams end.
@@ -100,6 +102,7 @@ impl Hub {
             accounts_changed: Notify::new(),
             readiness_wanted: Notify::new(),
             inventory_wanted: Notify::new(),
+            waves_changed: Notify::new(),
             prices: Prices::load_or_built_in(dir),
             stopping: CancellationToken::new(),
         })

@@ -129,34 +129,11 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let mut running = JoinSet::new();
     running.spawn(serve_ui(hub.clone(), ui, config.tls, ui_handle.clone()));
     running.spawn(serve_machines(hub.clone(), machines, machines_handle.clone()));
-    running.spawn({
-        let hub = hub.clone();
-        async move {
-            tasks::accounts::run(hub).await;
-            Ok(())
-        }
-    });
-    running.spawn({
-        let hub = hub.clone();
-        async move {
-            tasks::readiness::run(hub).await;
-            Ok(())
-        }
-    });
-    running.spawn({
-        let hub = hub.clone();
-        async move {
-            tasks::inventories::run(hub).await;
-            Ok(())
-        }
-    });
-    running.spawn({
-        let hub = hub.clone();
-        async move {
-            engine::run(hub).await;
-            Ok(())
-        }
-    });
+    spawn(&mut running, tasks::accounts::run(hub.clone()));
+    spawn(&mut running, tasks::readiness::run(hub.clone()));
+    spawn(&mut running, tasks::inventories::run(hub.clone()));
+    spawn(&mut running, tasks::waves::run(hub.clone()));
+    spawn(&mut running, engine::run(hub.clone()));
 
     if let Some(sole) = sole {
         let hub = hub.clone();
@@ -189,6 +166,14 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             .context("a part of the hub failed"),
         None => Ok(()),
     }
+}
+
+/// Work that goes on until the hub stops.
+fn spawn(running: &mut JoinSet<anyhow::Result<()>>, work: impl Future<Output = ()> + Send + 'static) {
+    running.spawn(async move {
+        work.await;
+        Ok(())
+    });
 }
 
 /// The router of the UI listener: pages, API and health.

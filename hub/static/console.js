@@ -6,9 +6,13 @@
   const dialog = () => document.getElementById("dialog");
   const liveState = () => document.getElementById("live-state");
 
-  // The server knows nothing of what the reader has unfolded.
+  // The server knows nothing of what the reader has unfolded, ticked or chosen.
   Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) =>
-    !(name === "open" && node.matches("details, dialog"));
+    !(
+      (name === "open" && node.matches("details, dialog")) ||
+      (name === "checked" && node.matches(".tick input")) ||
+      (name === "selected" && node.matches("#bulk option"))
+    );
 
   const showLive = (live) => {
     const element = liveState();
@@ -42,6 +46,12 @@
         setTimeout(() => (copy.textContent = label), 1500);
       });
     }
+  });
+
+  document.addEventListener("change", (event) => {
+    const all = event.target.closest("[data-tick-all]");
+    if (!all) return;
+    for (const box of all.closest("table").querySelectorAll("tbody .tick input")) box.checked = all.checked;
   });
 
   document.addEventListener("keydown", (event) => {

@@ -25,6 +25,8 @@ use crate::{
 /// Shows what Orglift does, on this machine alone: six servers move into four accounts, or one real one does.
 #[derive(Debug, Parser)]
 #[command(name = "orglift-lab", version, args_conflicts_with_subcommands = true)]
+// Flags are truth values.
+#[allow(clippy::struct_excessive_bools)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -39,7 +41,7 @@ struct Cli {
     dir: Option<PathBuf>,
     /// Move a real Debian server instead, which is made and boots on old hardware; its instances boot. Needs root, QEMU,
     /// debootstrap and about twenty minutes without KVM.
-    #[arg(long, conflicts_with_all = ["accounts", "servers", "disk_mib", "boot", "seed"])]
+    #[arg(long, conflicts_with_all = ["accounts", "servers", "disk_mib", "boot", "seed", "by_hand"])]
     debian: bool,
     /// The console's port on 127.0.0.1 [default: 8080, or any if that is taken].
     #[arg(long)]
@@ -53,6 +55,9 @@ struct Cli {
     /// Size of a boot disk; data disks are half as large again [default: 64].
     #[arg(long, value_name = "N")]
     disk_mib: Option<u64>,
+    /// Only replicate: what is launched, and when, is up to you, in the console.
+    #[arg(long)]
+    by_hand: bool,
     /// Boot the instances that are launched, with QEMU. Hidden as long as the lab has no source disk that boots: an
     /// instance whose machine does not come up fails its launch.
     #[arg(long, hide = true)]
@@ -205,6 +210,7 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
             Instances::Recorded
         },
         once: cli.once,
+        by_hand: cli.by_hand,
         json: cli.json,
     };
     runtime.block_on(demo.run())

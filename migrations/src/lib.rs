@@ -16,6 +16,7 @@ mod m0006_inventories;
 mod m0007_people;
 mod m0008_audit;
 mod m0009_sign_in;
+mod m0010_waves;
 
 #[derive(Debug)]
 pub struct Migrator;
@@ -33,6 +34,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0007_people::Migration),
             Box::new(m0008_audit::Migration),
             Box::new(m0009_sign_in::Migration),
+            Box::new(m0010_waves::Migration),
         ]
     }
 }

@@ -150,6 +150,18 @@ pub async fn order(
     kind: Kind,
     tags: BTreeMap<String, String>,
 ) -> Result<Ordered, ActionError> {
+    order_and(hub, actor, servers, kind, tags, async |_, _| Ok(())).await
+}
+
+/// The same, and writes down by `also` what has to be true of the job as soon as there is one.
+pub async fn order_and(
+    hub: &Hub,
+    actor: &Actor,
+    servers: &[SourceServerId],
+    kind: Kind,
+    tags: BTreeMap<String, String>,
+    also: impl AsyncFnOnce(&mut Write, &Ordered) -> Result<(), ActionError>,
+) -> Result<Ordered, ActionError> {
     let names: Vec<_> = servers.iter().map(SourceServerId::as_str).collect();
     let order = Order::new(actor, kind.action(), &names.join(" "));
     let mut tx = hub.store.begin_as(actor).await?;
@@ -195,10 +207,13 @@ pub async fn order(
             LogLine::of_server(JobLogEvent::ServerSkipped, &refused.server).with_detail(&refused.reason);
         tx.job_log(&job, line).await?;
     }
+    let ordered = Ordered { job, skipped };
+    also(&mut tx, &ordered).await?;
     order.done(tx).await?;
     hub.sagas_added.notify_one();
+    let job = &ordered.job;
     tracing::info!(job.id = %job, actor = %actor.name, "{} ordered: job {job}", kind.action());
-    Ok(Ordered { job, skipped })
+    Ok(ordered)
 }
 
 /// Whether who orders the job may do so for this server. One that is not there says so when it is enlisted.
@@ -233,7 +248,7 @@ async fn enlist(
         Err(StoreError::NotFound { what }) => return Ok(Err(format!("{what} does not exist"))),
         Err(error) => return Err(error),
     };
-    if let Some(reason) = hindrance(&server, job, kind) {
+    if let Some(reason) = hindrance(&server, Some(job), kind) {
         return Ok(Err(reason));
     }
     if !tx.server_take(&server, job).await? {
@@ -264,14 +279,15 @@ async fn enlist(
     Ok(Ok((server, state)))
 }
 
-/// Why the server cannot take part, if so.
-fn hindrance(server: &source_server::Model, job: &JobId, kind: Kind) -> Option<String> {
+/// Why the server cannot take part, if so. Which job it would be does not matter as long as there is none.
+pub fn hindrance(server: &source_server::Model, job: Option<&JobId>, kind: Kind) -> Option<String> {
+    let job = job.cloned().unwrap_or_else(|| JobId::from_entropy(0));
     if let Some(running) = &server.running_job {
         return Some(format!("job {running} works on it"));
     }
     let event = match kind {
-        Kind::Launch(Purpose::Test, _) => Event::TestStarted(job.clone()),
-        Kind::Launch(Purpose::Cutover, _) => Event::CutoverStarted(job.clone()),
+        Kind::Launch(Purpose::Test, _) => Event::TestStarted(job),
+        Kind::Launch(Purpose::Cutover, _) => Event::CutoverStarted(job),
         Kind::Terminate => Event::TargetTerminationStarted,
         Kind::Retire(Ending::Finalize) => Event::Finalized,
         Kind::Retire(Ending::Disconnect) => Event::Disconnected,

@@ -15,15 +15,18 @@ use crate::{
 };
 
 pub mod accounts;
+pub mod applications;
 pub mod audit;
 pub mod jobs;
 pub mod launch_check;
 pub mod lifecycle;
 pub mod machines;
+pub mod naming;
 pub mod people;
 pub mod profile;
 pub mod removal_check;
 pub mod replication;
+pub mod waves;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ActionError {
@@ -41,6 +44,9 @@ pub enum ActionError {
     Refused(Vec<Refused>),
     #[error("{0}")]
     Invalid(String),
+    /// Something else is in the way, as things are now.
+    #[error("{0}")]
+    Conflict(String),
     #[error("{what} does not exist")]
     NotFound { what: String },
     #[error("the hub's database failed; nothing was done")]

@@ -95,6 +95,7 @@ impl From<ActionError> for ApiError {
             }
             ActionError::NotFound { what } => Self::not_found(what),
             ActionError::Invalid(_) => Self::validation(message),
+            ActionError::Conflict(_) => Self::new(StatusCode::CONFLICT, "ConflictException", message),
             ActionError::Refused(refused) => {
                 let details = refused.into_iter().map(|refused| {
                     json!({

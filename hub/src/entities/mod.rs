@@ -4,6 +4,7 @@ pub mod columns;
 
 pub mod account;
 pub mod api_key;
+pub mod application;
 pub mod artifact;
 pub mod audit;
 pub mod certificate;
@@ -26,5 +27,6 @@ pub mod source_server;
 pub mod token;
 pub mod turned_away;
 pub mod user;
+pub mod wave;
 
 pub use columns::{Doc, Word};

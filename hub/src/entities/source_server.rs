@@ -9,7 +9,7 @@ use domain::{
     digest::Digest,
     disk::{DiskId, DiskProgress, Tracking},
     flow::{Flow, Forecast},
-    ids::{AccountId, JobId, RunnerId, SourceServerId},
+    ids::{AccountId, ApplicationId, JobId, RunnerId, SourceServerId},
     launch::{LaunchConfiguration, Purpose},
     lifecycle::Lifecycle,
     readiness::Readiness,
@@ -28,6 +28,7 @@ pub struct Model {
     pub id: Word<SourceServerId>,
     pub account: Word<AccountId>,
     pub runner: Word<RunnerId>,
+    pub application: Option<Word<ApplicationId>>,
     /// Grows with each change of the life cycle.
     pub generation: i64,
     pub lifecycle: Doc<Lifecycle>,

@@ -223,6 +223,7 @@ fn new_server(
         id: Word(id.clone()),
         account: via.account.clone(),
         runner: via.id.clone(),
+        application: None,
         generation: 0,
         lifecycle_name: lifecycle.name().to_owned(),
         lifecycle: Doc(lifecycle),

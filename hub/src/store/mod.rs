@@ -41,6 +41,7 @@ pub mod sagas;
 pub mod servers;
 pub mod sight;
 mod sole;
+pub mod waves;
 
 pub use database::{AddressError, Database, Server, Unopened, holds_password};
 pub use sole::Sole;

@@ -1,7 +1,7 @@
 //! Source servers. A life cycle moves by [`Write::server_transition`] and by nothing else.
 
 use domain::{
-    ids::{AccountId, JobId, RunnerId, SourceServerId},
+    ids::{AccountId, ApplicationId, JobId, RunnerId, SourceServerId, WaveId},
     lifecycle::{Event, Lifecycle},
 };
 use sea_orm::{
@@ -9,7 +9,7 @@ use sea_orm::{
     IntoActiveModel, QueryFilter, QueryOrder, sea_query::Expr,
 };
 
-use super::{Reader, StoreError, Write, not_found};
+use super::{Reader, StoreError, Write, not_found, waves::applications_of};
 use crate::{
     changes::Change,
     clock::now_ms,
@@ -32,6 +32,8 @@ pub enum Transition {
 pub struct ServerFilter {
     pub ids: Vec<SourceServerId>,
     pub accounts: Vec<AccountId>,
+    pub applications: Vec<ApplicationId>,
+    pub wave: Option<WaveId>,
     pub lifecycles: Vec<String>,
     pub archived: Option<bool>,
 }
@@ -52,6 +54,13 @@ impl<C: ConnectionTrait> Reader<C> {
         }
         if !filter.accounts.is_empty() {
             query = query.filter(Column::Account.is_in(filter.accounts.iter().map(AccountId::as_str)));
+        }
+        if !filter.applications.is_empty() {
+            let of_these = filter.applications.iter().map(ApplicationId::as_str);
+            query = query.filter(Column::Application.is_in(of_these));
+        }
+        if let Some(wave) = &filter.wave {
+            query = query.filter(Column::Application.in_subquery(applications_of(wave)));
         }
         if !filter.lifecycles.is_empty() {
             query = query.filter(Column::LifecycleName.is_in(filter.lifecycles.iter().map(String::as_str)));

@@ -11,8 +11,8 @@ use sea_orm::{
 
 use super::Reader;
 use crate::entities::{
-    account, artifact, audit, checkpoint, conversion, inventory, job, job_event, job_server, ledger,
-    organization, readiness, runner, saga, source_server, token, turned_away,
+    account, application, artifact, audit, checkpoint, conversion, inventory, job, job_event, job_server,
+    ledger, organization, readiness, runner, saga, source_server, token, turned_away, wave,
 };
 
 /// Rows that are of somebody's accounts.
@@ -36,6 +36,8 @@ placed! {
     runner by_account Account;
     token by_account Account;
     source_server by_account Account;
+    application by_account Account;
+    wave by_wave Id;
     job by_job Id;
     job_server by_account Account;
     saga by_server Server;
@@ -126,6 +128,24 @@ impl Sight {
                 scopes,
             )
         })
+    }
+
+    /// Only waves of accounts in sight, or with an application of one.
+    pub(super) fn by_wave(&self, column: impl IntoColumnRef) -> Condition {
+        let Self::Of(scopes) = self else {
+            return everything();
+        };
+        let with_applications = of_accounts(
+            application::Entity,
+            application::Column::Wave,
+            application::Column::Account,
+            scopes,
+        );
+        let own = of_accounts(wave::Entity, wave::Column::Id, wave::Column::Account, scopes);
+        let column = Expr::col(column);
+        Condition::any()
+            .add(column.clone().in_subquery(with_applications))
+            .add(column.in_subquery(own))
     }
 
     /// Only organizations that are in sight, or have an account that is.

@@ -3,3 +3,4 @@
 pub mod accounts;
 pub mod inventories;
 pub mod readiness;
+pub mod waves;

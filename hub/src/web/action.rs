@@ -9,6 +9,7 @@ use domain::{
     source_server::ReplicationIntent,
 };
 
+use super::badge;
 use crate::entities::{source_server::Model, user::UserRole};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,6 +160,21 @@ impl Action {
             Self::Disconnect => free && !state.is_final() && moves(Event::Disconnected),
             Self::Archive => free && !server.is_archived() && moves(Event::Archived),
         }
+    }
+
+    /// Why it cannot be done to the server now, if so.
+    pub fn hindrance(self, server: &Model) -> Option<String> {
+        if self.is_possible(server) {
+            return None;
+        }
+        Some(match &server.running_job {
+            Some(job) => t!("job {job} works on it", job),
+            None => t!(
+                "not possible while its life cycle is “{state}” and its replication “{replication}”",
+                state = badge::lifecycle(&server.lifecycle_name).label,
+                replication = badge::replication(&server.replication_name).label
+            ),
+        })
     }
 
     // A table: one entry for each action.

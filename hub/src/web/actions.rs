@@ -252,12 +252,16 @@ fn accept_older(action: Action, server: &Model) -> Option<AcceptOlder> {
     let age = server.lag_ms(now_ms())?;
     Some(AcceptOlder {
         hint: t!("The last one is {time} old.", time = text::span(age)),
-        choices: ACCEPTED
-            .map(|(seconds, label)| Choice {
-                value: seconds.to_string(),
-                label: translated_static(label).into(),
-                selected: seconds == 0,
-            })
-            .into(),
+        choices: accepted_ages(),
     })
+}
+
+pub fn accepted_ages() -> Vec<Choice> {
+    ACCEPTED
+        .map(|(seconds, label)| Choice {
+            value: seconds.to_string(),
+            label: translated_static(label).into(),
+            selected: seconds == 0,
+        })
+        .into()
 }

@@ -15,6 +15,7 @@ use domain::{
     launch::{BootMode, LaunchDisposition, Purpose},
     readiness::{Class, Readiness},
     replication::{InitiationStep, ReplicationError, StepStatus},
+    wave::{Health, Progress, RunState, Stage},
 };
 
 use crate::{
@@ -115,6 +116,42 @@ pub const REPLICATION_NAMES: [&str; 10] = [
     "STALLED",
     "DISCONNECTED",
 ];
+
+pub fn health(health: Health) -> Badge {
+    match health {
+        Health::Healthy => badge("HEALTHY", t!("Healthy"), "good"),
+        Health::Lagging => badge("LAGGING", t!("Lagging"), "warn"),
+        Health::Error => badge("ERROR", t!("Error"), "bad"),
+    }
+}
+
+pub fn progress(progress: Progress) -> Badge {
+    match progress {
+        Progress::NotStarted => badge("NOT_STARTED", t!("Not started"), "idle"),
+        Progress::InProgress => badge("IN_PROGRESS", t!("In progress"), "busy"),
+        Progress::Completed => badge("COMPLETED", t!("Completed"), "good"),
+    }
+}
+
+pub fn stage(stage: Stage) -> Badge {
+    match stage {
+        Stage::Draft => badge("DRAFT", t!("Draft"), "idle"),
+        Stage::Submitted => badge("SUBMITTED", t!("Waits for approval"), "open"),
+        Stage::Approved => badge("APPROVED", t!("Approved"), "good"),
+    }
+}
+
+pub fn run(state: &RunState) -> Badge {
+    match state {
+        RunState::Running => badge("RUNNING", t!("Running"), "busy"),
+        RunState::Held { .. } => badge("HELD", t!("Held"), "warn"),
+        RunState::Ended { .. } => badge("ENDED", t!("Ended"), "idle"),
+    }
+}
+
+pub fn archived() -> Badge {
+    badge("ARCHIVED", t!("Archived"), "idle")
+}
 
 pub fn replication(name: &str) -> Badge {
     match name {

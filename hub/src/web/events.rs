@@ -58,7 +58,7 @@ impl Watched {
                 account == watched
             }
             Change::Job(_) => true,
-            Change::Organization(_) | Change::Desired(_) => false,
+            Change::Organization(_) | Change::Wave(_) | Change::Desired(_) => false,
         }
     }
 }

@@ -28,9 +28,11 @@ pub mod assets;
 mod account;
 mod action;
 mod actions;
+mod applications;
 mod audit;
 mod badge;
 mod bandwidth;
+pub(crate) mod bulk;
 mod conversion;
 mod enrolment;
 mod events;
@@ -52,6 +54,7 @@ mod silence;
 mod text;
 pub mod throttle;
 mod visit;
+mod waves;
 
 pub use session::OverTls;
 pub use text::grouped;
@@ -118,6 +121,7 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route("/accounts/{account}/network/check", post(readiness::check))
         .route("/accounts/{account}/resources/check", post(holdings::check))
         .route("/servers/{id}/resources/check", post(holdings::check_for_server))
+        .merge(planning())
         .route("/jobs", get(jobs::page))
         .route("/jobs/{job}", get(job::page))
         .route(
@@ -173,6 +177,43 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .layer(middleware::from_fn(protect))
         .layer(middleware::from_fn(speak))
         .with_state(web)
+}
+
+/// What is done to many servers.
+fn planning() -> Router<Web> {
+    Router::new()
+        .route("/bulk", get(bulk::ask).post(bulk::carry_out))
+        .route("/applications", get(applications::page))
+        .route(
+            "/applications/add",
+            get(applications::ask_add).post(applications::add),
+        )
+        .route("/applications/{application}", get(applications::one))
+        .route(
+            "/applications/{application}/edit",
+            get(applications::ask_edit).post(applications::edit),
+        )
+        .route(
+            "/applications/{application}/servers",
+            get(applications::ask_servers).post(applications::add_servers),
+        )
+        .route(
+            "/applications/{application}/servers/remove",
+            post(applications::remove_servers),
+        )
+        .route(
+            "/applications/{application}/actions/{action}",
+            post(applications::carry_out),
+        )
+        .route("/waves", get(waves::page))
+        .route("/waves/add", get(waves::ask_add).post(waves::add))
+        .route("/waves/{wave}", get(waves::one::page))
+        .route("/waves/{wave}/edit", get(waves::ask_edit).post(waves::edit))
+        .route("/waves/{wave}/plan", get(waves::ask_plan).post(waves::plan))
+        .route("/waves/{wave}/launch/{purpose}", get(waves::launch::page))
+        .route("/waves/{wave}/actions/{action}", post(waves::carry_out))
+        .route("/waves/{wave}/report", get(waves::report::page))
+        .route("/waves/{wave}/report.csv", get(waves::report::table))
 }
 
 /// Answers in the language that the browser asks for; whoever is signed in may have chosen another.

@@ -1,15 +1,24 @@
 //! The orders that the console gives, by the actions that the API gives them by too.
 
 use crate::t;
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use domain::{bandwidth::Bandwidth, job::InitiatedBy, launch::LaunchConfiguration};
+use domain::{
+    bandwidth::Bandwidth,
+    ids::SourceServerId,
+    job::InitiatedBy,
+    launch::{LaunchConfiguration, Purpose},
+};
 
 use super::{Web, action::Action, session::Session};
 use crate::{
-    actions::{ActionError, jobs, lifecycle, replication},
+    actions::{
+        ActionError, Refused,
+        jobs::{self, Kind},
+        lifecycle, replication,
+    },
     entities::source_server::Model,
-    sagas::engine::step_names,
+    sagas::{engine::step_names, retire::Ending},
 };
 
 /// Carries an action out, or says in a sentence why not. `accept_older_than` is for cutovers.
@@ -20,27 +29,91 @@ pub async fn give(
     action: Action,
     accept_older_than: Option<Duration>,
 ) -> Result<(), String> {
-    let (hub, actor, id) = (&web.hub, &session.actor, &server.id.0);
-    let one = std::slice::from_ref(id);
-    let given = match action {
-        Action::StartTest => jobs::start_test(hub, actor, one).await.map(drop),
-        Action::StartCutover => jobs::start_cutover(hub, actor, one, accept_older_than)
-            .await
-            .map(drop),
-        Action::Finalize => jobs::finalize(hub, actor, one).await.map(drop),
-        Action::Terminate => jobs::terminate(hub, actor, one).await.map(drop),
-        Action::Disconnect => jobs::disconnect(hub, actor, one).await.map(drop),
-        Action::MarkReadyForCutover => lifecycle::mark_ready_for_cutover(hub, actor, id).await,
-        Action::RevertToReadyForTest => lifecycle::revert_to_ready_for_test(hub, actor, id).await,
-        Action::RevertToReadyForCutover => lifecycle::revert_to_ready_for_cutover(hub, actor, id).await,
-        Action::Archive => lifecycle::archive(hub, actor, id).await,
-        Action::StartReplication => replication::start_replication(hub, actor, id).await,
-        Action::ResumeReplication => replication::resume_replication(hub, actor, id).await,
-        Action::RetryReplication => replication::retry_data_replication(hub, actor, id).await,
-        Action::PauseReplication => replication::pause_replication(hub, actor, id).await,
-        Action::StopReplication => replication::stop_replication(hub, actor, id).await,
+    let one = std::slice::from_ref(&server.id.0);
+    let given = give_all(web, session, one, action, accept_older_than).await;
+    given.map(drop).map_err(|error| sentence(&error, server))
+}
+
+/// Carries an action out on many servers, and says who could not take part. If nobody could, it is an error.
+pub async fn give_all(
+    web: &Web,
+    session: &Session,
+    servers: &[SourceServerId],
+    action: Action,
+    accept_older_than: Option<Duration>,
+) -> Result<Vec<Refused>, ActionError> {
+    let (hub, actor) = (&web.hub, &session.actor);
+    let kind = match action {
+        Action::StartTest => Kind::Launch(Purpose::Test, None),
+        Action::StartCutover => Kind::Launch(Purpose::Cutover, accept_older_than),
+        Action::Finalize => Kind::Retire(Ending::Finalize),
+        Action::Terminate => Kind::Terminate,
+        Action::Disconnect => Kind::Retire(Ending::Disconnect),
+        _ => return give_each(web, session, servers, action).await,
     };
-    given.map_err(|error| sentence(&error, server))
+    let (mut refused, mut ordered) = (Vec::new(), false);
+    for servers in servers.chunks(jobs::SERVERS_MAX) {
+        match jobs::order(hub, actor, servers, kind, BTreeMap::new()).await {
+            Ok(order) => {
+                ordered = true;
+                refused.extend(order.skipped);
+            }
+            Err(ActionError::Refused(all)) => refused.extend(all),
+            Err(error) => return Err(error),
+        }
+    }
+    if ordered {
+        Ok(refused)
+    } else {
+        Err(ActionError::Refused(refused))
+    }
+}
+
+async fn give_each(
+    web: &Web,
+    session: &Session,
+    servers: &[SourceServerId],
+    action: Action,
+) -> Result<Vec<Refused>, ActionError> {
+    let (hub, actor) = (&web.hub, &session.actor);
+    let mut refused = Vec::new();
+    for id in servers {
+        let given = match action {
+            Action::MarkReadyForCutover => lifecycle::mark_ready_for_cutover(hub, actor, id).await,
+            Action::RevertToReadyForTest => lifecycle::revert_to_ready_for_test(hub, actor, id).await,
+            Action::RevertToReadyForCutover => lifecycle::revert_to_ready_for_cutover(hub, actor, id).await,
+            Action::Archive => lifecycle::archive(hub, actor, id).await,
+            Action::StartReplication => replication::start_replication(hub, actor, id).await,
+            Action::ResumeReplication => replication::resume_replication(hub, actor, id).await,
+            Action::RetryReplication => replication::retry_data_replication(hub, actor, id).await,
+            Action::PauseReplication => replication::pause_replication(hub, actor, id).await,
+            Action::StopReplication => replication::stop_replication(hub, actor, id).await,
+            Action::StartTest
+            | Action::StartCutover
+            | Action::Finalize
+            | Action::Terminate
+            | Action::Disconnect => unreachable!("these become jobs"),
+        };
+        match given {
+            Ok(()) => {}
+            Err(ActionError::Refused(one)) => refused.extend(one),
+            Err(error) if servers.len() > 1 && !is_failure(&error) => refused.push(Refused {
+                server: id.clone(),
+                reason: error.to_string(),
+            }),
+            Err(error) => return Err(error),
+        }
+    }
+    if refused.len() < servers.len() {
+        Ok(refused)
+    } else {
+        Err(ActionError::Refused(refused))
+    }
+}
+
+/// Of the hub, rather than of what was asked for.
+fn is_failure(error: &ActionError) -> bool {
+    matches!(error, ActionError::Store(_) | ActionError::Identity(_))
 }
 
 pub async fn clean_up(web: &Web, session: &Session, server: &Model) -> Result<(), String> {
@@ -78,7 +151,7 @@ fn sentence(error: &ActionError, server: &Model) -> String {
             reasons.join("; ")
         }
         other => {
-            if matches!(other, ActionError::Store(_) | ActionError::Identity(_)) {
+            if is_failure(other) {
                 tracing::error!(error = other as &dyn std::error::Error, "an order failed");
             }
             other.to_string()

@@ -39,6 +39,8 @@ impl Part {
 pub enum Section {
     Overview,
     Servers,
+    Applications,
+    Waves,
     Jobs,
     Audit,
     People,
@@ -109,6 +111,8 @@ impl Visit {
         let mut nav = vec![
             item(t!("Overview"), "/", Section::Overview),
             item(t!("Source servers"), "/servers", Section::Servers),
+            item(t!("Applications"), "/applications", Section::Applications),
+            item(t!("Waves"), "/waves", Section::Waves),
             item(t!("Jobs"), "/jobs", Section::Jobs),
             item(t!("Audit log"), "/audit", Section::Audit),
         ];
@@ -236,7 +240,9 @@ impl From<ActionError> for PageError {
             ActionError::Forbidden { needed, .. } => Self::Forbidden { need: needed },
             ActionError::NotFound { what } => Self::NotFound(what),
             ActionError::Store(error) => Self::Store(error),
-            ActionError::Refused(_) | ActionError::Invalid(_) => Self::Invalid(error.to_string()),
+            ActionError::Refused(_) | ActionError::Invalid(_) | ActionError::Conflict(_) => {
+                Self::Invalid(error.to_string())
+            }
             ActionError::Identity(error) => Self::Identity(error),
         }
     }

@@ -44,6 +44,8 @@ pub struct Journey {
     account: AccountPlan,
     line: Line,
     orders: u32,
+    /// Somebody else orders what is done.
+    by_hand: bool,
     clock: Clock,
 }
 
@@ -86,7 +88,7 @@ impl Clock {
 }
 
 impl Journey {
-    pub fn new(world: Arc<World>, server: Server, account: AccountPlan, line: Line) -> Self {
+    pub fn new(world: Arc<World>, server: Server, account: AccountPlan, line: Line, by_hand: bool) -> Self {
         Self {
             api: world.hub.api.clone(),
             clock: Clock::go_on(server.dir()),
@@ -95,6 +97,7 @@ impl Journey {
             account,
             line,
             orders: 0,
+            by_hand,
         }
     }
 
@@ -125,7 +128,7 @@ impl Journey {
             if now != last_change.0 {
                 last_change = (now, Instant::now());
             }
-            if last_change.1.elapsed() > PATIENCE {
+            if !self.by_hand && last_change.1.elapsed() > PATIENCE {
                 bail!("nothing has changed for {PATIENCE:?}: {}", last_change.0);
             }
             if self.next(&id, &seen).await? {
@@ -176,6 +179,14 @@ impl Journey {
             }
             "STOPPED" | "NOT_READY" => {
                 self.line.step(&replication(seen));
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            waiting if self.by_hand => {
+                // Its application is stopped before the cutover, as its operator would do.
+                if waiting == "READY_FOR_CUTOVER" && !self.server.is_held() {
+                    self.server.hold()?;
+                }
+                self.line.step(waiting);
                 tokio::time::sleep(LOOK_EVERY).await;
             }
             "READY_FOR_TEST" => self.order("test launch", "StartTest", id).await?,

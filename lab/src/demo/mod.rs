@@ -46,6 +46,8 @@ pub struct Demo {
     pub instances: Instances,
     /// Exit when finished.
     pub once: bool,
+    /// Nothing is launched by itself.
+    pub by_hand: bool,
     pub json: Option<PathBuf>,
 }
 
@@ -66,7 +68,7 @@ impl Demo {
         let world = Arc::new(World::start(plan).await?);
         println!("Console: {}", sign_in(&world));
         let machines = self.machines(&world).await?;
-        let report = migrate(&world, &shape).await?;
+        let report = migrate(&world, &shape, self.by_hand).await?;
         let finished = match report {
             Some(report) => self.show(report, &world).await,
             None => self.stopped(),
@@ -120,7 +122,7 @@ impl Demo {
 
 /// All servers at once, each on its own journey. One that fails does not stop the others; Ctrl-C stops all,
 /// and then there is no report.
-async fn migrate(world: &Arc<World>, shape: &Shape) -> anyhow::Result<Option<Report>> {
+async fn migrate(world: &Arc<World>, shape: &Shape, by_hand: bool) -> anyhow::Result<Option<Report>> {
     let display = Display::new();
     let mut journeys = JoinSet::new();
     for (plan, account) in shape.servers() {
@@ -131,7 +133,7 @@ async fn migrate(world: &Arc<World>, shape: &Shape) -> anyhow::Result<Option<Rep
         let world = world.clone();
         journeys.spawn(async move {
             let server = server.await.context("a disk could not be made")??;
-            Journey::new(world, server, account, line).run().await
+            Journey::new(world, server, account, line, by_hand).run().await
         });
     }
     let mut rows: Vec<Row> = Vec::new();

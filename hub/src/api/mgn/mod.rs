@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::ApiError;
 use crate::Hub;
 
+pub mod applications;
 pub mod jobs;
 pub mod launch_configuration;
 pub mod replication_configuration;
@@ -52,6 +53,34 @@ pub fn routes() -> Router<Arc<Hub>> {
         )
         .route("/DescribeJobs", post(jobs::describe))
         .route("/DescribeJobLogItems", post(jobs::describe_log_items))
+        .route("/CreateApplication", post(applications::create_application))
+        .route("/ListApplications", post(applications::list_applications))
+        .route("/UpdateApplication", post(applications::update_application))
+        .route("/ArchiveApplication", post(applications::archive_application))
+        .route("/UnarchiveApplication", post(applications::unarchive_application))
+        .route("/DeleteApplication", post(applications::delete_application))
+        .route(
+            "/AssociateSourceServers",
+            post(applications::associate_source_servers),
+        )
+        .route(
+            "/DisassociateSourceServers",
+            post(applications::disassociate_source_servers),
+        )
+        .route("/CreateWave", post(applications::create_wave))
+        .route("/ListWaves", post(applications::list_waves))
+        .route("/UpdateWave", post(applications::update_wave))
+        .route("/ArchiveWave", post(applications::archive_wave))
+        .route("/UnarchiveWave", post(applications::unarchive_wave))
+        .route("/DeleteWave", post(applications::delete_wave))
+        .route(
+            "/AssociateApplications",
+            post(applications::associate_applications),
+        )
+        .route(
+            "/DisassociateApplications",
+            post(applications::disassociate_applications),
+        )
         .route("/ListManagedAccounts", post(servers::list_managed_accounts))
 }
 

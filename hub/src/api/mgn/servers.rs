@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Json, extract::State};
 use domain::{
-    ids::{AccountId, SourceServerId},
+    ids::{AccountId, ApplicationId, SourceServerId},
     lifecycle::Lifecycle,
 };
 use serde::Deserialize;
@@ -39,6 +39,8 @@ struct Filters {
     is_archived: Option<bool>,
     replication_types: Vec<String>,
     life_cycle_states: Vec<String>,
+    #[serde(rename = "applicationIDs")]
+    applications: Vec<ApplicationId>,
 }
 
 pub async fn describe(
@@ -52,6 +54,8 @@ pub async fn describe(
     let filter = ServerFilter {
         ids: request.filters.ids,
         accounts: request.account.into_iter().collect(),
+        applications: request.filters.applications,
+        wave: None,
         lifecycles: request.filters.life_cycle_states,
         archived: request.filters.is_archived,
     };

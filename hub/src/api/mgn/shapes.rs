@@ -6,7 +6,7 @@ use domain::{
     bandwidth::Bandwidth,
     disk::DISKS_MAX,
     flow::Forecast,
-    ids::{AccountId, JobId, SourceServerId},
+    ids::{AccountId, ApplicationId, JobId, SourceServerId},
     job::LaunchStatus,
     launch::LaunchConfiguration,
     replication::Replication,
@@ -36,6 +36,8 @@ pub struct SourceServer {
     pub life_cycle: Value,
     pub source_properties: Value,
     pub replication_type: &'static str,
+    #[serde(rename = "applicationID", skip_serializing_if = "Option::is_none")]
+    pub application: Option<ApplicationId>,
     #[serde(rename = "userProvidedID", skip_serializing_if = "Option::is_none")]
     pub user_provided_id: Option<String>,
 }
@@ -85,6 +87,7 @@ impl SourceServer {
             source_properties: source_properties(&server),
             replication_type: "AGENT_BASED",
             id: server.id.0,
+            application: server.application.map(|application| application.0),
             tags: server.tags.0,
             user_provided_id: server.user_provided_id,
         }

@@ -1,6 +1,9 @@
 //! The whole console in Japanese: nothing on any page is left in English.
 
-use super::{world::running_job, *};
+use super::{
+    world::{application_id, running_job, wave_id},
+    *,
+};
 
 /// What a page says: its texts, and the attributes that people hear or see.
 fn said(html: &str) -> Vec<String> {
@@ -141,11 +144,10 @@ const QUOTED: &[&str] = &[
     "sign in",
 ];
 
-#[tokio::test]
-async fn no_page_says_anything_in_english_to_who_reads_japanese() {
-    let console = console().await;
+/// Every page, and who looks at it.
+fn pages() -> Vec<(String, &'static str)> {
     let server = |number| format!("/servers/{}", server_id(number));
-    let mut pages: Vec<(String, &str)> = [
+    let mut pages: Vec<(String, &'static str)> = [
         "/",
         "/servers",
         "/servers?q=none",
@@ -160,6 +162,12 @@ async fn no_page_says_anything_in_english_to_who_reads_japanese() {
         "/people/viewer",
         "/nowhere",
         "/people/viewer/password",
+        "/applications",
+        "/applications?q=none",
+        "/applications/add",
+        "/waves",
+        "/waves?archived=yes",
+        "/waves/add",
     ]
     .into_iter()
     .map(|page| (page.to_owned(), "administrator"))
@@ -192,6 +200,19 @@ async fn no_page_says_anything_in_english_to_who_reads_japanese() {
             pages.push((format!("/accounts/{account}{more}"), "administrator"));
         }
     }
+    for index in [0, 1, 3] {
+        let application = application_id(index);
+        for more in ["", "/edit", "/servers"] {
+            pages.push((format!("/applications/{application}{more}"), "administrator"));
+        }
+        let wave = wave_id(index);
+        for more in ["", "/edit", "/plan", "/launch/test", "/launch/cutover", "/report"] {
+            pages.push((format!("/waves/{wave}{more}"), "administrator"));
+        }
+        for action in ["start-test", "start-cutover", "pause-replication", "disconnect"] {
+            pages.push((format!("/bulk?action={action}&wave={wave}"), "administrator"));
+        }
+    }
     for job in [failed_job(), running_job()] {
         pages.push((format!("/jobs/{job}"), "administrator"));
     }
@@ -207,6 +228,13 @@ async fn no_page_says_anything_in_english_to_who_reads_japanese() {
     }
     pages.push(("/people".into(), "viewer"));
     pages.push((server(1), "viewer"));
+    pages
+}
+
+#[tokio::test]
+async fn no_page_says_anything_in_english_to_who_reads_japanese() {
+    let console = console().await;
+    let pages = pages();
     let mut english = std::collections::BTreeMap::new();
     for who in ["administrator", "viewer"] {
         let cookie = console.sign_in(who).await;

@@ -9,7 +9,10 @@ use axum::{
     body::{Body, to_bytes},
     http::{Method, Request, StatusCode, header},
 };
-use domain::{ids::OrganizationId, scope::Scope};
+use domain::{
+    ids::{ApplicationId, OrganizationId, WaveId},
+    scope::Scope,
+};
 use tower::ServiceExt;
 
 use super::world::{self, ACCOUNTS, PASSWORD, failed_job, running_job, server_id};
@@ -77,6 +80,36 @@ const PAGES: &[Route] = &[
     ("POST", "/accounts/{account}/revoke/{machine}", "", Role(Administrator)),
     ("POST", "/accounts/{account}/network/check", "", Role(Operator)),
     ("POST", "/accounts/{account}/resources/check", "", Role(Operator)),
+    ("GET", "/bulk", "?action=start-test&server={server}", Role(Viewer)),
+    ("GET", "/bulk", "?action=start-test&wave={wave}", Role(Viewer)),
+    ("POST", "/bulk", "action=start-cutover&server={server}", Role(Approver)),
+    ("POST", "/bulk", "action=pause-replication&server={server}", Role(Operator)),
+    ("GET", "/applications", "", Everybody),
+    ("GET", "/applications/add", "", Somewhere(Operator)),
+    ("POST", "/applications/add", "name=new&account={account}", Role(Operator)),
+    ("GET", "/applications/{application}", "", Role(Viewer)),
+    ("GET", "/applications/{application}/edit", "", Role(Operator)),
+    ("POST", "/applications/{application}/edit", "name=other", Role(Operator)),
+    ("GET", "/applications/{application}/servers", "", Role(Operator)),
+    ("POST", "/applications/{application}/servers", "server={server}", Role(Operator)),
+    ("POST", "/applications/{application}/servers/remove", "server={server}", Role(Operator)),
+    ("POST", "/applications/{application}/actions/{action}", "leave", Role(Operator)),
+    ("GET", "/waves", "", Everybody),
+    ("GET", "/waves/add", "", Somewhere(Operator)),
+    ("POST", "/waves/add", "name=new&account=everywhere", Everywhere(Operator)),
+    ("POST", "/waves/add", "name=new&account={account}", Role(Operator)),
+    ("GET", "/waves/{wave}", "", Role(Viewer)),
+    ("GET", "/waves/{wave}/edit", "", Role(Operator)),
+    ("POST", "/waves/{wave}/edit", "name=other", Role(Operator)),
+    ("GET", "/waves/{wave}/plan", "", Role(Operator)),
+    ("POST", "/waves/{wave}/plan", "from=2030-01-01T00:00&to=2030-01-01T02:00&ticket=CHG-1", Role(Operator)),
+    ("GET", "/waves/{wave}/launch/{purpose}", "test", Role(Operator)),
+    ("GET", "/waves/{wave}/launch/{purpose}", "cutover", Role(Approver)),
+    ("POST", "/waves/{wave}/actions/{action}", "withdraw", Role(Operator)),
+    ("POST", "/waves/{wave}/actions/{action}", "approve", Role(Approver)),
+    ("POST", "/waves/{wave}/actions/{action}", "start-cutover", Role(Approver)),
+    ("GET", "/waves/{wave}/report", "", Role(Viewer)),
+    ("GET", "/waves/{wave}/report.csv", "", Role(Viewer)),
     ("GET", "/jobs", "", Everybody),
     ("GET", "/jobs/{job}", "", Role(Viewer)),
     ("GET", "/jobs/{job}/clean-up/{server}", "", Role(Operator)),
@@ -139,6 +172,23 @@ const OPERATIONS: &[Route] = &[
     ("POST", "/TerminateTargetInstances", r#"{"sourceServerIDs":["{server}"]}"#, Role(Operator)),
     ("POST", "/DescribeJobs", "{}", Everybody),
     ("POST", "/DescribeJobLogItems", r#"{"jobID":"{job}"}"#, Role(Viewer)),
+    ("POST", "/CreateApplication", r#"{"name":"another","accountID":"{account}"}"#, Role(Operator)),
+    ("POST", "/ListApplications", "{}", Everybody),
+    ("POST", "/UpdateApplication", r#"{"applicationID":"{application}","name":"shop"}"#, Role(Operator)),
+    ("POST", "/ArchiveApplication", r#"{"applicationID":"{application}"}"#, Role(Operator)),
+    ("POST", "/UnarchiveApplication", r#"{"applicationID":"{application}"}"#, Role(Operator)),
+    ("POST", "/AssociateSourceServers", r#"{"applicationID":"{application}","sourceServerIDs":["{server}"]}"#, Role(Operator)),
+    ("POST", "/DisassociateSourceServers", r#"{"applicationID":"{application}","sourceServerIDs":["{server}"]}"#, Role(Operator)),
+    ("POST", "/DeleteApplication", r#"{"applicationID":"{application}"}"#, Role(Operator)),
+    ("POST", "/CreateWave", r#"{"name":"another"}"#, Everywhere(Operator)),
+    ("POST", "/CreateWave", r#"{"name":"another","accountID":"{account}"}"#, Role(Operator)),
+    ("POST", "/ListWaves", "{}", Everybody),
+    ("POST", "/UpdateWave", r#"{"waveID":"{wave}","name":"first"}"#, Role(Operator)),
+    ("POST", "/ArchiveWave", r#"{"waveID":"{wave}"}"#, Role(Operator)),
+    ("POST", "/UnarchiveWave", r#"{"waveID":"{wave}"}"#, Role(Operator)),
+    ("POST", "/AssociateApplications", r#"{"waveID":"{wave}","applicationIDs":["{application}"]}"#, Role(Operator)),
+    ("POST", "/DisassociateApplications", r#"{"waveID":"{wave}","applicationIDs":["{application}"]}"#, Role(Operator)),
+    ("POST", "/DeleteWave", r#"{"waveID":"{wave}"}"#, Role(Operator)),
     ("POST", "/ListManagedAccounts", "{}", Everybody),
 ];
 
@@ -197,6 +247,8 @@ struct Place {
     server: String,
     runner: String,
     job: String,
+    application: ApplicationId,
+    wave: WaveId,
 }
 
 /// Of an account, by its place in [`ACCOUNTS`], and one of its servers.
@@ -206,6 +258,8 @@ fn place(index: usize, server: u128, job: String) -> Place {
         server: server_id(server).to_string(),
         runner: domain::ids::RunnerId::from_entropy(index as u128 + 1).to_string(),
         job,
+        application: world::application_id(index),
+        wave: world::wave_id(index),
     }
 }
 
@@ -266,34 +320,37 @@ impl Walker {
         } else {
             &place.server
         };
-        for (name, value) in [
-            ("{server}", place.server.as_str()),
-            ("{account}", place.account),
-            ("{machine}", &place.runner),
-            ("{job}", &place.job),
-            ("{id}", id),
-            ("{what}", "console.txt"),
-            ("{*path}", "style.css"),
-            ("{action}", given),
-            ("{purpose}", given),
-            ("{document}", given),
-            ("{measure}", given),
-            ("{name}", "viewer"),
-            ("{session}", "000000000000"),
-            ("{key}", "000000000000"),
-        ] {
-            path = path.replace(name, value);
-        }
+        let (application, wave) = (place.application.as_str(), place.wave.as_str());
+        let fill = |mut text: String| {
+            for (name, value) in [
+                ("{server}", place.server.as_str()),
+                ("{account}", place.account),
+                ("{machine}", &place.runner),
+                ("{job}", &place.job),
+                ("{application}", application),
+                ("{wave}", wave),
+                ("{id}", id),
+                ("{what}", "console.txt"),
+                ("{*path}", "style.css"),
+                ("{action}", given),
+                ("{purpose}", given),
+                ("{document}", given),
+                ("{measure}", given),
+                ("{name}", "viewer"),
+                ("{session}", "000000000000"),
+                ("{key}", "000000000000"),
+            ] {
+                text = text.replace(name, value);
+            }
+            text
+        };
+        path = fill(path);
         if given.starts_with('?') {
-            path.push_str(given);
+            path.push_str(&fill(given.to_owned()));
         }
-        let body = if given.starts_with('{') {
-            given
-                .replace("{server}", &place.server)
-                .replace("{account}", place.account)
-                .replace("{job}", &place.job)
-        } else if given.contains('=') && !given.starts_with('?') {
-            given.to_owned()
+        let has_body = given.starts_with('{') || (given.contains('=') && !given.starts_with('?'));
+        let body = if has_body {
+            fill(given.to_owned())
         } else {
             String::new()
         };
@@ -307,7 +364,9 @@ impl Walker {
         let server = store.server(&place.server.parse().unwrap()).await.unwrap();
         let tokens = store.token_list().await.unwrap();
         format!(
-            "{server:?} {:?} {:?} {:?} {:?} {:?}",
+            "{server:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+            store.application(&place.application).await.unwrap(),
+            store.wave(&place.wave).await.unwrap(),
             store.jobs_of_server(&server.id).await.unwrap(),
             store.certificates_in(&account).await.unwrap(),
             store.readiness_of(&account).await.unwrap(),

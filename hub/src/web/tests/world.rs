@@ -12,7 +12,7 @@ use domain::{
     digest::Digest,
     disk::{Disk, DiskProgress, Tracking},
     flow::{Flow, Forecast, Hop},
-    ids::{AccountId, JobId, OrganizationId, RunnerId, SourceServerId},
+    ids::{AccountId, ApplicationId, JobId, OrganizationId, RunnerId, SourceServerId, WaveId},
     job::{InitiatedBy, JobLogEvent, JobStatus, LaunchStatus},
     launch::{BootMode, Hypervisor},
     lifecycle::Lifecycle,
@@ -20,22 +20,26 @@ use domain::{
     readiness::{Finding, Readiness},
     replication::{Initiation, InitiationStep, Replication, ReplicationError, Stall},
     source_server::{NetworkInterface, ReplicationIntent},
+    wave::Plan,
 };
 use protocol::{
     artifacts::{Artifact, SignedChangeList},
     exchange::{ObservedCheckpoint, ObservedSnapshot, TurnedAway},
 };
 
+use sea_orm::ActiveValue::Set;
+
 use crate::{
     Hub,
     clock::now_ms,
     entities::{
-        Doc, Word, job, job_server,
+        Doc, Word, application, job, job_server,
         ledger::{self, LedgerState},
         organization, runner,
         saga::{self, Direction, SagaStatus},
         source_server::{self, Launch},
         user::UserRole,
+        wave,
     },
     fixtures,
     readiness::{Named, Outcome, Report, drift::Drift},
@@ -80,6 +84,7 @@ pub async fn fill(hub: &Hub) {
     let runners = accounts(&mut tx).await;
     report_on_a_network(&mut tx).await;
     servers(&mut tx, &runners).await;
+    waves(&mut tx).await;
     jobs(&mut tx).await;
     conversions(&mut tx).await;
     let clone = TurnedAway {
@@ -90,6 +95,65 @@ pub async fn fill(hub: &Hub) {
     };
     tx.turned_away_add(&runners[0].id, vec![clone]).await.unwrap();
     tx.commit().await.unwrap();
+}
+
+pub fn application_id(account: usize) -> ApplicationId {
+    ApplicationId::from_entropy(0xa0 + account as u128)
+}
+
+pub fn wave_id(account: usize) -> WaveId {
+    WaveId::from_entropy(0xb0 + account as u128)
+}
+
+/// In each account with servers an application with the first two, in a wave of that account alone.
+async fn waves(tx: &mut Write) {
+    for (index, servers) in [(0, [1, 2]), (1, [5, 6]), (3, [10, 11])] {
+        let (id, name) = ACCOUNTS[index];
+        let account: AccountId = id.parse().unwrap();
+        tx.wave_insert(wave::Model {
+            id: Word(wave_id(index)),
+            account: Some(Word(account.clone())),
+            name: format!("{name}-first"),
+            description: format!("{name}, CHG-{index}"),
+            tags: Doc::default(),
+            archived: false,
+            plan: Doc(Plan {
+                window: Some(domain::wave::Window {
+                    from: now_ms() + 3_600_000,
+                    to: now_ms() + 9_000_000,
+                }),
+                ticket: format!("CHG-{index}"),
+                ..Plan::default()
+            }),
+            run: Doc(None),
+            run_state: String::new(),
+            created_by: "operator".into(),
+            created_at: now_ms(),
+            modified_at: now_ms(),
+        })
+        .await
+        .unwrap();
+        tx.application_insert(application::Model {
+            id: Word(application_id(index)),
+            account: Word(account),
+            name: format!("{name}-shop"),
+            description: String::new(),
+            tags: Doc::default(),
+            archived: false,
+            wave: Some(Word(wave_id(index))),
+            created_at: now_ms(),
+            modified_at: now_ms(),
+        })
+        .await
+        .unwrap();
+        for server in servers {
+            let server = tx.server(&server_id(server)).await.unwrap();
+            let application = Some(Word(application_id(index)));
+            tx.server_update(&server, |row| row.application = Set(application))
+                .await
+                .unwrap();
+        }
+    }
 }
 
 async fn report_on_a_network(tx: &mut Write) {
