@@ -90,6 +90,8 @@ ids! {
     JobId = "mgnjob";
     ApplicationId = "app";
     WaveId = "wave";
+    /// A file that was handed in to be imported.
+    ImportId = "import";
     ReplicationTemplateId = "rct";
     LaunchTemplateId = "lct";
     /// A member-runner. MGN's nearest word is the replicator, whose form this is.

@@ -8,18 +8,15 @@ use cloud::folder::{
 };
 use domain::{
     account::{Access, ListedAccount, Reach},
-    bandwidth::Bandwidth,
     checkpoint::CheckpointNumber,
     conversion::{ConversionOrder, Network},
     disk::Disk,
-    flow::Flow,
     ids::{AccountId, JobId, OrganizationId, RunnerId, SourceServerId},
     job::{InitiatedBy, JobStatus, LaunchStatus},
-    launch::{BootMode, Hypervisor, LaunchConfiguration, instance_type::Architecture},
+    launch::{BootMode, Hypervisor, instance_type::Architecture},
     lifecycle::Lifecycle,
-    readiness::Readiness,
     replication::{Initiation, InitiationStep, Replication},
-    source_server::{ReplicationIntent, SourceProperties},
+    source_server::SourceProperties,
 };
 
 mod place;
@@ -34,11 +31,7 @@ use crate::{
         people::{self, NewUser},
     },
     clock::now_ms,
-    entities::{
-        Doc, Word, conversion, job, job_server, organization, runner,
-        source_server::{self, Milestones},
-        user::UserRole,
-    },
+    entities::{Doc, Word, conversion, job, job_server, organization, runner, source_server, user::UserRole},
 };
 
 pub const MEMBER: &str = "111122223333";
@@ -173,47 +166,17 @@ pub fn properties(hostname: &str) -> SourceProperties {
 
 /// A server that replicates and has no checkpoint yet.
 pub fn server(id: SourceServerId, runner: &runner::Model) -> source_server::Model {
-    let lifecycle = Lifecycle::NotReady;
-    let replication = Replication::Initiating(Initiation {
-        step: InitiationStep::Wait,
-    });
+    let step = InitiationStep::Wait;
     source_server::Model {
-        id: Word(id),
-        account: runner.account.clone(),
-        runner: runner.id.clone(),
-        application: None,
-        generation: 0,
-        lifecycle_name: lifecycle.name().to_owned(),
-        lifecycle: Doc(lifecycle),
-        milestones: Doc(Milestones::default()),
-        replication_name: replication.name().to_owned(),
-        replication: Doc(replication),
-        intent: Word(ReplicationIntent::Run),
-        forgotten: false,
-        hostname: "web-1".into(),
-        properties: Doc(properties("web-1")),
-        tags: Doc(BTreeMap::new()),
-        user_provided_id: None,
-        launch_configuration: Doc(LaunchConfiguration::default()),
-        checkpoint_request: 0,
-        checkpoint_interval_s: 600,
-        retry_request: 0,
-        lag_basis: None,
-        disks: Doc(vec![]),
-        bandwidth: Doc(Bandwidth::default()),
-        flow: Doc(Flow::default()),
-        diverges: false,
-        untracked: false,
-        inspection: Doc(None),
-        readiness: Word(Readiness::NotInspected),
-        agent_address: None,
-        agent_version: None,
-        last_seen: None,
-        first_byte_at: None,
-        created_at: now_ms(),
-        running_job: None,
-        test_launch: Doc(None),
-        cutover_launch: Doc(None),
+        runner: Some(runner.id.clone()),
+        ..source_server::Model::new(
+            id,
+            runner.account.0.clone(),
+            Lifecycle::NotReady,
+            Replication::Initiating(Initiation { step }),
+            properties("web-1"),
+            Duration::from_mins(10),
+        )
     }
 }
 

@@ -30,6 +30,7 @@ pub mod firewall_request;
 #[cfg(test)]
 mod fixtures;
 mod hub;
+pub mod import;
 pub mod language;
 pub mod launched;
 pub mod machines;

@@ -146,8 +146,11 @@ pub async fn prepare(
                 ..ServerFilter::default()
             })
             .await?;
-        let of_runners =
-            |server: &&source_server::Model| of_place.iter().any(|runner| runner.id == server.runner);
+        let of_runners = |server: &&source_server::Model| {
+            of_place
+                .iter()
+                .any(|runner| Some(&runner.id) == server.runner.as_ref())
+        };
         let servers: Vec<_> = servers.iter().filter(of_runners).collect();
         let port =
             |port: Option<i32>, default| port.and_then(|port| u16::try_from(port).ok()).unwrap_or(default);

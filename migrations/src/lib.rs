@@ -17,6 +17,7 @@ mod m0007_people;
 mod m0008_audit;
 mod m0009_sign_in;
 mod m0010_waves;
+mod m0011_imports;
 
 #[derive(Debug)]
 pub struct Migrator;
@@ -35,6 +36,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0008_audit::Migration),
             Box::new(m0009_sign_in::Migration),
             Box::new(m0010_waves::Migration),
+            Box::new(m0011_imports::Migration),
         ]
     }
 }

@@ -158,7 +158,8 @@ fn servers() -> Vec<TableCreateStatement> {
             .table("source_servers")
             .col(text("id").primary_key())
             .col(text("account"))
-            .col(text("runner"))
+            // None until the agent is installed. No hub was released before it could be.
+            .col(text_null("runner"))
             // Grows with each change of the life cycle.
             .col(big_integer("generation"))
             .col(text("lifecycle"))

@@ -186,3 +186,42 @@ test('a tick survives the page refreshing itself, and a preview says who is left
   assert.equal(await page.locator('#confirm').count(), 0);
   assert.deepEqual(complaints, []);
 });
+
+test('a spreadsheet is looked at, corrected and imported', { timeout: 2 * MINUTE }, async () => {
+  const { page, complaints } = await openPage(browser);
+  await signIn(page, first);
+  await page.goto(`${address}/inventory`);
+  const exported = await (await page.request.get(`${address}/inventory/export.csv`)).text();
+  const account = /\b\d{12}\b/.exec(exported)[0];
+  const file = (size) => ({
+    name: 'wave-2.csv',
+    mimeType: 'text/csv',
+    buffer: Buffer.from(
+      `mgn:account-id,mgn:wave:name,mgn:app:name,mgn:server:user-provided-id,mgn:launch:instance-type\r\n` +
+        `${account},second,mail,mx-1,${size}\r\n${account},second,mail,mx-2,m5.large\r\n${account},second,files,nfs-1,m5.large\r\n`,
+    ),
+  });
+  await page.getByLabel('CSV file').setInputFiles(file('large'));
+  await page.getByRole('button', { name: 'See what it would change' }).click();
+  await page.getByText('2 rows are left out').waitFor();
+  assert.match(await page.locator('#faults tbody').innerText(), /2\s+mgn:launch:instance-type\s+large\s+it is an instance type such as m5.large/);
+  assert.deepEqual(await axe(page), []);
+  await picture(page, 'import-faults');
+  await page.getByRole('link', { name: 'Choose another file' }).click();
+  await page.getByLabel('CSV file').setInputFiles(file('m5.xlarge'));
+  await page.getByRole('button', { name: 'See what it would change' }).click();
+  await page.locator('#confirm').click();
+  await page.getByText('3 rows imported').waitFor();
+  assert.equal(await page.locator('#confirm').count(), 0, 'once is enough');
+  await page.goto(`${address}/servers?state=PENDING_INSTALLATION`);
+  assert.equal(await page.locator('#live tbody tr').count(), 3);
+  // A server without an agent has a page, too.
+  await page.getByRole('link', { name: 'mx-1' }).click();
+  await page.getByRole('heading', { name: 'mx-1' }).waitFor();
+  assert.deepEqual(await axe(page), []);
+  await picture(page, 'server-pending');
+  await page.goto(`${address}/inventory`);
+  assert.deepEqual(await axe(page), []);
+  await picture(page, 'inventory');
+  assert.deepEqual(complaints, []);
+});

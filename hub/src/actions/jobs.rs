@@ -264,7 +264,7 @@ async fn enlist(
             let request = server.checkpoint_request + 1;
             tx.server_update(&server, |row| row.checkpoint_request = Set(request))
                 .await?;
-            tx.runner_touch(&server.runner).await?;
+            tx.runner_of_touch(&server).await?;
             stored(&Launch::new(
                 purpose,
                 &server,

@@ -17,6 +17,7 @@ use crate::{
 pub mod accounts;
 pub mod applications;
 pub mod audit;
+pub mod inventory;
 pub mod jobs;
 pub mod launch_check;
 pub mod lifecycle;

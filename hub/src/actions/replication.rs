@@ -89,7 +89,7 @@ pub async fn retry_data_replication(
     }
     tx.server_update(&row, |update| update.retry_request = Set(row.retry_request + 1))
         .await?;
-    tx.runner_touch(&row.runner).await?;
+    tx.runner_of_touch(&row).await?;
     order.done(tx).await
 }
 
@@ -113,7 +113,7 @@ pub async fn update_bandwidth(
         .map_err(|invalid| ActionError::Invalid(invalid.to_string()))?;
     tx.server_update(&row, |update| update.bandwidth = Set(Doc(bandwidth.clone())))
         .await?;
-    tx.runner_touch(&row.runner).await?;
+    tx.runner_of_touch(&row).await?;
     order.done(tx).await?;
     Ok(bandwidth)
 }
@@ -158,6 +158,6 @@ async fn want(
 ) -> Result<(), ActionError> {
     tx.server_update(row, |update| update.intent = Set(Word(intent)))
         .await?;
-    tx.runner_touch(&row.runner).await?;
+    tx.runner_of_touch(row).await?;
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
-    extract::{Path, State},
+    extract::{DefaultBodyLimit, Path, State},
     http::StatusCode,
     routing::{get, post},
 };
@@ -30,6 +30,7 @@ use crate::{
 mod bandwidth;
 mod conversion_settings;
 mod conversions;
+mod inventory;
 mod launches;
 mod readiness;
 mod removals;
@@ -68,6 +69,12 @@ pub fn routes() -> Router<Arc<Hub>> {
         .route("/servers/{id}/instances/{purpose}/{what}", get(launches::shown))
         .route("/servers/{id}/clean-up", post(clean_up))
         .route("/servers/{id}/revoke", post(revoke_server))
+        .route(
+            "/inventory",
+            get(inventory::export)
+                .post(inventory::import)
+                .layer(DefaultBodyLimit::max(inventory::BODY_MAX)),
+        )
         .route("/turned-away", get(turned_away))
 }
 

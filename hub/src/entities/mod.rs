@@ -11,6 +11,7 @@ pub mod certificate;
 pub mod checkpoint;
 pub mod conversion;
 pub mod grant;
+pub mod import;
 pub mod inventory;
 pub mod job;
 pub mod job_event;

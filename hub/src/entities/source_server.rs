@@ -1,6 +1,6 @@
 //! A source server: what is known of it, what is wanted of it, and how far it has come.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use domain::{
     bandwidth::Bandwidth,
@@ -20,6 +20,7 @@ use sea_orm::entity::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::columns::{Doc, Word};
+use crate::clock::now_ms;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "source_servers")]
@@ -27,7 +28,8 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: Word<SourceServerId>,
     pub account: Word<AccountId>,
-    pub runner: Word<RunnerId>,
+    /// `None` until its agent is installed.
+    pub runner: Option<Word<RunnerId>>,
     pub application: Option<Word<ApplicationId>>,
     /// Grows with each change of the life cycle.
     pub generation: i64,
@@ -118,6 +120,59 @@ pub fn is_untracked(disks: &[DiskProgress]) -> bool {
 }
 
 impl Model {
+    /// One that nothing is known of but this.
+    pub fn new(
+        id: SourceServerId,
+        account: AccountId,
+        lifecycle: Lifecycle,
+        replication: Replication,
+        properties: SourceProperties,
+        checkpoint_interval: Duration,
+    ) -> Self {
+        let intent = match replication {
+            Replication::Stopped => ReplicationIntent::Stopped,
+            _ => ReplicationIntent::Run,
+        };
+        Self {
+            id: Word(id),
+            account: Word(account),
+            runner: None,
+            application: None,
+            generation: 0,
+            lifecycle_name: lifecycle.name().to_owned(),
+            lifecycle: Doc(lifecycle),
+            milestones: Doc(Milestones::default()),
+            replication_name: replication.name().to_owned(),
+            replication: Doc(replication),
+            intent: Word(intent),
+            forgotten: false,
+            hostname: properties.hostname.clone(),
+            properties: Doc(properties),
+            tags: Doc(BTreeMap::new()),
+            user_provided_id: None,
+            launch_configuration: Doc(LaunchConfiguration::default()),
+            checkpoint_request: 0,
+            checkpoint_interval_s: i32::try_from(checkpoint_interval.as_secs()).unwrap_or(i32::MAX),
+            retry_request: 0,
+            lag_basis: None,
+            disks: Doc(Vec::new()),
+            bandwidth: Doc(Bandwidth::default()),
+            flow: Doc(Flow::default()),
+            diverges: false,
+            untracked: false,
+            inspection: Doc(None),
+            readiness: Word(Readiness::NotInspected),
+            agent_address: None,
+            agent_version: None,
+            last_seen: None,
+            first_byte_at: None,
+            created_at: now_ms(),
+            running_job: None,
+            test_launch: Doc(None),
+            cutover_launch: Doc(None),
+        }
+    }
+
     /// How data flows, as far as that is known at `now`.
     pub fn flow_at(&self, now: i64) -> Option<&Flow> {
         let flows = self.intent.0 == ReplicationIntent::Run && !self.lifecycle.is_final();
@@ -138,6 +193,13 @@ impl Model {
             return None;
         }
         self.lag_basis.map(|taken_at| (now - taken_at).max(0))
+    }
+
+    /// For sentences.
+    pub fn runner_name(&self) -> String {
+        self.runner
+            .as_ref()
+            .map_or_else(|| "(none)".to_owned(), ToString::to_string)
     }
 
     /// What people call it: its tag `Name`, as they are used to from their cloud, or its host name.

@@ -40,7 +40,13 @@ pub async fn put(
     let Path((job, server, artifact)) = named.map_err(|_| unknown())?;
     let conversion = hub.store.conversion(&job, &server).await?;
     let conversion = conversion.filter(|row| row.wanted).ok_or_else(unknown)?;
-    if hub.store.server(&server).await?.runner.0 != runner {
+    if hub
+        .store
+        .server(&server)
+        .await?
+        .runner
+        .is_none_or(|own| own.0 != runner)
+    {
         let message = "another runner has this source server; only that one may speak of it";
         return Err(Refusal::new(StatusCode::FORBIDDEN, "not_its_runner", message));
     }

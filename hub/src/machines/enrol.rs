@@ -5,15 +5,10 @@
 
 use axum::http::StatusCode;
 use domain::{
-    bandwidth::Bandwidth,
     digest::Digest,
-    flow::Flow,
     ids::{RunnerId, SourceServerId},
-    launch::LaunchConfiguration,
-    lifecycle::Lifecycle,
-    readiness::Readiness,
+    lifecycle::{Event, Lifecycle},
     replication::{Initiation, InitiationStep, Replication},
-    source_server::ReplicationIntent,
 };
 use identity::{Role, authority::Signed};
 use protocol::enrol::{AgentEnrolment, Applicant, EnrolledAgent, EnrolledRunner, RunnerEnrolment};
@@ -25,12 +20,11 @@ use crate::{
     changes::Change,
     clock::now_ms,
     entities::{
-        Doc, Word, account, runner,
-        source_server::{self, Milestones},
+        Doc, Word, account, runner, source_server,
         token::{self, TokenPurpose},
     },
     secrets::sha256_hex,
-    store::{Write, servers::ServerFilter},
+    store::{StoreError, Write, servers::ServerFilter},
 };
 
 /// MGN takes no longer texts either.
@@ -143,12 +137,22 @@ pub async fn agent(hub: &Hub, via: &RunnerId, request: AgentEnrolment) -> Result
         return Err(Refusal::new(StatusCode::FORBIDDEN, "token_account", message));
     }
     let again: Option<SourceServerId> = admitted.used_by();
+    let awaited = if again.is_none() {
+        awaited(&tx, &via, &request).await?
+    } else {
+        None
+    };
     let id = again
         .clone()
+        .or_else(|| awaited.as_ref().map(|server| server.id.0.clone()))
         .unwrap_or_else(|| SourceServerId::from_entropy(rand::random()));
     let signed = sign(hub, &mut tx, &request.csr_pem, &Role::Agent(id.clone())).await?;
     if again.is_none() {
-        tx.server_insert(new_server(hub, &id, &via, request)).await?;
+        let server = new_server(hub, &id, &via, request);
+        match awaited {
+            Some(awaited) => arrive(&mut tx, &awaited, server).await?,
+            None => tx.server_insert(server).await?,
+        }
         tx.runner_touch(&via.id).await?;
     }
     tx.token_used(&admitted.token.sha256, id.to_string(), admitted.key_sha256)
@@ -173,6 +177,63 @@ pub async fn agent(hub: &Hub, via: &RunnerId, request: AgentEnrolment) -> Result
             .filter(|server| !server.lifecycle.is_final())
             .count() as u64,
     })
+}
+
+/// The server that an import named before its agent was installed: by the ID that people gave it, or else by name.
+async fn awaited(
+    tx: &Write,
+    via: &runner::Model,
+    request: &AgentEnrolment,
+) -> Result<Option<source_server::Model>, StoreError> {
+    let filter = ServerFilter {
+        accounts: vec![via.account.0.clone()],
+        lifecycles: vec![Lifecycle::PendingInstallation.name().to_owned()],
+        ..ServerFilter::default()
+    };
+    let mut waiting = tx.server_list(&filter).await?;
+    let names = [&request.properties.fqdn, &request.properties.hostname];
+    let by_name = |server: &source_server::Model| {
+        let own = [
+            &server.properties.fqdn,
+            &server.hostname,
+            server.user_provided_id.as_ref().unwrap_or(&server.hostname),
+        ];
+        names
+            .iter()
+            .any(|name| !name.is_empty() && own.iter().any(|own| own.eq_ignore_ascii_case(name)))
+    };
+    let is_awaited = |server: &source_server::Model| match &request.user_provided_id {
+        Some(given) => server.user_provided_id.as_ref() == Some(given),
+        None => by_name(server),
+    };
+    let at = waiting.iter().position(is_awaited);
+    Ok(at.map(|at| waiting.swap_remove(at)))
+}
+
+/// The agent of a server that was awaited is there. What was planned for the server stays.
+async fn arrive(
+    tx: &mut Write,
+    awaited: &source_server::Model,
+    server: source_server::Model,
+) -> Result<(), StoreError> {
+    let event = match server.lifecycle.0 {
+        Lifecycle::Stopped => Event::AgentInstalledWithoutReplication,
+        _ => Event::AgentInstalled,
+    };
+    tx.server_on(&awaited.id, event).await?;
+    let mut tags = server.tags.0;
+    tags.extend(awaited.tags.0.clone());
+    tx.server_update(awaited, |row| {
+        row.runner = Set(server.runner);
+        row.replication = Set(server.replication);
+        row.replication_name = Set(server.replication_name);
+        row.intent = Set(server.intent);
+        row.forgotten = Set(false);
+        row.hostname = Set(server.hostname);
+        row.properties = Set(server.properties);
+        row.tags = Set(Doc(tags));
+    })
+    .await
 }
 
 fn check(request: &AgentEnrolment) -> Result<(), Refusal> {
@@ -205,57 +266,24 @@ fn new_server(
     via: &runner::Model,
     request: AgentEnrolment,
 ) -> source_server::Model {
-    let lifecycle = if request.replicate {
-        Lifecycle::NotReady
-    } else {
-        Lifecycle::Stopped
-    };
-    let (replication, intent) = if request.replicate {
+    let (lifecycle, replication) = if request.replicate {
         let step = InitiationStep::Wait;
-        (
-            Replication::Initiating(Initiation { step }),
-            ReplicationIntent::Run,
-        )
+        (Lifecycle::NotReady, Replication::Initiating(Initiation { step }))
     } else {
-        (Replication::Stopped, ReplicationIntent::Stopped)
+        (Lifecycle::Stopped, Replication::Stopped)
     };
     source_server::Model {
-        id: Word(id.clone()),
-        account: via.account.clone(),
-        runner: via.id.clone(),
-        application: None,
-        generation: 0,
-        lifecycle_name: lifecycle.name().to_owned(),
-        lifecycle: Doc(lifecycle),
-        milestones: Doc(Milestones::default()),
-        replication_name: replication.name().to_owned(),
-        replication: Doc(replication),
-        intent: Word(intent),
-        forgotten: false,
-        hostname: request.properties.hostname.clone(),
-        properties: Doc(request.properties),
+        runner: Some(via.id.clone()),
         tags: Doc(request.tags),
         user_provided_id: request.user_provided_id,
-        launch_configuration: Doc(LaunchConfiguration::default()),
-        checkpoint_request: 0,
-        checkpoint_interval_s: i32::try_from(hub.settings.checkpoint_interval.as_secs()).unwrap_or(i32::MAX),
-        retry_request: 0,
-        lag_basis: None,
-        disks: Doc(Vec::new()),
-        bandwidth: Doc(Bandwidth::default()),
-        flow: Doc(Flow::default()),
-        diverges: false,
-        untracked: false,
-        inspection: Doc(None),
-        readiness: Word(Readiness::NotInspected),
-        agent_address: None,
-        agent_version: None,
-        last_seen: None,
-        first_byte_at: None,
-        created_at: now_ms(),
-        running_job: None,
-        test_launch: Doc(None),
-        cutover_launch: Doc(None),
+        ..source_server::Model::new(
+            id.clone(),
+            via.account.0.clone(),
+            lifecycle,
+            replication,
+            request.properties,
+            hub.settings.checkpoint_interval,
+        )
     }
 }
 

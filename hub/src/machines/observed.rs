@@ -207,6 +207,6 @@ async fn forget(tx: &mut Write, server: &source_server::Model) -> Result<(), Sto
         row.readiness = Set(Word(Readiness::NotInspected));
     })
     .await?;
-    tx.runner_touch(&server.runner).await?;
+    tx.runner_of_touch(server).await?;
     Ok(())
 }

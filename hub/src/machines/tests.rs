@@ -31,8 +31,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::listener::MachineAcceptor;
 use crate::{
     Hub,
-    entities::token::TokenPurpose,
+    actions::inventory,
+    entities::{source_server, token::TokenPurpose, user::UserRole},
     fixtures::{self, MEMBER, TestHub},
+    store::servers::ServerFilter,
     tokens,
 };
 
@@ -646,4 +648,32 @@ async fn only_the_servers_runner_hands_over_and_only_while_the_job_waits() {
     assert_eq!(api.put(&client, &console, b"x".to_vec()).await, unwanted);
     let listed = api.hub.store.artifact_list(&job, &agent.server).await.unwrap();
     assert!(listed.is_empty());
+}
+
+#[tokio::test]
+async fn an_agent_takes_the_place_that_an_import_kept_for_it() {
+    let api = api().await;
+    let (_, runner) = api.runner().await;
+    let ada = fixtures::add_user(&api.hub, "ada", UserRole::Operator, "correct horse").await;
+    let text = format!(
+        "mgn:account-id,mgn:app:name,mgn:server:user-provided-id,mgn:server:fqdn-for-action-framework,mgn:server:tag:Name,mgn:launch:instance-type\n\
+         {MEMBER},shop,asset-1,web-1.example.com,planned,r5.large\n{MEMBER},shop,asset-2,elsewhere.example.com,,\n"
+    );
+    inventory::import(&api.hub, &ada, &text, None, false)
+        .await
+        .unwrap();
+    let planned = |server: &source_server::Model| server.user_provided_id.as_deref() == Some("asset-1");
+    let servers = api.hub.store.server_list(&ServerFilter::default()).await.unwrap();
+    let before = servers.into_iter().find(planned).unwrap();
+    let (enrolled, _) = api.agent(&runner).await;
+    assert_eq!(enrolled.server, before.id.0, "known by its name");
+    let after = api.hub.store.server(&enrolled.server).await.unwrap();
+    assert_eq!(after.lifecycle_name, "NOT_READY");
+    assert!(after.runner.is_some() && !after.forgotten);
+    assert_eq!(after.launch_configuration.instance_type, "r5.large");
+    assert_eq!(after.known_as(), "planned");
+    assert_eq!(after.application, before.application);
+    // The second one of that name is another server.
+    let (second, _) = api.agent(&runner).await;
+    assert_ne!(second.server, enrolled.server);
 }

@@ -277,7 +277,9 @@ impl Launch {
     /// Done once the runner has heard that this checkpoint must stay, and still has it.
     async fn pin_checkpoint(&mut self, cx: &Context) -> Result<Progress, StepError> {
         let number = self.chosen()?.number;
-        let runner = cx.server().await?.runner.0;
+        let Some(runner) = cx.server().await?.runner else {
+            return Err(StepError::Permanent("the server has no runner yet".into()));
+        };
         let heard = cx
             .hub
             .store
@@ -325,7 +327,7 @@ impl Launch {
             tx.checkpoint_pin(row, None).await?;
         }
         if was_ordered || pinned.is_some() {
-            tx.runner_touch(&server.runner).await?;
+            tx.runner_of_touch(&server).await?;
         }
         tx.commit().await?;
         Ok(Progress::Done)

@@ -87,7 +87,7 @@ impl Retire {
         }
         Ok(Progress::Wait(format!(
             "waiting until runner {} has deleted what it holds of the server",
-            server.runner
+            server.runner_name()
         )))
     }
 
@@ -136,7 +136,7 @@ async fn set_intent(
     let mut tx = cx.hub.store.begin().await?;
     tx.server_update(server, |row| row.intent = Set(Word(intent)))
         .await?;
-    tx.runner_touch(&server.runner).await?;
+    tx.runner_of_touch(server).await?;
     tx.commit().await
 }
 

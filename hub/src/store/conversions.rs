@@ -110,7 +110,7 @@ impl Write {
         Entity::insert(row.into_active_model())
             .exec_without_returning(&self.tx.0)
             .await?;
-        self.runner_touch(&server.runner).await?;
+        self.runner_of_touch(server).await?;
         self.server_changed(server);
         Ok(())
     }

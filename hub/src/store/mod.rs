@@ -20,7 +20,7 @@ use self::{clean::Clean, sight::Sight};
 use crate::{
     auth::Actor,
     changes::{Change, Changes},
-    entities::{audit as audit_entry, runner},
+    entities::{audit as audit_entry, runner, source_server},
 };
 
 pub mod accounts;
@@ -31,6 +31,7 @@ pub mod conversions;
 mod database;
 mod dialect;
 pub mod enrolment;
+pub mod imports;
 pub mod inventories;
 pub mod jobs;
 pub mod ledger;
@@ -214,6 +215,14 @@ impl Write {
         self.changed(Change::Desired(runner.clone()));
         let row = self.runner(runner).await?;
         Ok(row.desired_generation.cast_unsigned())
+    }
+
+    /// The same for the runner of a server, if it has one yet.
+    pub async fn runner_of_touch(&mut self, server: &source_server::Model) -> Result<(), StoreError> {
+        if let Some(runner) = &server.runner {
+            self.runner_touch(runner).await?;
+        }
+        Ok(())
     }
 }
 

@@ -142,7 +142,7 @@ async fn a_wish_makes_the_runner_look_again() {
     let id = with_server(&hub).await;
     let mut changes = store.changes().subscribe();
     let mut tx = store.begin().await.unwrap();
-    let runner = tx.server(&id).await.unwrap().runner.0;
+    let runner = tx.server(&id).await.unwrap().runner.unwrap().0;
     let generation = tx.runner_touch(&runner).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(

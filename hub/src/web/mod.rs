@@ -38,6 +38,7 @@ mod enrolment;
 mod events;
 mod holdings;
 mod instance;
+mod inventory;
 mod job;
 mod jobs;
 mod launch_configuration;
@@ -205,6 +206,17 @@ fn planning() -> Router<Web> {
             "/applications/{application}/actions/{action}",
             post(applications::carry_out),
         )
+        .route("/inventory", get(inventory::page))
+        .route(
+            "/inventory/imports",
+            post(inventory::hand_in).layer(DefaultBodyLimit::max(inventory::BODY_MAX)),
+        )
+        .route(
+            "/inventory/imports/{import}",
+            get(inventory::one).post(inventory::carry_out),
+        )
+        .route("/inventory/template.csv", get(inventory::template))
+        .route("/inventory/export.csv", get(inventory::give_out))
         .route("/waves", get(waves::page))
         .route("/waves/add", get(waves::ask_add).post(waves::add))
         .route("/waves/{wave}", get(waves::one::page))

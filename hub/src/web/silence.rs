@@ -23,7 +23,9 @@ pub fn all(runners: &[runner::Model], servers: &[source_server::Model], now: i64
         .filter(|runner| is_silent(runner, now))
         .map(of_runner);
     let silent_agents = servers.iter().filter_map(|server| {
-        let runner = runners.iter().find(|runner| runner.id == server.runner)?;
+        let runner = runners
+            .iter()
+            .find(|runner| Some(&runner.id) == server.runner.as_ref())?;
         of_agent(server, runner)
     });
     silent_runners.chain(silent_agents.take(AGENTS_MAX)).collect()

@@ -41,6 +41,7 @@ pub enum Section {
     Servers,
     Applications,
     Waves,
+    Inventory,
     Jobs,
     Audit,
     People,
@@ -114,6 +115,7 @@ impl Visit {
             item(t!("Applications"), "/applications", Section::Applications),
             item(t!("Waves"), "/waves", Section::Waves),
             item(t!("Jobs"), "/jobs", Section::Jobs),
+            item(t!("Import and export"), "/inventory", Section::Inventory),
             item(t!("Audit log"), "/audit", Section::Audit),
         ];
         if actor.role_everywhere() == Some(UserRole::Administrator) {

@@ -69,7 +69,8 @@ pub struct DataReplicationInfo {
     pub data_replication_error: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_snapshot_date_time: Option<String>,
-    pub replicator_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicator_id: Option<String>,
 }
 
 impl SourceServer {
@@ -142,7 +143,7 @@ impl DataReplicationInfo {
             }),
             data_replication_error: error,
             last_snapshot_date_time: server.lag_basis.map(date_time),
-            replicator_id: server.runner.to_string(),
+            replicator_id: server.runner.as_ref().map(ToString::to_string),
         }
     }
 }

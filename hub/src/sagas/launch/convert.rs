@@ -42,16 +42,19 @@ impl Launch {
             }
             None => format!(
                 "runner {} has not taken up checkpoint {number} yet",
-                server.runner
+                server.runner_name()
             ),
             Some(ConversionState::Waiting) => {
                 format!(
                     "runner {} converts others before checkpoint {number}",
-                    server.runner
+                    server.runner_name()
                 )
             }
             Some(ConversionState::Running { step }) => {
-                format!("runner {} converts checkpoint {number}: {step}", server.runner)
+                format!(
+                    "runner {} converts checkpoint {number}: {step}",
+                    server.runner_name()
+                )
             }
         };
         if late {

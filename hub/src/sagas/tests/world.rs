@@ -205,7 +205,7 @@ impl World {
     pub async fn restart(mut self) -> (Self, JoinHandle<()>) {
         self.runner.abort();
         let (place, cloud) = (self.hub.place.clone(), self.hub.cloud.clone());
-        let runner = self.server().await.runner.0;
+        let runner = self.server().await.runner.unwrap().0;
         self.hub = fixtures::reopen(place, cloud).await;
         self.runner = tokio::spawn(FakeRunner::new(&self.hub, runner).run(self.hub.hub.clone()));
         let engine = tokio::spawn(engine::run(self.hub.hub.clone()));

@@ -89,6 +89,7 @@ fn is_english(text: &str, names: &[&str]) -> bool {
 /// Names, which have no translation.
 const NAMES: &[&str] = &[
     "Orglift",
+    "AWS Application Migration Service",
     "Debian GNU",
     "Red Hat Enterprise Linux",
     "Windows Server",
@@ -168,6 +169,7 @@ fn pages() -> Vec<(String, &'static str)> {
         "/waves",
         "/waves?archived=yes",
         "/waves/add",
+        "/inventory",
     ]
     .into_iter()
     .map(|page| (page.to_owned(), "administrator"))

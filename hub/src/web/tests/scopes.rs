@@ -94,6 +94,13 @@ const PAGES: &[Route] = &[
     ("POST", "/applications/{application}/servers", "server={server}", Role(Operator)),
     ("POST", "/applications/{application}/servers/remove", "server={server}", Role(Operator)),
     ("POST", "/applications/{application}/actions/{action}", "leave", Role(Operator)),
+    ("GET", "/inventory", "", Everybody),
+    ("POST", "/inventory/imports", "multipart", Somewhere(Operator)),
+    ("GET", "/inventory/imports/{import}", "", Role(Viewer)),
+    ("POST", "/inventory/imports/{import}", "", Role(Viewer)),
+    ("GET", "/inventory/template.csv", "", Everybody),
+    ("GET", "/inventory/export.csv", "", Everybody),
+    ("GET", "/inventory/export.csv", "?account={account}", Role(Viewer)),
     ("GET", "/waves", "", Everybody),
     ("GET", "/waves/add", "", Somewhere(Operator)),
     ("POST", "/waves/add", "name=new&account=everywhere", Everywhere(Operator)),
@@ -218,6 +225,9 @@ const V1: &[Route] = &[
     ("GET", "/servers/{id}/instances/{purpose}/{what}", "test", Role(Viewer)),
     ("POST", "/servers/{id}/clean-up", "", Role(Operator)),
     ("POST", "/servers/{id}/revoke", "", Role(Administrator)),
+    ("GET", "/inventory", "?account={account}", Role(Viewer)),
+    ("GET", "/inventory", "", Everybody),
+    ("POST", "/inventory", "mgn:account-id,mgn:app:name\n{account},new=\n", Somewhere(Operator)),
     ("GET", "/turned-away", "", Everybody),
 ];
 
@@ -263,6 +273,9 @@ fn place(index: usize, server: u128, job: String) -> Place {
     }
 }
 
+/// A file in a form.
+const UPLOAD: &str = "--b\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a.csv\"\r\n\r\nmgn:app:name\r\n--b--\r\n";
+
 struct Walker {
     hub: TestHub,
     router: Router,
@@ -297,9 +310,14 @@ impl Walker {
             .header(header::HOST, "hub.example")
             .header("sec-fetch-site", "same-origin");
         let request = if is_page {
-            request
-                .header(header::COOKIE, &self.cookie)
-                .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            request.header(header::COOKIE, &self.cookie).header(
+                header::CONTENT_TYPE,
+                if body == UPLOAD {
+                    "multipart/form-data; boundary=b"
+                } else {
+                    "application/x-www-form-urlencoded"
+                },
+            )
         } else {
             request.header(header::AUTHORIZATION, format!("Bearer {}", self.key))
         };
@@ -339,6 +357,7 @@ impl Walker {
                 ("{name}", "viewer"),
                 ("{session}", "000000000000"),
                 ("{key}", "000000000000"),
+                ("{import}", "import-00000000000000000"),
             ] {
                 text = text.replace(name, value);
             }
@@ -349,10 +368,10 @@ impl Walker {
             path.push_str(&fill(given.to_owned()));
         }
         let has_body = given.starts_with('{') || (given.contains('=') && !given.starts_with('?'));
-        let body = if has_body {
-            fill(given.to_owned())
-        } else {
-            String::new()
+        let body = match given {
+            "multipart" => UPLOAD.to_owned(),
+            given if has_body => fill(given.to_owned()),
+            _ => String::new(),
         };
         self.ask(method, &path, body).await
     }

@@ -25,15 +25,15 @@ pub fn steps(wave: &wave::Model, stage: Stage, standing: &Standing) -> Vec<(&'st
     let launched = in_states(&["CUTTING_OVER", "CUTOVER"]);
     let over = standing.done();
     let done = [
-        total > 0 && wave.plan.window.is_some(),
         total > 0 && in_states(&["READY_FOR_CUTOVER", "CUTTING_OVER", "CUTOVER", "DISCONNECTED"]) == total,
+        total > 0 && wave.plan.window.is_some(),
         stage == Stage::Approved || (total > 0 && over == total),
         total > 0 && launched + in_states(&["DISCONNECTED"]) == total && !run::is_under_way(wave),
         total > 0 && over == total,
     ];
     let names = [
-        t!("Plan"),
         t!("Test"),
+        t!("Plan"),
         t!("Approve"),
         t!("Launch and verify"),
         t!("Finalize"),
