@@ -149,6 +149,13 @@ impl Lifecycle {
         matches!(self, Self::Cutover { .. } | Self::Disconnected { .. })
     }
 
+    pub fn is_archived(&self) -> bool {
+        matches!(
+            self,
+            Self::Cutover { archived: true } | Self::Disconnected { archived: true }
+        )
+    }
+
     /// Every state's name, in the order of the journey.
     pub const NAMES: [&'static str; 10] = [
         "DISCOVERED",

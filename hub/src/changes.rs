@@ -3,6 +3,11 @@
 //! A change carries an identifier and nothing else. Who receives one reads the store, so a missed or
 //! repeated change does no harm; a receiver that lagged behind takes everything for changed.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
 use domain::ids::{AccountId, JobId, OrganizationId, RunnerId, SourceServerId, WaveId};
 use tokio::sync::broadcast;
 
@@ -30,21 +35,33 @@ pub enum Change {
 const CAPACITY: usize = 1024;
 
 #[derive(Debug, Clone)]
-pub struct Changes(broadcast::Sender<Change>);
+pub struct Changes {
+    sender: broadcast::Sender<Change>,
+    count: Arc<AtomicU64>,
+}
 
 impl Default for Changes {
     fn default() -> Self {
-        Self(broadcast::channel(CAPACITY).0)
+        Self {
+            sender: broadcast::channel(CAPACITY).0,
+            count: Arc::default(),
+        }
     }
 }
 
 impl Changes {
     pub fn subscribe(&self) -> broadcast::Receiver<Change> {
-        self.0.subscribe()
+        self.sender.subscribe()
+    }
+
+    /// How many there were: as long as it stays the same, nothing has changed.
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Acquire)
     }
 
     pub fn publish(&self, change: Change) {
+        self.count.fetch_add(1, Ordering::Release);
         // An error means that nobody watches.
-        let _ = self.0.send(change);
+        let _ = self.sender.send(change);
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     changes::Changes,
     configuration::{Oidc, SignIn},
     machines::identity::Proofs,
+    overviews::Overviews,
     pki::{Pki, PkiError},
     resources::prices::Prices,
     store::{Database, Store, Unopened},
@@ -34,6 +35,8 @@ pub struct Hub {
     pub inventory_wanted: Notify,
     /// A wave's launch was begun, held or let go on: the reconciler looks at once.
     pub waves_changed: Notify,
+    /// For the global view.
+    pub overviews: Overviews,
     /// For estimates of what is in accounts.
     pub prices: Prices,
     /// Cancelled when the hub is to stop: long polls and event streams end.
@@ -103,6 +106,7 @@ impl Hub {
             readiness_wanted: Notify::new(),
             inventory_wanted: Notify::new(),
             waves_changed: Notify::new(),
+            overviews: Overviews::default(),
             prices: Prices::load_or_built_in(dir),
             stopping: CancellationToken::new(),
         })

@@ -35,6 +35,7 @@ pub mod language;
 pub mod launched;
 pub mod machines;
 pub mod onboarding;
+pub mod overviews;
 pub mod pki;
 pub mod readiness;
 pub mod resources;

@@ -18,6 +18,7 @@ mod m0008_audit;
 mod m0009_sign_in;
 mod m0010_waves;
 mod m0011_imports;
+mod m0012_at_a_glance;
 
 #[derive(Debug)]
 pub struct Migrator;
@@ -37,6 +38,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0009_sign_in::Migration),
             Box::new(m0010_waves::Migration),
             Box::new(m0011_imports::Migration),
+            Box::new(m0012_at_a_glance::Migration),
         ]
     }
 }

@@ -129,9 +129,9 @@ async fn add_organization(
     Ok((StatusCode::CREATED, Json(json!({ "id": id }))))
 }
 
-async fn account_list(caller: Caller) -> Answer {
+async fn account_list(caller: Caller, State(hub): State<Arc<Hub>>) -> Answer {
     let now = now_ms();
-    let overview = caller.store.account_overview().await?;
+    let overview = hub.account_overview(&caller.actor).await?;
     let items: Vec<_> = overview
         .iter()
         .map(|row| {

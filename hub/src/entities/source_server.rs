@@ -22,6 +22,8 @@ use serde::{Deserialize, Serialize};
 use super::columns::{Doc, Word};
 use crate::clock::now_ms;
 
+// A row has the columns that it has.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "source_servers")]
 pub struct Model {
@@ -74,6 +76,13 @@ pub struct Model {
     pub running_job: Option<Word<JobId>>,
     pub test_launch: Doc<Option<Launch>>,
     pub cutover_launch: Doc<Option<Launch>>,
+    /// The rest follows from what is above: for lists, counts and searches, within an index.
+    pub archived: bool,
+    /// See [`Model::known_as`].
+    pub name: String,
+    /// See [`Model::to_be_sought`].
+    pub sought: String,
+    pub replicated_bytes: i64,
 }
 
 /// An instance that stands for the server, and the checkpoint that it was made of.
@@ -103,6 +112,10 @@ pub struct Milestone {
     pub reverted_at: Option<i64>,
     pub finalized_at: Option<i64>,
 }
+
+/// In characters. PostgreSQL indexes 2,704 bytes of a row at most, and every search reads what is sought of every server.
+const NAME_MAX: usize = 128;
+const SOUGHT_MAX: usize = 480;
 
 /// A flow is that of a moment: an agent that was not seen for so long may do anything by now.
 const FLOW_KEPT_MS: i64 = 20_000;
@@ -170,7 +183,50 @@ impl Model {
             running_job: None,
             test_launch: Doc(None),
             cutover_launch: Doc(None),
+            archived: false,
+            name: String::new(),
+            sought: String::new(),
+            replicated_bytes: 0,
         }
+        .with_what_follows()
+    }
+
+    /// With the columns that follow from others as they have to be.
+    #[must_use]
+    pub fn with_what_follows(mut self) -> Self {
+        self.archived = self.is_archived();
+        self.name = self.known_as().chars().take(NAME_MAX).collect();
+        self.sought = self.to_be_sought();
+        let bytes = self
+            .disks
+            .iter()
+            .map(|disk| disk.replicated_bytes.min(disk.total_bytes))
+            .sum::<u64>();
+        self.replicated_bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self
+    }
+
+    /// By what people look for it, in small letters.
+    fn to_be_sought(&self) -> String {
+        let addresses = self
+            .properties
+            .network_interfaces
+            .iter()
+            .flat_map(|interface| &interface.ips);
+        let texts = [
+            self.known_as(),
+            &self.hostname,
+            &self.properties.fqdn,
+            self.id.as_str(),
+            self.user_provided_id.as_deref().unwrap_or_default(),
+            self.agent_address.as_deref().unwrap_or_default(),
+            &self.properties.os,
+        ];
+        let tags = self.tags.iter().filter(|(key, _)| *key != "Name");
+        let tags = tags.map(|(key, value)| format!("{key}={value}"));
+        let texts = texts.into_iter().map(str::to_owned);
+        let all: Vec<_> = texts.chain(addresses.cloned()).chain(tags).collect();
+        all.join(" ").to_lowercase().chars().take(SOUGHT_MAX).collect()
     }
 
     /// How data flows, as far as that is known at `now`.
@@ -211,10 +267,7 @@ impl Model {
     }
 
     pub fn is_archived(&self) -> bool {
-        matches!(
-            self.lifecycle.0,
-            Lifecycle::Cutover { archived: true } | Lifecycle::Disconnected { archived: true }
-        )
+        self.lifecycle.is_archived()
     }
 }
 

@@ -81,7 +81,7 @@ pub async fn apply(hub: &Hub, actor: &Actor, plan: Plan, dry_run: bool) -> Resul
     if dry_run {
         return Ok(outcome);
     }
-    work.write(&mut tx).await?;
+    Box::pin(work.write(&mut tx)).await?;
     let Summary {
         waves,
         applications,

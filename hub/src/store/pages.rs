@@ -1,13 +1,15 @@
-//! What the pages read: one query for each list, whatever its length.
+//! What the pages read: a query or two for each list, whatever its length.
+
+use std::collections::HashMap;
 
 use domain::{
     ids::{AccountId, JobId, SourceServerId},
     job::{InitiatedBy, LaunchStatus},
 };
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, JoinType, Order,
-    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select,
-    sea_query::{BinOper, Expr, ExprTrait, Func, NullOrdering, Query, SelectStatement, SimpleExpr},
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, FromQueryResult, JoinType, Order, PaginatorTrait,
+    QueryFilter, QueryOrder, QuerySelect, Select,
+    sea_query::{BinOper, Expr, ExprTrait, NullOrdering, Query, SelectStatement, UnionType},
 };
 
 use super::{Reader, StoreError, dialect};
@@ -33,7 +35,7 @@ pub struct ServerSearch {
     pub lifecycle: String,
     pub replication: String,
     pub readiness: String,
-    /// A part of the name, the id, an address or the operating system.
+    /// Words, each a part of a name, an id, an address, a tag or the operating system.
     pub text: String,
     pub archived: bool,
     pub sort: ServerSort,
@@ -83,7 +85,6 @@ impl<C: ConnectionTrait> Reader<C> {
         offset: u64,
         limit: u64,
     ) -> Result<Slice<Model>, StoreError> {
-        let backend = self.0.get_database_backend();
         let found = self.matching(search);
         let total = found.clone().count(&self.0).await?;
         let order = if search.descending {
@@ -91,23 +92,44 @@ impl<C: ConnectionTrait> Reader<C> {
         } else {
             Order::Asc
         };
-        let found = match search.sort {
-            ServerSort::Name => found.order_by(known_as(backend, SERVERS), order),
-            ServerSort::Account => found.order_by(Column::Account, order),
-            ServerSort::Lifecycle => found.order_by(Column::LifecycleName, order),
-            ServerSort::Replication => found.order_by(Column::ReplicationName, order),
+        let by_name = match search.sort {
+            ServerSort::Name => order.clone(),
+            _ => Order::Asc,
+        };
+        let sorted = match search.sort {
+            // Of those that have the words all are needed anyway: not by the index that is in order, which has no words.
+            ServerSort::Name if !search.text.is_empty() => {
+                found.order_by(Expr::cust("source_servers.name || ''"), order.clone())
+            }
+            ServerSort::Name => found,
+            ServerSort::Account => found.order_by(Column::Account, order.clone()),
+            ServerSort::Lifecycle => found.order_by(Column::LifecycleName, order.clone()),
+            ServerSort::Replication => found.order_by(Column::ReplicationName, order.clone()),
             ServerSort::Lag => {
                 let nulls = dialect::nulls(&order);
-                found.order_by_with_nulls(Column::LagBasis, order, nulls)
+                found.order_by_with_nulls(Column::LagBasis, order.clone(), nulls)
             }
         };
-        let rows = found
-            .order_by(known_as(backend, SERVERS), Order::Asc)
+        // Which they are is found out within an index, however many come before; only these are read.
+        let ids: Vec<Word<SourceServerId>> = sorted
+            .order_by(Column::Name, by_name)
             .order_by_asc(Column::Id)
+            .select_only()
+            .column(Column::Id)
             .offset(offset)
             .limit(limit)
+            .into_tuple()
             .all(&self.0)
             .await?;
+        let mut read: HashMap<_, _> = self
+            .find::<Entity>()
+            .filter(Column::Id.is_in(ids.iter().map(|id| id.as_str())))
+            .all(&self.0)
+            .await?
+            .into_iter()
+            .map(|row| (row.id.clone(), row))
+            .collect();
+        let rows = ids.iter().filter_map(|id| read.remove(id)).collect();
         Ok(Slice { rows, total })
     }
 
@@ -129,12 +151,19 @@ impl<C: ConnectionTrait> Reader<C> {
     /// Servers whose replication goes on, and not as well as a person could make it; the worst first. What is
     /// stalled says more of itself.
     pub async fn servers_of_concern(&self, limit: u64) -> Result<Slice<Model>, StoreError> {
-        let concern = Condition::any()
-            .add(Expr::col(Column::Diverges))
-            .add(Expr::col(Column::Untracked));
+        // Each has an index of those few alone; an index of both there is not.
+        let those = |column: Column| {
+            Query::select()
+                .column(Column::Id)
+                .from(Entity)
+                .and_where(Expr::col(column))
+                .take()
+        };
+        let mut concern = those(Column::Diverges);
+        concern.union(UnionType::Distinct, those(Column::Untracked));
         let found = self
             .find::<Entity>()
-            .filter(concern)
+            .filter(Column::Id.in_subquery(concern))
             .filter(Column::ReplicationName.ne("STALLED"))
             .filter(Column::LifecycleName.is_not_in(["CUTOVER", "DISCONNECTED"]));
         let total = found.clone().count(&self.0).await?;
@@ -146,20 +175,6 @@ impl<C: ConnectionTrait> Reader<C> {
             .all(&self.0)
             .await?;
         Ok(Slice { rows, total })
-    }
-
-    /// Bytes of all disks that their runners hold.
-    pub async fn replicated_bytes(&self) -> Result<u64, StoreError> {
-        let backend = self.0.get_database_backend();
-        let sum = dialect::sum_of_elements(backend, "source_servers.disks", "replicated_bytes");
-        let sum: Option<Option<i64>> = self
-            .find::<Entity>()
-            .select_only()
-            .column_as(SimpleExpr::from(Func::sum(sum)).cast_as("bigint"), "bytes")
-            .into_tuple()
-            .one(&self.0)
-            .await?;
-        Ok(sum.flatten().map_or(0, |bytes| u64::try_from(bytes).unwrap_or(0)))
     }
 
     /// Newest first.
@@ -244,7 +259,7 @@ impl<C: ConnectionTrait> Reader<C> {
                 ("j", job::Column::CreatedAt),
                 ("j", job::Column::CreatedBy),
             ])
-            .expr_as(known_as(backend, "s"), "name")
+            .expr_as(Expr::col(("s", Column::Name)), "name")
             .expr_as(Expr::col(("a", account::Column::Name)), "account_name")
             .from_as(job_server::Entity, "p")
             .join_as(
@@ -284,7 +299,7 @@ impl<C: ConnectionTrait> Reader<C> {
                 ("c", C::IssuedAt),
                 ("c", C::RevokedAt),
             ])
-            .expr_as(known_as(backend, "s"), "name")
+            .expr_as(Expr::col(("s", Column::Name)), "name")
             .from_as(certificate::Entity, "c")
             .join_as(
                 JoinType::LeftJoin,
@@ -351,10 +366,7 @@ impl<C: ConnectionTrait> Reader<C> {
 
     fn matching(&self, search: &ServerSearch) -> Select<Entity> {
         let backend = self.0.get_database_backend();
-        let archived = Expr::col(Column::Lifecycle).like("%\"archived\":true%");
-        let mut found = self
-            .find::<Entity>()
-            .filter(if search.archived { archived } else { archived.not() });
+        let mut found = self.find::<Entity>().filter(Column::Archived.eq(search.archived));
         if let Some(account) = &search.account {
             found = found.filter(Column::Account.eq(account.as_str()));
         }
@@ -367,28 +379,9 @@ impl<C: ConnectionTrait> Reader<C> {
         if !search.readiness.is_empty() {
             found = found.filter(Expr::col(Column::Readiness).eq(search.readiness.as_str()));
         }
-        let words = search.text.split_whitespace();
-        for word in words.take(8) {
-            let holds = |text: SimpleExpr| dialect::holds(backend, text, word);
-            let os = Expr::cust(dialect::text_at(backend, "properties", "os"));
-            found = found.filter(
-                Condition::any()
-                    .add(holds(known_as(backend, SERVERS)))
-                    .add(holds(Expr::col(Column::Hostname)))
-                    .add(holds(Expr::col(Column::Id)))
-                    .add(holds(Expr::col(Column::AgentAddress)))
-                    .add(holds(os)),
-            );
+        for word in search.text.to_lowercase().split_whitespace().take(8) {
+            found = found.filter(dialect::holds(backend, Expr::col(Column::Sought), word));
         }
         found
     }
 }
-
-/// See `source_server::Model::known_as`.
-fn known_as(backend: DbBackend, table: &str) -> SimpleExpr {
-    let tag = dialect::text_at(backend, &format!("{table}.tags"), "Name");
-    Expr::cust(format!("COALESCE(NULLIF({tag}, ''), {table}.hostname)"))
-}
-
-/// The table's own name, as far as no query calls it otherwise.
-const SERVERS: &str = "source_servers";

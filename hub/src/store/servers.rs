@@ -88,6 +88,7 @@ impl<C: ConnectionTrait> Reader<C> {
 
 impl Write {
     pub async fn server_insert(&mut self, row: Model) -> Result<(), StoreError> {
+        let row = row.with_what_follows();
         self.server_changed(&row);
         Entity::insert(row.into_active_model())
             .exec_without_returning(&self.tx.0)
@@ -114,6 +115,7 @@ impl Write {
                 generation: Set(expected_generation + 1),
                 lifecycle: Set(Doc(next.clone())),
                 lifecycle_name: Set(next.name().to_owned()),
+                archived: Set(next.is_archived()),
                 milestones: Set(Doc(milestones)),
                 ..Default::default()
             })
@@ -149,6 +151,7 @@ impl Write {
         };
         change(&mut row);
         debug_assert!(row.lifecycle.is_not_set() && row.generation.is_not_set());
+        set_what_follows(server, &mut row);
         row.update_without_returning(&self.tx.0).await?;
         self.server_changed(server);
         Ok(())
@@ -197,6 +200,27 @@ impl Write {
             server: server.id.0.clone(),
             account: server.account.0.clone(),
         });
+    }
+}
+
+/// Names and sizes for lists go with what they are made of.
+fn set_what_follows(before: &Model, row: &mut ActiveModel) {
+    let mut after = before.clone();
+    let mut is_touched = false;
+    macro_rules! take {
+        ($($column:ident)*) => {$(
+            if let Set(value) = &row.$column {
+                after.$column = value.clone();
+                is_touched = true;
+            }
+        )*};
+    }
+    take!(hostname tags properties user_provided_id agent_address disks);
+    if is_touched {
+        let after = after.with_what_follows();
+        row.name = Set(after.name);
+        row.sought = Set(after.sought);
+        row.replicated_bytes = Set(after.replicated_bytes);
     }
 }
 

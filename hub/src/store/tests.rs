@@ -104,6 +104,18 @@ async fn a_database_of_the_first_schema_is_taken_over() {
     let id = with_server(&hub).await;
     let tx = hub.store.begin().await.unwrap();
     for statement in [
+        "DROP INDEX source_servers_counted",
+        "DROP INDEX source_servers_by_name",
+        "DROP INDEX source_servers_by_account",
+        "DROP INDEX source_servers_by_state",
+        "DROP INDEX source_servers_by_lag",
+        "DROP INDEX source_servers_sought",
+        "DROP INDEX source_servers_in_replication",
+        "ALTER TABLE source_servers DROP COLUMN archived",
+        "ALTER TABLE source_servers DROP COLUMN name",
+        "ALTER TABLE source_servers DROP COLUMN sought",
+        "ALTER TABLE source_servers DROP COLUMN replicated_bytes",
+        "DELETE FROM seaql_migrations WHERE version = 'm0012_at_a_glance'",
         "DROP INDEX source_servers_diverges",
         "DROP INDEX source_servers_untracked",
         "ALTER TABLE source_servers DROP COLUMN bandwidth",
@@ -127,10 +139,12 @@ async fn a_database_of_the_first_schema_is_taken_over() {
     let hub = fixtures::reopen(place, cloud).await;
     let server = hub.store.server(&id).await.unwrap();
     assert_eq!(
-        (server.bandwidth.0, server.flow.0),
-        (Bandwidth::default(), Flow::default())
+        (&server.bandwidth.0, &server.flow.0),
+        (&Bandwidth::default(), &Flow::default())
     );
-    assert!(!server.diverges && !server.untracked);
+    assert!(!server.diverges && !server.untracked && !server.archived);
+    assert_eq!(server.name, server.known_as());
+    assert!(server.sought.contains(server.id.as_str()));
     let checkpoints = hub.store.checkpoint_list(&id).await.unwrap();
     assert_eq!((checkpoints[0].frozen_ms, &checkpoints[0].damage), (0, &None));
 }

@@ -181,7 +181,7 @@ impl<C: ConnectionTrait> Reader<C> {
             .column_as(counted(going_on().and(late)), "lagging")
             .column_as(C::FirstByteAt.min(), "first_byte_at")
             .filter(C::Application.is_not_null())
-            .filter(C::Lifecycle.not_like("%\"archived\":true%"));
+            .filter(C::Archived.eq(false));
         if !filter.ids.is_empty() {
             query = query.filter(C::Application.is_in(filter.ids.iter().map(ApplicationId::as_str)));
         }

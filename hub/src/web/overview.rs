@@ -1,27 +1,32 @@
 //! The global view: every account of every organization by life cycle, and whatever wants a hand.
 
 use crate::{language::filters, n, t};
-use std::collections::BTreeMap;
 
 use askama::Template;
-use axum::response::Response;
+use axum::{
+    extract::{Query, State},
+    response::Response,
+};
 use domain::{
     account::Access,
     job::{JobStatus, LaunchStatus},
-    lifecycle::Lifecycle,
     replication::Replication,
 };
 
+use self::matrix::{Matrix, Place};
 use super::{
+    Web,
     badge::{self, Badge},
     server, silence, text,
     visit::{PageError, Part, Section, Shell, Visit},
 };
 use crate::{
     clock::now_ms,
-    entities::{organization, runner, source_server},
+    entities::{runner, source_server},
     store::{Seen, accounts::AccountOverview, jobs::JobFilter, pages::Participant},
 };
+
+mod matrix;
 
 /// A runner reports every two seconds; silent for this long, it wants a look.
 pub const RUNNER_SILENCE_MS: i64 = 20_000;
@@ -43,12 +48,7 @@ struct OverviewPage {
     hands_count: usize,
     hands_more: Option<String>,
     running: Vec<RunningJob>,
-    account_count: usize,
-    columns: Vec<&'static str>,
-    span: usize,
-    groups: Vec<Group>,
-    sums: Vec<String>,
-    sum_total: String,
+    matrix: Matrix,
 }
 
 /// A number with a name.
@@ -87,38 +87,15 @@ struct RunningJob {
     since: String,
 }
 
-#[derive(Debug)]
-struct Group {
-    name: String,
-    reach: &'static str,
-    problem: Option<String>,
-    accounts: Vec<AccountRow>,
-}
-
-#[derive(Debug)]
-struct AccountRow {
-    id: String,
-    name: String,
-    region: String,
-    cells: Vec<Cell>,
-    total: String,
-    lag: String,
-    lag_class: &'static str,
-    health: Vec<Badge>,
-}
-
-#[derive(Debug)]
-struct Cell {
-    count: String,
-    href: Option<String>,
-    label: String,
-}
-
-pub async fn page(visit: Visit) -> Result<Response, PageError> {
+pub async fn page(
+    State(web): State<Web>,
+    visit: Visit,
+    Query(place): Query<Place>,
+) -> Result<Response, PageError> {
     let store = &visit.session.store;
     let now = now_ms();
     let organizations = store.organization_list().await?;
-    let accounts = store.account_overview().await?;
+    let accounts = web.hub.account_overview(&visit.session.actor).await?;
     let running = store
         .job_list(&JobFilter {
             running: true,
@@ -129,19 +106,10 @@ pub async fn page(visit: Visit) -> Result<Response, PageError> {
     let ids: Vec<_> = running.iter().map(|job| job.id.0.clone()).collect();
     let participants = store.participants(&ids).await?;
     let (hands, hands_count) = hands(store, &accounts, now).await?;
-    let replicated = store.replicated_bytes().await?;
-
-    let states = shown_states(&accounts);
-    let sum = |state: &str| {
-        accounts
-            .iter()
-            .filter_map(|row| row.servers.get(state))
-            .sum::<u64>()
-    };
-    let total: u64 = accounts.iter().flat_map(|row| row.servers.values()).sum();
+    let matrix = Matrix::of(&place, &organizations, &accounts, now);
     let page = OverviewPage {
         shell: visit.shell(t!("Overview"), Section::Overview, "/events"),
-        totals: totals(&accounts, total, replicated, now),
+        totals: totals(&accounts, now),
         hands_more: (hands_count > hands.len()).then(|| {
             t!(
                 "and {count} more",
@@ -157,12 +125,7 @@ pub async fn page(visit: Visit) -> Result<Response, PageError> {
                 running_job(job, &parts, now)
             })
             .collect(),
-        account_count: accounts.len(),
-        columns: states.iter().map(|state| short(state)).collect(),
-        span: states.len() + 4,
-        sums: states.iter().map(|state| text::grouped(sum(state))).collect(),
-        sum_total: text::grouped(total),
-        groups: groups(&organizations, &accounts, &states, now),
+        matrix,
     };
     visit.answer(match visit.part {
         Part::Live => page.as_live().render(),
@@ -170,37 +133,9 @@ pub async fn page(visit: Visit) -> Result<Response, PageError> {
     })
 }
 
-/// Column heads say no more than they must.
-fn short(state: &'static str) -> &'static str {
-    match state {
-        "PENDING_INSTALLATION" => t!("Pending install"),
-        "READY_FOR_TEST" => t!("Ready for test"),
-        "READY_FOR_CUTOVER" => t!("Ready for cutover"),
-        "DISCOVERED" => t!("Discovered"),
-        "STOPPED" => t!("Stopped"),
-        "NOT_READY" => t!("Not ready"),
-        "TESTING" => t!("Testing"),
-        "CUTTING_OVER" => t!("Cutting over"),
-        "CUTOVER" => t!("Cutover"),
-        _ => t!("Disconnected"),
-    }
-}
-
-/// The states of the journey, and those beside it while a server is in one.
-fn shown_states(accounts: &[AccountOverview]) -> Vec<&'static str> {
-    Lifecycle::NAMES
-        .into_iter()
-        .filter(|state| {
-            let beside = matches!(
-                *state,
-                "DISCOVERED" | "PENDING_INSTALLATION" | "STOPPED" | "DISCONNECTED"
-            );
-            !beside || accounts.iter().any(|row| row.servers.contains_key(*state))
-        })
-        .collect()
-}
-
-fn totals(accounts: &[AccountOverview], total: u64, replicated: u64, now: i64) -> Vec<Fact> {
+fn totals(accounts: &[AccountOverview], now: i64) -> Vec<Fact> {
+    let total: u64 = accounts.iter().flat_map(|row| row.servers.values()).sum();
+    let replicated = accounts.iter().map(|row| row.replicated_bytes).sum();
     let of = |names: &[&str]| -> u64 {
         let counts = accounts.iter().flat_map(|row| row.replication.iter());
         counts
@@ -265,104 +200,6 @@ pub fn names<'a>(all: impl ExactSizeIterator<Item = &'a str>, shown: usize) -> S
         0 => listed,
         rest => t!("{listed} and {rest} more", listed, rest),
     }
-}
-
-fn groups(
-    organizations: &[organization::Model],
-    accounts: &[AccountOverview],
-    states: &[&'static str],
-    now: i64,
-) -> Vec<Group> {
-    let mut of: BTreeMap<&str, Vec<AccountRow>> = BTreeMap::new();
-    for overview in accounts {
-        of.entry(overview.account.organization.as_str())
-            .or_default()
-            .push(account_row(overview, states, now));
-    }
-    let group = |organization: &organization::Model| Group {
-        name: organization.name.clone(),
-        reach: badge::reach(organization.reach.0),
-        problem: badge::access_problem(&organization.listing)
-            .map(|(what, remedy)| format!("{what}: {remedy}")),
-        accounts: of.remove(organization.id.as_str()).unwrap_or_default(),
-    };
-    organizations.iter().map(group).collect()
-}
-
-fn account_row(overview: &AccountOverview, states: &[&'static str], now: i64) -> AccountRow {
-    let id = overview.account.id.to_string();
-    let cell = |state: &&'static str| {
-        let count = overview.servers.get(*state).copied().unwrap_or(0);
-        let label = badge::lifecycle(state).label;
-        Cell {
-            count: text::grouped(count),
-            href: (count > 0).then(|| format!("/servers?account={id}&state={state}")),
-            label: t!(
-                "{count} {label} in {account}",
-                count,
-                label,
-                account = overview.account.name
-            ),
-        }
-    };
-    let lag = overview.oldest_lag_basis.map(|basis| now - basis);
-    AccountRow {
-        cells: states.iter().map(cell).collect(),
-        total: text::grouped(overview.servers.values().sum()),
-        lag: lag.map_or_else(|| "–".into(), text::span),
-        lag_class: "",
-        health: health(overview, now),
-        name: overview.account.name.clone(),
-        region: overview.account.region.clone(),
-        id,
-    }
-}
-
-/// What is wrong in the account, or that nothing is.
-fn health(overview: &AccountOverview, now: i64) -> Vec<Badge> {
-    let access = &overview.account.access.0;
-    if matches!(access, Access::LeftAlone { .. }) {
-        return vec![badge::access(access)];
-    }
-    let of = |state: &str| overview.replication.get(state).copied().unwrap_or(0);
-    let mut badges = Vec::new();
-    if badge::access_problem(access).is_some() {
-        badges.push(badge::access(access));
-    }
-    if overview.network_findings > 0 {
-        badges.push(badge::network_findings(overview.network_findings));
-    }
-    if overview.runners.is_empty() {
-        badges.push(badge::no_runner());
-    } else if overview.runners.iter().any(|runner| is_silent(runner, now)) {
-        badges.push(badge::runner(false, false));
-    }
-    for (count, name, word, class) in [
-        (of("STALLED"), "STALLED", t!("stalled"), "bad"),
-        (of("PAUSED"), "PAUSED", t!("paused"), "warn"),
-        (
-            of("INITIAL_SYNC") + of("INITIATING"),
-            "INITIAL_SYNC",
-            t!("syncing"),
-            "busy",
-        ),
-        (of("STOPPED"), "STOPPED", t!("stopped"), "idle"),
-        (
-            overview.diverging,
-            "WILL_NOT_CONVERGE",
-            t!("will not converge"),
-            "warn",
-        ),
-        (overview.untracked, "NOT_TRACKED", t!("not tracked"), "warn"),
-    ] {
-        if count > 0 {
-            badges.push(badge::counting(count, name, word, class));
-        }
-    }
-    if badges.is_empty() {
-        badges.push(badge::healthy(overview.servers.is_empty()));
-    }
-    badges
 }
 
 pub fn is_silent(runner: &runner::Model, now: i64) -> bool {

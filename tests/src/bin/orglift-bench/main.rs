@@ -23,6 +23,7 @@ mod disk;
 mod fan_out;
 mod first_copy;
 mod freeze;
+mod hub;
 mod limits;
 mod machine;
 mod memory;
@@ -55,6 +56,7 @@ enum Name {
     Tracker,
     Conversion,
     Fanout,
+    Hub,
 }
 
 fn main() -> ExitCode {

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context;
 use serde_json::{Map, Value, json};
 
-use crate::{Bench, Name, checkpoints, conversion, fan_out, first_copy, freeze, memory, tracker};
+use crate::{Bench, Name, checkpoints, conversion, fan_out, first_copy, freeze, hub, memory, tracker};
 
 /// What the parts of a benchmark share.
 #[derive(Debug)]
@@ -45,6 +45,7 @@ impl Bench {
             }
             Name::Conversion => conversion::measure(&setup, &mut report)?,
             Name::Fanout => fan_out::measure(&setup, &mut report)?,
+            Name::Hub => hub::measure(&setup, &mut report)?,
         }
         self.json.map_or(Ok(()), |file| report.write(&file))
     }
@@ -98,6 +99,13 @@ impl Samples {
         }
     }
 
+    /// So many in a hundred are no greater.
+    pub fn percentile(&self, percent: usize) -> f64 {
+        let sorted = self.sorted();
+        let at = (sorted.len() * percent).div_ceil(100).max(1) - 1;
+        sorted.get(at).copied().unwrap_or(f64::NAN)
+    }
+
     pub fn min(&self) -> f64 {
         self.sorted().first().copied().unwrap_or(f64::NAN)
     }
@@ -136,5 +144,7 @@ mod tests {
         assert!((Samples(vec![4.0, 1.0, 3.0, 2.0]).median() - 2.5).abs() < 1e-9);
         assert!((Samples(vec![9.0, 1.0, 3.0]).median() - 3.0).abs() < 1e-9);
         assert!(Samples::default().median().is_nan());
+        let hundred = Samples((1..=100).map(f64::from).collect());
+        assert!((hundred.percentile(95) - 95.0).abs() < 1e-9);
     }
 }
