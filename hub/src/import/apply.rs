@@ -181,6 +181,16 @@ impl<'a> Work<'a> {
         self.faults.push(Fault::of_cell(row, column, value, message));
     }
 
+    /// Both rows are at fault, and so the groups of both.
+    fn named_twice(&mut self, one: usize, other: usize, what: &str) {
+        for (row, elsewhere) in [(one, other), (other, one)] {
+            let why = format!(
+                "{what} is named by its id in one row and by its name in another; see row {elsewhere}"
+            );
+            self.faults.push(Fault::of_row(row, why));
+        }
+    }
+
     /// The account of a row, if its people may change it.
     fn account(&mut self, row: usize, account: Option<&AccountId>) -> Option<account::Model> {
         let id = account?;
@@ -235,11 +245,8 @@ impl<'a> Work<'a> {
                 before,
                 after,
             };
-            if self.waves.insert(id, wanted).is_some() {
-                self.faults.push(Fault::of_row(
-                    said.row,
-                    "the wave is named by its id and by its name",
-                ));
+            if let Some(other) = self.waves.insert(id, wanted) {
+                self.named_twice(other.row, said.row, "the wave");
             }
         }
         Ok(())
@@ -395,9 +402,8 @@ impl<'a> Work<'a> {
                 before,
                 after,
             };
-            if self.applications.insert(id, wanted).is_some() {
-                let why = "the application is named by its id and by its name";
-                self.faults.push(Fault::of_row(said.row, why));
+            if let Some(other) = self.applications.insert(id, wanted) {
+                self.named_twice(other.row, said.row, "the application");
             }
         }
     }
@@ -480,9 +486,8 @@ impl<'a> Work<'a> {
                 before,
                 after,
             };
-            if self.servers.insert(wanted.after.id.0.clone(), wanted).is_some() {
-                let why = "the server is named by its id and by an ID of your own";
-                self.faults.push(Fault::of_row(said.row, why));
+            if let Some(other) = self.servers.insert(wanted.after.id.0.clone(), wanted) {
+                self.named_twice(other.row, said.row, "the server");
             }
         }
     }
@@ -561,8 +566,7 @@ impl<'a> Work<'a> {
 
     /// Groups in which something is wrong.
     fn bad_groups(&self) -> BTreeSet<usize> {
-        // Of the header, and so of all.
-        if self.faults.iter().any(|fault| fault.row <= 1) {
+        if self.plan.is_broken {
             return self.plan.groups.values().copied().collect();
         }
         let rows = self

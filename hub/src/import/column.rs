@@ -163,11 +163,11 @@ impl Column {
                 "it begins with {prefix}, with 8 to 17 hexadecimal digits after it"
             ))
         };
-        if value
-            .chars()
-            .any(|c| c.is_control() && c != '\n' && c != '\r' && c != '\t')
-        {
-            return Err("it holds a control character".into());
+        let may_have_lines =
+            self.is_tag() || matches!(self, Self::WaveDescription | Self::ApplicationDescription);
+        let is_bad = |c: char| c.is_control() && !(may_have_lines && matches!(c, '\n' | '\r' | '\t'));
+        if value.chars().any(is_bad) {
+            return Err("it holds a line break or a control character".into());
         }
         match self {
             Self::Account => parse::<AccountId>(value),
@@ -294,6 +294,11 @@ impl FromStr for Column {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
+        if name.contains(char::is_control) {
+            return Err(format!(
+                "{name:?}: a column's name has no line break or control character"
+            ));
+        }
         let fixed = [
             Self::Account,
             Self::Region,
@@ -406,6 +411,7 @@ mod tests {
             ("mgn:account-id", "12", "12 digits"),
             ("mgn:region", "Frankfurt", "such as eu-central-1"),
             ("mgn:app:name", " a", "no blank"),
+            ("mgn:app:name", "a\nb", "line break"),
             ("mgn:server:platform", "WINDOWS", "only LINUX"),
             ("mgn:launch:nic:0:subnet-id", "subnet-1", "8 to 17"),
             (

@@ -1,6 +1,6 @@
 //! Which letters a file's bytes stand for: what Excel saves in Europe and in Japan.
 
-use encoding_rs::{Encoding, SHIFT_JIS, UTF_8};
+use encoding_rs::{DecoderResult, Encoding, SHIFT_JIS, UTF_8};
 
 /// Ten thousand rows of a hundred columns.
 pub const BYTES_MAX: usize = 16 << 20;
@@ -13,20 +13,24 @@ pub fn decode(bytes: &[u8]) -> Result<String, String> {
             BYTES_MAX >> 20
         ));
     }
-    let marked = Encoding::for_bom(bytes).map(|(encoding, _)| encoding);
-    let encoding = marked.unwrap_or_else(|| match std::str::from_utf8(bytes) {
-        Ok(_) => UTF_8,
-        Err(_) => SHIFT_JIS,
+    let (encoding, mark) = Encoding::for_bom(bytes).unwrap_or_else(|| match std::str::from_utf8(bytes) {
+        Ok(_) => (UTF_8, 0),
+        Err(_) => (SHIFT_JIS, 0),
     });
-    let (text, _, is_broken) = encoding.decode(bytes);
-    if is_broken {
-        let before = text.split('\u{fffd}').next().unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        return Err(format!(
-            "line {line} is neither UTF-8 nor Shift_JIS: save the file as CSV UTF-8"
-        ));
+    let bytes = &bytes[mark..];
+    let mut decoder = encoding.new_decoder_without_bom_handling();
+    let longest = decoder.max_utf8_buffer_length_without_replacement(bytes.len());
+    let mut text = String::with_capacity(longest.unwrap_or(4 * BYTES_MAX));
+    match decoder.decode_to_string_without_replacement(bytes, &mut text, true) {
+        (DecoderResult::InputEmpty, _) => Ok(text),
+        (DecoderResult::Malformed(..) | DecoderResult::OutputFull, _) => {
+            let line = text.matches('\n').count() + 1;
+            Err(format!(
+                "line {line} is no {}: save the file as CSV UTF-8",
+                encoding.name()
+            ))
+        }
     }
-    Ok(text.into_owned())
 }
 
 #[cfg(test)]
@@ -48,7 +52,17 @@ mod tests {
             assert_eq!(decode(bytes).unwrap(), text);
         }
         let broken = decode(b"a\nb\xff\xff\xff").unwrap_err();
-        assert!(broken.starts_with("line 2 is neither"), "{broken}");
+        assert!(broken.starts_with("line 2 is no Shift_JIS"), "{broken}");
+        let broken = decode(
+            "\u{feff}\u{fffd}\n"
+                .as_bytes()
+                .iter()
+                .chain(b"\xe5")
+                .copied()
+                .collect::<Vec<_>>()
+                .as_slice(),
+        );
+        assert!(broken.unwrap_err().starts_with("line 2 is no UTF-8"));
         assert!(decode(&vec![b'a'; BYTES_MAX + 1]).unwrap_err().contains("16 MiB"));
     }
 

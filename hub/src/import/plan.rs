@@ -56,6 +56,8 @@ pub struct Plan {
     /// The group of each row: rows that share an application or a server have the same.
     pub groups: BTreeMap<usize, usize>,
     pub faults: Vec<Fault>,
+    /// Nothing of the file may be carried out.
+    pub is_broken: bool,
 }
 
 struct Keys {
@@ -69,6 +71,7 @@ struct Keys {
 pub fn plan(sheet: Sheet, usual: Option<&AccountId>) -> Plan {
     let mut plan = Plan {
         faults: sheet.faults,
+        is_broken: sheet.is_broken,
         ..Plan::default()
     };
     let mut union = Union::default();

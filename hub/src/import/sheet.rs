@@ -3,13 +3,18 @@
 //! What begins like a formula is written with an apostrophe before it, so that no spreadsheet computes it, and is read
 //! without: the pair loses nothing, see [`guarded`] and [`unguarded`].
 
+mod records;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use self::records::Records;
 use super::{Fault, column::Column};
 use crate::spreadsheet::BYTE_ORDER_MARK;
 
 const ROWS_MAX: usize = 50_000;
 const COLUMNS_MAX: usize = 300;
+/// Fifty thousand rows as full as MGN's template; each takes about 250 bytes until all is planned.
+const CELLS_MAX: usize = 1_500_000;
 /// Nobody reads more.
 const FAULTS_MAX: usize = 1000;
 
@@ -35,103 +40,108 @@ pub struct Row {
 pub struct Sheet {
     pub rows: Vec<Row>,
     pub faults: Vec<Fault>,
+    /// A fault is of the whole file: nothing of it may be carried out.
+    pub is_broken: bool,
 }
 
+impl Sheet {
+    fn break_at(&mut self, row: usize, why: impl Into<String>) {
+        self.faults.push(Fault::of_row(row, why));
+        self.is_broken = true;
+    }
+}
+
+/// Reads on after a fault, so that all are told at once.
 pub fn read(text: &str) -> Sheet {
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .from_reader(text.as_bytes());
+    let mut records = Records::of(text);
     let mut sheet = Sheet::default();
-    let mut records = reader.records();
-    let columns = match records.next() {
-        Some(Ok(header)) => header_of(&header, &mut sheet.faults),
-        Some(Err(error)) => {
-            sheet.faults.push(Fault::of_row(1, error.to_string()));
+    let columns = match records.next_record() {
+        Ok(Some(header)) => header_of(header, &mut sheet),
+        Ok(None) => {
+            sheet.break_at(1, "the file is empty; its first line names the columns");
             return sheet;
         }
-        None => {
-            sheet.faults.push(Fault::of_row(
-                1,
-                "the file is empty; its first line names the columns",
-            ));
+        Err(why) => {
+            sheet.break_at(1, why);
             return sheet;
         }
     };
-    if !sheet.faults.is_empty() {
-        return sheet;
-    }
-    for (number, record) in (2..).zip(records) {
-        if number > ROWS_MAX + 1 {
-            let why = format!("there are more than {ROWS_MAX} rows; split the file");
-            sheet.faults.push(Fault::of_row(number, why));
-            break;
+    let (mut rows, mut cells) = (0, 0);
+    loop {
+        let record = match records.next_record() {
+            Ok(Some(record)) => record.clone(),
+            Ok(None) => return sheet,
+            Err(why) => {
+                sheet.break_at(records.number, why);
+                return sheet;
+            }
+        };
+        rows += 1;
+        cells += record.iter().filter(|cell| !cell.is_empty()).count();
+        if rows > ROWS_MAX || cells > CELLS_MAX {
+            let why = format!("there are more than {ROWS_MAX} rows or {CELLS_MAX} cells; split the file");
+            sheet.break_at(records.number, why);
+            return sheet;
         }
         if sheet.faults.len() >= FAULTS_MAX {
-            sheet.faults.push(Fault::of_row(
-                number,
-                "there are more faults; correct these first",
-            ));
-            break;
+            sheet.break_at(records.number, "there are more faults; correct these first");
+            return sheet;
         }
-        match record {
-            Ok(record) => row_of(number, &record, &columns, &mut sheet),
-            Err(error) => sheet.faults.push(Fault::of_row(number, error.to_string())),
-        }
+        row_of(records.number, &record, &columns, &mut sheet);
     }
-    sheet
 }
 
-fn header_of(header: &csv::StringRecord, faults: &mut Vec<Fault>) -> Vec<Option<Column>> {
+/// What stands in a column of the file.
+enum Head {
+    Known(Column),
+    /// Its name is a fault of the header.
+    Unknown,
+    Nameless,
+}
+
+fn header_of(header: &csv::StringRecord, sheet: &mut Sheet) -> Vec<Head> {
     if header.len() > COLUMNS_MAX {
-        faults.push(Fault::of_row(
-            1,
-            format!("there are more than {COLUMNS_MAX} columns"),
-        ));
-        return Vec::new();
+        sheet.break_at(1, format!("there are more than {COLUMNS_MAX} columns"));
     }
     let mut seen = BTreeSet::new();
-    let mut columns = Vec::with_capacity(header.len());
-    for name in header {
-        let name = name.trim();
+    let mut heads = Vec::new();
+    for name in header.iter().take(COLUMNS_MAX).map(str::trim) {
         // Spreadsheets add empty columns at the end.
         if name.is_empty() {
-            columns.push(None);
+            heads.push(Head::Nameless);
             continue;
         }
-        match name.parse::<Column>() {
+        heads.push(match name.parse::<Column>() {
+            Ok(column) if seen.insert(column.clone()) => Head::Known(column),
             Ok(column) => {
-                if !seen.insert(column.clone()) {
-                    faults.push(Fault::of_row(1, format!("column {column} is there twice")));
-                }
-                columns.push(Some(column));
+                sheet.break_at(1, format!("column {column} is there twice"));
+                Head::Unknown
             }
             Err(why) => {
-                faults.push(Fault::of_row(1, why));
-                columns.push(None);
+                sheet.break_at(1, why);
+                Head::Unknown
             }
-        }
+        });
     }
-    columns
+    heads
 }
 
-fn row_of(number: usize, record: &csv::StringRecord, columns: &[Option<Column>], sheet: &mut Sheet) {
+fn row_of(number: usize, record: &csv::StringRecord, heads: &[Head], sheet: &mut Sheet) {
     if record.iter().all(str::is_empty) {
         return;
     }
     let mut cells = BTreeMap::new();
-    for (at, value) in record.iter().enumerate() {
-        if value.is_empty() {
-            continue;
-        }
-        let Some(Some(column)) = columns.get(at) else {
-            let why = format!(
-                "there is a value without a column: “{}”",
-                value.chars().take(100).collect::<String>()
-            );
-            sheet.faults.push(Fault::of_row(number, why));
-            continue;
+    for (at, value) in record.iter().enumerate().filter(|(_, value)| !value.is_empty()) {
+        let column = match heads.get(at) {
+            Some(Head::Known(column)) => column,
+            Some(Head::Unknown) => continue,
+            Some(Head::Nameless) | None => {
+                let shown: String = value.chars().take(100).collect();
+                let why = format!("there is a value without a column: “{shown}”");
+                sheet.faults.push(Fault::of_row(number, why));
+                continue;
+            }
         };
         match cell_of(column, value) {
             Ok(cell) => {
@@ -157,14 +167,19 @@ fn cell_of(column: &Column, value: &str) -> Result<Cell, String> {
     }
 }
 
-fn looks_like_a_formula(text: &str) -> bool {
-    text.trim_start_matches('\'')
-        .starts_with(['=', '+', '-', '@', '\t', '\r'])
+/// What means something else than itself: formulas to a spreadsheet, the two marks to an import. Japanese spreadsheets
+/// take the wide signs for the narrow ones.
+/// <https://owasp.org/www-community/attacks/CSV_Injection>
+fn wants_a_guard(text: &str) -> bool {
+    let bare = text.trim_start_matches('\'');
+    bare.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'])
+        || bare == RESET
+        || bare == DELETE_TAG
 }
 
-/// With an apostrophe before what a spreadsheet would compute, or would take for such an apostrophe.
+/// With an apostrophe before what wants one, or would be taken for such an apostrophe.
 pub fn guarded(text: &str) -> String {
-    if looks_like_a_formula(text) {
+    if wants_a_guard(text) {
         return format!("'{text}");
     }
     text.to_owned()
@@ -172,7 +187,7 @@ pub fn guarded(text: &str) -> String {
 
 fn unguarded(text: &str) -> &str {
     match text.strip_prefix('\'') {
-        Some(rest) if looks_like_a_formula(rest) => rest,
+        Some(rest) if wants_a_guard(rest) => rest,
         _ => text,
     }
 }
@@ -223,14 +238,58 @@ mod tests {
 
     #[test]
     fn rows_are_counted_as_a_spreadsheet_does() {
-        let sheet = read("mgn:app:name,mgn:app:description\r\na,\"two\r\nlines\"\r\n\r\n\"\",\r\nb,\r\n");
-        let numbers: Vec<_> = sheet.rows.iter().map(|row| row.number).collect();
-        assert_eq!((numbers, sheet.faults), (vec![2, 4], vec![]));
+        let columns = "mgn:app:name,mgn:app:description";
+        for end in ["\n", "\r\n", "\r"] {
+            let lines = [columns, "a,\"two\r\nlines\n\"", "", ",", "\"\",", "", "", "b,"];
+            let sheet = read(&lines.join(end));
+            let numbers: Vec<_> = sheet.rows.iter().map(|row| row.number).collect();
+            assert_eq!((numbers, sheet.faults), (vec![2, 8], vec![]), "{end:?}");
+        }
+    }
+
+    #[test]
+    fn a_quotation_mark_that_is_not_closed_is_no_end() {
+        for text in ["mgn:app:name\na\n\"b\nc\n", "mgn:app:name\na\n\"b\"\"\nc\n"] {
+            let sheet = read(text);
+            assert!(sheet.is_broken, "{text}");
+            assert_eq!(sheet.faults[0].row, 3);
+        }
+        for text in [
+            "mgn:app:name\n\"b\"\"\"",
+            "mgn:app:name\nb\"",
+            "mgn:app:name\n\"b\"\"c\"\r\n",
+        ] {
+            assert_eq!(faults(text), [""; 0], "{text}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_header_hides_no_wrong_cell() {
+        let sheet = read("mgn:app:nme,mgn:region,\"mgn:app:tag:a\nb\"\na,Frankfurt,c\n");
+        let rows: Vec<_> = sheet.faults.iter().map(|fault| fault.row).collect();
+        assert_eq!((rows, sheet.is_broken), (vec![1, 1, 2], true));
+    }
+
+    #[test]
+    fn a_file_is_read_to_its_limits() {
+        let long = format!("mgn:app:name\n{}", "a\n".repeat(ROWS_MAX));
+        assert_eq!(read(&long).faults, []);
+        assert!(faults(&format!("{long}a\n"))[0].starts_with("50002  there are more than 50000 rows"));
+        let wide = vec!["x"; COLUMNS_MAX + 1].join(",");
+        assert_eq!(faults(&wide)[0], "1  there are more than 300 columns");
+    }
+
+    #[test]
+    fn marks_that_are_values_stay_values() {
+        let tag: Column = "mgn:server:tag:a".parse().unwrap();
+        for text in [RESET, DELETE_TAG, "'[DELETE_TAG]", "＝1"] {
+            assert_eq!(cell_of(&tag, &guarded(text)), Ok(Cell::Set(text.to_owned())));
+        }
     }
 
     proptest! {
         #[test]
-        fn no_formula_is_written_and_nothing_is_lost(text in "'{0,3}[-=+@a\t]?.{0,5}") {
+        fn no_formula_is_written_and_nothing_is_lost(text in "'{0,3}[-=+@a\t＝]?.{0,5}") {
             let written = guarded(&text);
             prop_assert!(!written.starts_with(['=', '+', '-', '@', '\t', '\r']));
             prop_assert_eq!(unguarded(&written), text);

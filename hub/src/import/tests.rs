@@ -223,6 +223,24 @@ async fn a_group_with_a_fault_is_left_out_as_a_whole() {
 }
 
 #[tokio::test]
+async fn what_is_named_in_two_ways_is_left_out_in_both() {
+    let scene = scene().await;
+    scene
+        .import(&format!("{HEADER}{}", row("first", "shop", "web-1", "m5.large")))
+        .await;
+    let id = scene.servers().await[0].application.clone().unwrap().to_string();
+    let text = format!(
+        "mgn:account-id,mgn:app:id,mgn:app:name,mgn:app:description,mgn:server:user-provided-id\n\
+         {MEMBER},{id},,Sells,web-1\n{MEMBER},,shop,,web-2\n{MEMBER},,mail,,mx-1\n"
+    );
+    let done = scene.import(&text).await;
+    let rows: Vec<_> = done.faults.iter().map(|fault| fault.row).collect();
+    assert_eq!((rows, done.left_out), (vec![2, 3], 2));
+    let made = done.summary;
+    assert_eq!((made.applications, made.servers), (count(1, 0), count(1, 0)));
+}
+
+#[tokio::test]
 async fn what_is_given_out_is_taken_in_without_a_change() {
     let scene = scene().await;
     let servers: String = (0..5)

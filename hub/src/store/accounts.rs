@@ -1,6 +1,9 @@
 //! Organizations, their accounts and the runners there.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use cloud::{control::Place, route::Errand};
 use domain::{
@@ -81,6 +84,21 @@ impl<C: ConnectionTrait> Reader<C> {
             .order_by_asc(account::Column::Id)
             .all(&self.0)
             .await?)
+    }
+
+    /// What people call these accounts, by their ids.
+    pub async fn account_names(
+        &self,
+        ids: impl Iterator<Item = &AccountId>,
+    ) -> Result<HashMap<String, String>, StoreError> {
+        let found = self
+            .find::<account::Entity>()
+            .filter(account::Column::Id.is_in(ids.map(AccountId::as_str)));
+        let columns = found
+            .select_only()
+            .columns([account::Column::Id, account::Column::Name]);
+        let names: Vec<(String, String)> = columns.into_tuple().all(&self.0).await?;
+        Ok(names.into_iter().collect())
     }
 
     pub async fn account(&self, id: &AccountId) -> Result<account::Model, StoreError> {

@@ -1,6 +1,6 @@
 //! What the pages read: a query or two for each list, whatever its length.
 
-use std::collections::HashMap;
+use std::{cmp::Reverse, collections::HashMap};
 
 use domain::{
     ids::{AccountId, JobId, SourceServerId},
@@ -9,7 +9,9 @@ use domain::{
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, FromQueryResult, JoinType, Order, PaginatorTrait,
     QueryFilter, QueryOrder, QuerySelect, Select,
-    sea_query::{BinOper, Expr, ExprTrait, NullOrdering, Query, SelectStatement, UnionType},
+    sea_query::{
+        BinOper, Expr, ExprTrait, IntoTableRef, NullOrdering, Query, SelectStatement, SimpleExpr, UnionType,
+    },
 };
 
 use super::{Reader, StoreError, dialect};
@@ -26,12 +28,19 @@ use crate::entities::{
 pub struct Slice<T> {
     pub rows: Vec<T>,
     pub total: u64,
+    /// There are more than `total`; they were not counted.
+    pub is_more: bool,
 }
+
+/// So many of what a text is found in are counted. Who looks for something looks at fewer.
+pub const FOUND_MAX: u64 = 1000;
 
 /// Which servers to show. What is empty does not restrict.
 #[derive(Debug, Clone, Default)]
 pub struct ServerSearch {
     pub account: Option<AccountId>,
+    /// Of the accounts with these words in their name or number.
+    pub account_text: String,
     pub lifecycle: String,
     pub replication: String,
     pub readiness: String,
@@ -85,8 +94,21 @@ impl<C: ConnectionTrait> Reader<C> {
         offset: u64,
         limit: u64,
     ) -> Result<Slice<Model>, StoreError> {
-        let found = self.matching(search);
-        let total = found.clone().count(&self.0).await?;
+        let mut found = self.matching(search);
+        let (total, is_more);
+        if search.text.is_empty() {
+            (total, is_more) = (found.clone().count(&self.0).await?, false);
+        } else {
+            // What a text is in is found by looking at all of them: once. If it is in many, it ends early.
+            let ids = ids_of(found.clone().limit(FOUND_MAX + 1), &self.0).await?;
+            let count = ids.len() as u64;
+            (total, is_more) = (Ord::min(count, FOUND_MAX), count > FOUND_MAX);
+            if !is_more {
+                found = self
+                    .find::<Entity>()
+                    .filter(Column::Id.is_in(ids.iter().map(|id| id.as_str())));
+            }
+        }
         let order = if search.descending {
             Order::Desc
         } else {
@@ -97,10 +119,6 @@ impl<C: ConnectionTrait> Reader<C> {
             _ => Order::Asc,
         };
         let sorted = match search.sort {
-            // Of those that have the words all are needed anyway: not by the index that is in order, which has no words.
-            ServerSort::Name if !search.text.is_empty() => {
-                found.order_by(Expr::cust("source_servers.name || ''"), order.clone())
-            }
             ServerSort::Name => found,
             ServerSort::Account => found.order_by(Column::Account, order.clone()),
             ServerSort::Lifecycle => found.order_by(Column::LifecycleName, order.clone()),
@@ -111,16 +129,12 @@ impl<C: ConnectionTrait> Reader<C> {
             }
         };
         // Which they are is found out within an index, however many come before; only these are read.
-        let ids: Vec<Word<SourceServerId>> = sorted
+        let page = sorted
             .order_by(Column::Name, by_name)
             .order_by_asc(Column::Id)
-            .select_only()
-            .column(Column::Id)
             .offset(offset)
-            .limit(limit)
-            .into_tuple()
-            .all(&self.0)
-            .await?;
+            .limit(limit);
+        let ids = ids_of(page, &self.0).await?;
         let mut read: HashMap<_, _> = self
             .find::<Entity>()
             .filter(Column::Id.is_in(ids.iter().map(|id| id.as_str())))
@@ -130,7 +144,7 @@ impl<C: ConnectionTrait> Reader<C> {
             .map(|row| (row.id.clone(), row))
             .collect();
         let rows = ids.iter().filter_map(|id| read.remove(id)).collect();
-        Ok(Slice { rows, total })
+        Ok(Slice { rows, total, is_more })
     }
 
     /// Servers that are not done and whose replication is in this state.
@@ -145,7 +159,11 @@ impl<C: ConnectionTrait> Reader<C> {
             .limit(limit)
             .all(&self.0)
             .await?;
-        Ok(Slice { rows, total })
+        Ok(Slice {
+            rows,
+            total,
+            is_more: false,
+        })
     }
 
     /// Servers whose replication goes on, and not as well as a person could make it; the worst first. What is
@@ -174,7 +192,11 @@ impl<C: ConnectionTrait> Reader<C> {
             .limit(limit)
             .all(&self.0)
             .await?;
-        Ok(Slice { rows, total })
+        Ok(Slice {
+            rows,
+            total,
+            is_more: false,
+        })
     }
 
     /// Newest first.
@@ -188,7 +210,11 @@ impl<C: ConnectionTrait> Reader<C> {
             .limit(limit)
             .all(&self.0)
             .await?;
-        Ok(Slice { rows, total })
+        Ok(Slice {
+            rows,
+            total,
+            is_more: false,
+        })
     }
 
     pub async fn participants(&self, jobs: &[JobId]) -> Result<Vec<Participant>, StoreError> {
@@ -285,13 +311,38 @@ impl<C: ConnectionTrait> Reader<C> {
         Ok(Participant::find_by_statement(statement).all(&self.0).await?)
     }
 
-    /// Of the account's agents and runners.
+    /// Of the account's runners and agents; what is revoked comes last.
     pub async fn certificates_in(&self, account: &AccountId) -> Result<Vec<HeldCertificate>, StoreError> {
+        let none = Expr::value(Option::<String>::None);
+        let mut held = self
+            .certificates_held("runner", runner::Entity, none, account)
+            .await?;
+        let name = Expr::col(("m", Column::Name));
+        held.extend(self.certificates_held("agent", Entity, name, account).await?);
+        held.sort_by(|a, b| {
+            let key = |held: &HeldCertificate| {
+                (
+                    held.revoked_at.is_some(),
+                    held.name.clone(),
+                    Reverse(held.issued_at),
+                )
+            };
+            key(a).cmp(&key(b))
+        });
+        Ok(held)
+    }
+
+    /// By the machines, of which an account has few among all that have certificates.
+    async fn certificates_held(
+        &self,
+        kind: &'static str,
+        machines: impl IntoTableRef,
+        name: SimpleExpr,
+        account: &AccountId,
+    ) -> Result<Vec<HeldCertificate>, StoreError> {
         use certificate::Column as C;
-        let backend = self.0.get_database_backend();
-        let subject_of = |kind: &'static str, id: (&'static str, &'static str)| {
-            Expr::value(format!("orglift://{kind}/")).binary(BinOper::Custom("||"), Expr::col(id))
-        };
+        let subject = Expr::value(format!("orglift://{kind}/"))
+            .binary(BinOper::Custom("||"), Expr::col(("m", Column::Id)));
         let query = Query::select()
             .columns([
                 ("c", C::Serial),
@@ -299,36 +350,18 @@ impl<C: ConnectionTrait> Reader<C> {
                 ("c", C::IssuedAt),
                 ("c", C::RevokedAt),
             ])
-            .expr_as(Expr::col(("s", Column::Name)), "name")
-            .from_as(certificate::Entity, "c")
+            .expr_as(name, "name")
+            .from_as(machines, "m")
             .join_as(
-                JoinType::LeftJoin,
-                Entity,
-                "s",
-                Expr::col(("c", C::Subject)).eq(subject_of("agent", ("s", "id"))),
+                JoinType::InnerJoin,
+                certificate::Entity,
+                "c",
+                Expr::col(("c", C::Subject)).eq(subject),
             )
-            .join_as(
-                JoinType::LeftJoin,
-                runner::Entity,
-                "r",
-                Expr::col(("c", C::Subject)).eq(subject_of("runner", ("r", "id"))),
-            )
-            .cond_where(
-                Condition::any()
-                    .add(Expr::col(("s", Column::Account)).eq(account.as_str()))
-                    .add(Expr::col(("r", runner::Column::Account)).eq(account.as_str())),
-            )
-            .cond_where(
-                Condition::any()
-                    .add(self.1.by_account(("s", Column::Account)))
-                    .add(self.1.by_account(("r", runner::Column::Account))),
-            )
-            .order_by_expr(Expr::col(("c", C::RevokedAt)).is_not_null(), Order::Asc)
-            .order_by_expr(Expr::col(("s", Column::Id)).is_not_null(), Order::Asc)
-            .order_by("name", Order::Asc)
-            .order_by(("c", C::IssuedAt), Order::Desc)
+            .and_where(Expr::col(("m", Column::Account)).eq(account.as_str()))
+            .cond_where(self.1.by_account(("m", Column::Account)))
             .take();
-        let statement = backend.build(&query);
+        let statement = self.0.get_database_backend().build(&query);
         Ok(HeldCertificate::find_by_statement(statement).all(&self.0).await?)
     }
 
@@ -370,6 +403,18 @@ impl<C: ConnectionTrait> Reader<C> {
         if let Some(account) = &search.account {
             found = found.filter(Column::Account.eq(account.as_str()));
         }
+        if !search.account_text.is_empty() {
+            let mut accounts = Query::select()
+                .column(account::Column::Id)
+                .from(account::Entity)
+                .take();
+            for word in words(&search.account_text) {
+                let is_there = [account::Column::Name, account::Column::Id]
+                    .map(|column| dialect::holds(backend, Expr::col(column), &word));
+                accounts.cond_where(is_there.into_iter().fold(Condition::any(), Condition::add));
+            }
+            found = found.filter(Column::Account.in_subquery(accounts));
+        }
         if !search.lifecycle.is_empty() {
             found = found.filter(Column::LifecycleName.eq(search.lifecycle.as_str()));
         }
@@ -379,9 +424,26 @@ impl<C: ConnectionTrait> Reader<C> {
         if !search.readiness.is_empty() {
             found = found.filter(Expr::col(Column::Readiness).eq(search.readiness.as_str()));
         }
-        for word in search.text.to_lowercase().split_whitespace().take(8) {
-            found = found.filter(dialect::holds(backend, Expr::col(Column::Sought), word));
+        for word in words(&search.text) {
+            found = found.filter(dialect::holds(backend, Expr::col(Column::Sought), &word));
         }
         found
     }
+}
+
+/// As they stand in what is sought, and no more than anybody types.
+fn words(text: &str) -> Vec<String> {
+    text.to_lowercase()
+        .split_whitespace()
+        .take(8)
+        .map(str::to_owned)
+        .collect()
+}
+
+async fn ids_of(
+    found: Select<Entity>,
+    connection: &impl ConnectionTrait,
+) -> Result<Vec<Word<SourceServerId>>, StoreError> {
+    let ids = found.select_only().column(Column::Id).into_tuple();
+    Ok(ids.all(connection).await?)
 }

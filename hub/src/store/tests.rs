@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     entities::{Doc, source_server},
-    fixtures::{self, TestHub, hub},
+    fixtures::{self, MEMBER, TestHub, hub},
 };
 
 async fn with_server(hub: &TestHub) -> SourceServerId {
@@ -198,6 +198,44 @@ async fn a_search_takes_every_character_as_it_is() {
             "{text}"
         );
     }
+}
+
+#[tokio::test]
+async fn what_is_found_often_is_counted_to_a_thousand() {
+    let hub = hub().await;
+    let runner = fixtures::with_runner(&hub).await;
+    let mut tx = hub.store.begin().await.unwrap();
+    for entropy in 1..=1001 {
+        let mut server = fixtures::server(SourceServerId::from_entropy(entropy), &runner);
+        server.hostname = format!("web-{entropy:04}");
+        tx.server_insert(server).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let found = async |text: &str, account: &str, offset| {
+        let search = ServerSearch {
+            text: text.into(),
+            account_text: account.into(),
+            descending: true,
+            ..ServerSearch::default()
+        };
+        let slice = hub.store.server_search(&search, offset, 2).await.unwrap();
+        let names: Vec<_> = slice.rows.iter().map(|row| row.hostname.clone()).collect();
+        (names.join(" "), slice.total, slice.is_more)
+    };
+    assert_eq!(
+        found("WEB", "", 0).await,
+        ("web-1001 web-1000".into(), 1000, true)
+    );
+    assert_eq!(found("web", "", 1000).await, ("web-0001".into(), 1000, true));
+    assert_eq!(
+        found("web-0", "", 0).await,
+        ("web-0999 web-0998".into(), 999, false)
+    );
+    let account = hub.store.account(&MEMBER.parse().unwrap()).await.unwrap();
+    for (sought, total) in [(&account.name[1..], 999), (&MEMBER[3..], 999), ("nobody's", 0)] {
+        assert_eq!(found("web-0", sought, 0).await.1, total, "{sought}");
+    }
+    assert_eq!(found("", &account.name, 0).await.1, 1001);
 }
 
 #[tokio::test]

@@ -4,12 +4,11 @@ use crate::{
     language::{filters, translated_static},
     mark, n, t,
 };
-use std::collections::HashMap;
-
 use askama::Template;
 use axum::{extract::Query, response::Response};
 use domain::{
     disk::DiskProgress,
+    ids::AccountId,
     lifecycle::Lifecycle,
     readiness::Readiness,
     replication::{Replication, Stall},
@@ -24,8 +23,8 @@ use super::{
 };
 use crate::{
     clock::now_ms,
-    entities::{account, source_server::Model},
-    store::pages::{ServerSearch, ServerSort},
+    entities::source_server::Model,
+    store::pages::{ServerSearch, ServerSort, Slice},
 };
 
 const PAGE_LEN: u64 = 50;
@@ -49,7 +48,7 @@ struct ServersPage {
     shell: Shell,
     query: String,
     sort: String,
-    accounts: Vec<Choice>,
+    account: String,
     states: Vec<Choice>,
     replications: Vec<Choice>,
     readinesses: Vec<Choice>,
@@ -125,8 +124,14 @@ const COLUMNS: [(&str, &str, &str); 7] = [
 pub async fn page(visit: Visit, Query(filter): Query<Filter>) -> Result<Response, PageError> {
     let store = &visit.session.store;
     let (sort, descending) = sort_of(&filter.sort);
+    let account = filter.account.trim();
     let search = ServerSearch {
-        account: filter.account.parse().ok(),
+        account: account.parse().ok(),
+        account_text: if account.parse::<AccountId>().is_ok() {
+            String::new()
+        } else {
+            account.to_owned()
+        },
         lifecycle: if filter.state == ARCHIVED {
             String::new()
         } else {
@@ -141,11 +146,9 @@ pub async fn page(visit: Visit, Query(filter): Query<Filter>) -> Result<Response
     };
     let at = filter.page.saturating_mul(PAGE_LEN);
     let found = store.server_search(&search, at, PAGE_LEN).await?;
-    let accounts = store.account_list().await?;
-    let names: HashMap<&str, &str> = accounts
-        .iter()
-        .map(|account| (account.id.as_str(), account.name.as_str()))
-        .collect();
+    let names = store
+        .account_names(found.rows.iter().map(|server| &server.account.0))
+        .await?;
     let now = now_ms();
     let shown = at + found.rows.len() as u64;
     let filtered = [
@@ -159,7 +162,6 @@ pub async fn page(visit: Visit, Query(filter): Query<Filter>) -> Result<Response
     .any(|set| !set.is_empty());
     let page = ServersPage {
         shell: visit.shell(t!("Source servers"), Section::Servers, "/events"),
-        accounts: account_choices(&accounts, &filter.account),
         states: state_choices(&filter.state),
         replications: replication_choices(&filter.replication),
         readinesses: readiness_choices(&filter.readiness),
@@ -169,7 +171,7 @@ pub async fn page(visit: Visit, Query(filter): Query<Filter>) -> Result<Response
             .iter()
             .map(|server| {
                 let id = server.account.to_string();
-                let name = names.get(id.as_str()).copied().unwrap_or_default().to_owned();
+                let name = names.get(&id).cloned().unwrap_or_default();
                 row(server, Some(AccountLink { id, name }), now)
             })
             .collect(),
@@ -177,10 +179,11 @@ pub async fn page(visit: Visit, Query(filter): Query<Filter>) -> Result<Response
             "{from}–{to} of {total}",
             from = text::grouped(at + 1),
             to = text::grouped(shown),
-            total = n!(found.total, "{n} server", "{n} servers")
+            total = total_of(&found)
         ),
         previous: (filter.page > 0).then(|| filter.address(filter.page - 1, &filter.sort)),
-        next: (shown < found.total).then(|| filter.address(filter.page + 1, &filter.sort)),
+        next: (shown < found.total || found.is_more && !found.rows.is_empty())
+            .then(|| filter.address(filter.page + 1, &filter.sort)),
         empty_title: if filtered {
             t!("No server matches")
         } else {
@@ -199,6 +202,7 @@ pub async fn page(visit: Visit, Query(filter): Query<Filter>) -> Result<Response
         } else {
             t!("See the accounts")
         },
+        account: filter.account,
         query: filter.q,
         sort: filter.sort,
     };
@@ -296,18 +300,11 @@ pub fn plain_columns() -> Vec<ListColumn> {
         .collect()
 }
 
-fn account_choices(accounts: &[account::Model], chosen: &str) -> Vec<Choice> {
-    let every = Choice {
-        value: String::new(),
-        label: t!("All accounts").into(),
-        selected: chosen.is_empty(),
-    };
-    let each = accounts.iter().map(|account| Choice {
-        value: account.id.to_string(),
-        label: format!("{} ({})", account.name, account.id),
-        selected: account.id.as_str() == chosen,
-    });
-    std::iter::once(every).chain(each).collect()
+fn total_of(found: &Slice<Model>) -> String {
+    if found.is_more {
+        return n!(found.total, "more than {n} server", "more than {n} servers");
+    }
+    n!(found.total, "{n} server", "{n} servers")
 }
 
 fn state_choices(chosen: &str) -> Vec<Choice> {
