@@ -19,6 +19,7 @@ mod m0009_sign_in;
 mod m0010_waves;
 mod m0011_imports;
 mod m0012_at_a_glance;
+mod m0013_preferences;
 
 #[derive(Debug)]
 pub struct Migrator;
@@ -39,6 +40,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0010_waves::Migration),
             Box::new(m0011_imports::Migration),
             Box::new(m0012_at_a_glance::Migration),
+            Box::new(m0013_preferences::Migration),
         ]
     }
 }

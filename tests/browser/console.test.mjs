@@ -180,6 +180,64 @@ test('readiness, changes and a rehearsal can be read at both widths', { timeout:
   assert.deepEqual(complaints, []);
 });
 
+test('anything is found from the keyboard', { timeout: 2 * MINUTE }, async () => {
+  const { page, complaints } = await openPage(browser);
+  await signIn(page);
+  await page.goto(`${console_.address}/servers`);
+  await page.locator('#live tbody').getByRole('link', { name: 'db-1' }).first().waitFor({ timeout: MINUTE });
+  const palette = page.locator('#palette');
+  await page.keyboard.press('Control+k');
+  await palette.getByRole('link', { name: 'Waves' }).waitFor();
+  await page.getByLabel('Search everything').fill('db-1');
+  await palette.getByRole('heading', { name: 'Source servers' }).waitFor();
+  await picture(page, 'palette');
+  assert.deepEqual(await axe(page), []);
+  await page.keyboard.press('ArrowDown');
+  await page.keyboard.press('Enter');
+  await page.waitForURL(/\/servers\/s-/);
+  // From page to page, and from row to row.
+  await page.keyboard.press('g');
+  await page.keyboard.press('s');
+  await page.waitForURL(/\/servers$/);
+  await page.keyboard.press('j');
+  await page.keyboard.press('j');
+  await page.keyboard.press('k');
+  const first = page.locator('#live tbody tr').first();
+  assert.equal(
+    await page.evaluate(() => document.activeElement.textContent),
+    await first.locator('th a').textContent(),
+  );
+  await page.keyboard.press('x');
+  assert.ok(await first.locator('.tick input').isChecked());
+  await page.keyboard.press('?');
+  await page.getByRole('heading', { name: 'Keyboard' }).waitFor();
+  await picture(page, 'keyboard');
+  assert.deepEqual(await axe(page), []);
+  await page.keyboard.press('Escape');
+  // Columns and filters are kept for the person.
+  await page.getByText('Columns', { exact: true }).click();
+  await page.getByLabel('Instance type').check();
+  await page.getByRole('button', { name: 'Show these' }).click();
+  await page.getByRole('columnheader', { name: 'Instance type' }).waitFor();
+  await page.goto(`${console_.address}/servers?q=db-1`);
+  await page.getByText('Saved filters', { exact: true }).first().click();
+  await page.getByLabel('Keep this list as').fill('Databases');
+  await picture(page, 'save-filter');
+  await page.getByRole('button', { name: 'Save', exact: true }).click();
+  await page.getByRole('navigation', { name: 'Saved filters' }).getByRole('link', { name: 'Databases' }).waitFor();
+  assert.deepEqual(await axe(page), []);
+  await page.setViewportSize(PHONE);
+  assert.equal(await overflow(page), 0);
+  // Who turned single keys off types them to no effect.
+  await page.goto(`${console_.address}/profile`);
+  await page.getByLabel('Single keys do something').uncheck();
+  await page.getByRole('button', { name: 'Save', exact: true }).click();
+  await page.getByText('Saved.').waitFor();
+  await page.keyboard.press('?');
+  assert.equal(await page.locator('#keyboard').evaluate((dialog) => dialog.open), false);
+  assert.deepEqual(complaints, []);
+});
+
 test('the console speaks Japanese to who asks for it, and in the profile to anybody', { timeout: 3 * MINUTE }, async () => {
   const { page, complaints } = await openPage(browser, DESKTOP, { locale: 'ja-JP' });
   const barriers = [];

@@ -4,7 +4,10 @@ use super::ActionError;
 use crate::{
     Hub,
     auth::{Actor, AuthError, keys, password, people, second_factor},
-    entities::session,
+    entities::{
+        session,
+        user::{self, SavedFilter},
+    },
     language::Language,
 };
 
@@ -86,9 +89,68 @@ async fn count_wrong_code<T>(hub: &Hub, actor: &Actor) -> Result<T, AuthError> {
 
 /// `None` for what the browser asks for.
 pub async fn set_language(hub: &Hub, actor: &Actor, language: Option<Language>) -> Result<(), ActionError> {
+    change(hub, actor, |user| {
+        language.map_or("", Language::tag).clone_into(&mut user.language);
+    })
+    .await
+}
+
+/// Whether single keys do something on the pages.
+pub async fn set_keys(hub: &Hub, actor: &Actor, on: bool) -> Result<(), ActionError> {
+    change(hub, actor, |user| user.preferences.0.no_keys = !on).await
+}
+
+/// The columns of the list of source servers; `None` for the usual ones.
+pub async fn set_columns(hub: &Hub, actor: &Actor, columns: Option<Vec<String>>) -> Result<(), ActionError> {
+    change(hub, actor, |user| user.preferences.0.columns = columns).await
+}
+
+const FILTERS_MAX: usize = 50;
+
+/// Keeps a filter under a name; one that has the name already is replaced.
+pub async fn save_filter(hub: &Hub, actor: &Actor, name: &str, query: &str) -> Result<(), ActionError> {
+    let name = name.trim();
+    if name.is_empty() || name.chars().count() > 64 || name.contains(char::is_control) {
+        return Err(ActionError::Invalid(
+            "a filter's name has 1 to 64 characters".into(),
+        ));
+    }
+    if query.len() > 2000 || query.contains(|c: char| !c.is_ascii_graphic() || c == '#') {
+        return Err(ActionError::Invalid("this is no filter of source servers".into()));
+    }
+    let mut kept = true;
+    change(hub, actor, |user| {
+        let filters = &mut user.preferences.0.filters;
+        filters.retain(|filter| filter.name != name);
+        kept = filters.len() < FILTERS_MAX;
+        if kept {
+            filters.push(SavedFilter {
+                name: name.to_owned(),
+                query: query.to_owned(),
+            });
+            filters.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+    })
+    .await?;
+    if kept {
+        return Ok(());
+    }
+    Err(ActionError::Invalid(format!(
+        "there are {FILTERS_MAX} saved filters already; remove one"
+    )))
+}
+
+pub async fn remove_filter(hub: &Hub, actor: &Actor, name: &str) -> Result<(), ActionError> {
+    change(hub, actor, |user| {
+        user.preferences.0.filters.retain(|filter| filter.name != name);
+    })
+    .await
+}
+
+async fn change(hub: &Hub, actor: &Actor, how: impl FnOnce(&mut user::Model)) -> Result<(), ActionError> {
     let mut tx = hub.store.begin().await?;
     let mut user = people::existing(&tx, &actor.name).await?;
-    language.map_or("", Language::tag).clone_into(&mut user.language);
+    how(&mut user);
     tx.user_put(user).await?;
     Ok(tx.commit().await?)
 }

@@ -7,7 +7,10 @@ use super::{AuthError, Grant, password};
 use crate::{
     audit::By,
     clock::now_ms,
-    entities::user::{Model as User, UserRole},
+    entities::{
+        Doc,
+        user::{Model as User, UserRole},
+    },
     store::Write,
 };
 
@@ -60,6 +63,7 @@ pub(super) fn blank(name: &str) -> User {
         disabled_at: None,
         signed_in_at: None,
         language: String::new(),
+        preferences: Doc::default(),
     }
 }
 

@@ -3,6 +3,8 @@
 use sea_orm::entity::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::columns::Doc;
+
 /// What a user may do; each may do what the ones before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -52,6 +54,26 @@ pub struct Model {
     pub signed_in_at: Option<i64>,
     /// `en` or `ja`; empty for what the browser asks for.
     pub language: String,
+    pub preferences: Doc<Preferences>,
+}
+
+/// What somebody has set for oneself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Preferences {
+    /// Of the list of source servers; `None` for the usual ones.
+    pub columns: Option<Vec<String>>,
+    pub filters: Vec<SavedFilter>,
+    /// Single keys do nothing.
+    pub no_keys: bool,
+}
+
+/// A list of source servers that somebody comes back to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedFilter {
+    pub name: String,
+    /// Of the address of the list, without its question mark.
+    pub query: String,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

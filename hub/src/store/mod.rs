@@ -39,6 +39,7 @@ pub mod pages;
 pub mod people;
 pub mod readiness;
 pub mod sagas;
+pub mod search;
 pub mod servers;
 pub mod sight;
 mod sole;

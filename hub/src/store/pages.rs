@@ -7,8 +7,8 @@ use domain::{
     job::{InitiatedBy, LaunchStatus},
 };
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, FromQueryResult, JoinType, Order, PaginatorTrait,
-    QueryFilter, QueryOrder, QuerySelect, Select,
+    ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, JoinType, Order, PaginatorTrait, QueryFilter,
+    QueryOrder, QuerySelect, Select,
     sea_query::{
         BinOper, Expr, ExprTrait, IntoTableRef, NullOrdering, Query, SelectStatement, SimpleExpr, UnionType,
     },
@@ -404,15 +404,12 @@ impl<C: ConnectionTrait> Reader<C> {
             found = found.filter(Column::Account.eq(account.as_str()));
         }
         if !search.account_text.is_empty() {
-            let mut accounts = Query::select()
+            let columns = [account::Column::Name, account::Column::Id];
+            let accounts = Query::select()
                 .column(account::Column::Id)
                 .from(account::Entity)
+                .cond_where(self.in_one_of(&search.account_text, &columns))
                 .take();
-            for word in words(&search.account_text) {
-                let is_there = [account::Column::Name, account::Column::Id]
-                    .map(|column| dialect::holds(backend, Expr::col(column), &word));
-                accounts.cond_where(is_there.into_iter().fold(Condition::any(), Condition::add));
-            }
             found = found.filter(Column::Account.in_subquery(accounts));
         }
         if !search.lifecycle.is_empty() {
@@ -432,7 +429,7 @@ impl<C: ConnectionTrait> Reader<C> {
 }
 
 /// As they stand in what is sought, and no more than anybody types.
-fn words(text: &str) -> Vec<String> {
+pub(super) fn words(text: &str) -> Vec<String> {
     text.to_lowercase()
         .split_whitespace()
         .take(8)

@@ -96,6 +96,22 @@ impl<C: ConnectionTrait> Reader<C> {
             .await?)
     }
 
+    /// What people call these applications, by their ids.
+    pub async fn application_names(
+        &self,
+        ids: Vec<ApplicationId>,
+    ) -> Result<HashMap<String, String>, StoreError> {
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let filter = ApplicationFilter {
+            ids,
+            ..ApplicationFilter::default()
+        };
+        let found = self.application_list(&filter).await?.into_iter();
+        Ok(found.map(|row| (row.id.to_string(), row.name)).collect())
+    }
+
     pub async fn wave(&self, id: &WaveId) -> Result<wave::Model, StoreError> {
         self.find_by_id::<wave::Entity>(Word(id.clone()))
             .one(&self.0)

@@ -47,6 +47,7 @@ mod overview;
 mod people;
 mod profile;
 mod readiness;
+mod search;
 mod server;
 mod servers;
 mod session;
@@ -86,7 +87,11 @@ pub fn router(hub: Arc<Hub>) -> Router {
     };
     Router::new()
         .route("/", get(overview::page))
+        .route("/search", get(search::page))
         .route("/servers", get(servers::page))
+        .route("/servers/columns", post(servers::list::choose_columns))
+        .route("/servers/filters", post(servers::list::save_filter))
+        .route("/servers/filters/remove", post(servers::list::remove_filter))
         .route("/servers/{server}", get(server::page))
         .route(
             "/servers/{server}/actions/{action}",
@@ -123,6 +128,7 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route("/accounts/{account}/resources/check", post(holdings::check))
         .route("/servers/{id}/resources/check", post(holdings::check_for_server))
         .merge(planning())
+        .merge(people_and_profile())
         .route("/jobs", get(jobs::page))
         .route("/jobs/{job}", get(job::page))
         .route(
@@ -140,6 +146,17 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route("/sign-in/oidc", get(sign_in::from_provider))
         .route("/sign-in/oidc/begin", get(sign_in::to_provider))
         .route("/sign-out", post(sign_in::sign_out))
+        .route("/static/{*path}", get(assets::serve))
+        .fallback(async || visit::PageError::NotFound(crate::t!("This address").into()).into_response())
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(CsrfLayer::new())
+        .layer(middleware::from_fn(protect))
+        .layer(middleware::from_fn(speak))
+        .with_state(web)
+}
+
+fn people_and_profile() -> Router<Web> {
+    Router::new()
         .route("/profile", get(profile::page).post(profile::save))
         .route(
             "/profile/password",
@@ -171,13 +188,6 @@ pub fn router(hub: Arc<Hub>) -> Router {
             "/people/{name}/measures/{measure}",
             get(people::ask_measure).post(people::carry_out),
         )
-        .route("/static/{*path}", get(assets::serve))
-        .fallback(async || visit::PageError::NotFound(crate::t!("This address").into()).into_response())
-        .layer(DefaultBodyLimit::max(BODY_MAX))
-        .layer(CsrfLayer::new())
-        .layer(middleware::from_fn(protect))
-        .layer(middleware::from_fn(speak))
-        .with_state(web)
 }
 
 /// What is done to many servers.

@@ -129,6 +129,8 @@ fn languages(chosen: &str) -> Vec<Choice> {
 #[derive(Debug, Deserialize)]
 pub struct Preferences {
     language: String,
+    /// A box that is not ticked is not sent.
+    keys: Option<String>,
 }
 
 pub async fn save(
@@ -142,6 +144,7 @@ pub async fn save(
         return Err(PageError::Invalid(t!("There is no such language.").into()));
     }
     profile::set_language(&web.hub, &visit.session.actor, known).await?;
+    profile::set_keys(&web.hub, &visit.session.actor, given.keys.is_some()).await?;
     known.unwrap_or_else(|| language_of(&headers)).speak();
     Ok(Flash::good(t!("Saved.")).show_at(PATH))
 }

@@ -1,9 +1,10 @@
 //! The list of source servers, filtered, sorted and paged; and its rows, which account pages show too.
 
-use crate::{
-    language::{filters, translated_static},
-    mark, n, t,
-};
+pub mod list;
+
+use crate::{language::filters, n, t};
+use std::collections::HashMap;
+
 use askama::Template;
 use axum::{extract::Query, response::Response};
 use domain::{
@@ -23,7 +24,10 @@ use super::{
 };
 use crate::{
     clock::now_ms,
-    entities::source_server::Model,
+    entities::{
+        source_server::Model,
+        user::{Preferences, SavedFilter},
+    },
     store::pages::{ServerSearch, ServerSort, Slice},
 };
 
@@ -52,6 +56,10 @@ struct ServersPage {
     states: Vec<Choice>,
     replications: Vec<Choice>,
     readinesses: Vec<Choice>,
+    filters: Vec<SavedFilter>,
+    column_choices: Vec<Choice>,
+    /// Of this list, to come back to it.
+    here: String,
     columns: Vec<ListColumn>,
     rows: Vec<ServerRow>,
     range: String,
@@ -73,6 +81,7 @@ pub struct Choice {
 
 #[derive(Debug)]
 pub struct ListColumn {
+    pub name: &'static str,
     pub label: &'static str,
     pub class: &'static str,
     pub href: Option<String>,
@@ -102,6 +111,12 @@ pub struct ServerRow {
     pub lag_class: &'static str,
     pub os: String,
     pub address: String,
+    pub application: Option<ApplicationLink>,
+    pub instance: String,
+    pub machine: String,
+    pub tags: String,
+    pub own: String,
+    pub seen: String,
 }
 
 #[derive(Debug)]
@@ -110,46 +125,20 @@ pub struct AccountLink {
     pub name: String,
 }
 
-/// Column, its class, the name it sorts by.
-const COLUMNS: [(&str, &str, &str); 7] = [
-    (mark!("Server"), "", "name"),
-    (mark!("Account"), "wide", "account"),
-    (mark!("Life cycle"), "", "state"),
-    (mark!("Data replication"), "", "replication"),
-    (mark!("Progress"), "", ""),
-    (mark!("Lag"), "num", "lag"),
-    (mark!("System"), "wide", ""),
-];
+#[derive(Debug)]
+pub struct ApplicationLink {
+    pub id: String,
+    pub name: String,
+}
 
 pub async fn page(visit: Visit, Query(filter): Query<Filter>) -> Result<Response, PageError> {
     let store = &visit.session.store;
-    let (sort, descending) = sort_of(&filter.sort);
-    let account = filter.account.trim();
-    let search = ServerSearch {
-        account: account.parse().ok(),
-        account_text: if account.parse::<AccountId>().is_ok() {
-            String::new()
-        } else {
-            account.to_owned()
-        },
-        lifecycle: if filter.state == ARCHIVED {
-            String::new()
-        } else {
-            filter.state.clone()
-        },
-        replication: filter.replication.clone(),
-        readiness: filter.readiness.clone(),
-        text: filter.q.clone(),
-        archived: filter.state == ARCHIVED,
-        sort,
-        descending,
-    };
+    let search = filter.search();
     let at = filter.page.saturating_mul(PAGE_LEN);
     let found = store.server_search(&search, at, PAGE_LEN).await?;
-    let names = store
-        .account_names(found.rows.iter().map(|server| &server.account.0))
-        .await?;
-    let now = now_ms();
+    let preferences = &visit.session.user.preferences;
+    let columns: Vec<_> = list::chosen(preferences).collect();
+    let rows = rows(&visit, &found.rows, &columns).await?;
     let shown = at + found.rows.len() as u64;
     let filtered = [
         &filter.q,
@@ -165,16 +154,14 @@ pub async fn page(visit: Visit, Query(filter): Query<Filter>) -> Result<Response
         states: state_choices(&filter.state),
         replications: replication_choices(&filter.replication),
         readinesses: readiness_choices(&filter.readiness),
-        columns: columns(&filter),
-        rows: found
-            .rows
-            .iter()
-            .map(|server| {
-                let id = server.account.to_string();
-                let name = names.get(&id).cloned().unwrap_or_default();
-                row(server, Some(AccountLink { id, name }), now)
-            })
+        filters: preferences.filters.clone(),
+        column_choices: list::column_choices(preferences),
+        here: filter.query(filter.page, &filter.sort),
+        columns: columns
+            .into_iter()
+            .map(|column| column.head(order_of(&filter.sort), |sort| filter.address(0, sort)))
             .collect(),
+        rows,
         range: t!(
             "{from}–{to} of {total}",
             from = text::grouped(at + 1),
@@ -212,11 +199,77 @@ pub async fn page(visit: Visit, Query(filter): Query<Filter>) -> Result<Response
     })
 }
 
+async fn rows(
+    visit: &Visit,
+    servers: &[Model],
+    columns: &[list::Column],
+) -> Result<Vec<ServerRow>, PageError> {
+    let store = &visit.session.store;
+    let accounts = store
+        .account_names(servers.iter().map(|server| &server.account.0))
+        .await?;
+    let mut applications = HashMap::new();
+    if columns.iter().any(|column| column.name == "application") {
+        let ids = servers.iter().filter_map(|server| server.application.clone());
+        applications = store.application_names(ids.map(|id| id.0).collect()).await?;
+    }
+    let now = now_ms();
+    let row_of = |server: &Model| {
+        let account = server.account.to_string();
+        let account = AccountLink {
+            name: accounts.get(&account).cloned().unwrap_or_default(),
+            id: account,
+        };
+        let application = server.application.as_ref().and_then(|id| {
+            Some(ApplicationLink {
+                id: id.to_string(),
+                name: applications.get(id.as_str())?.clone(),
+            })
+        });
+        ServerRow {
+            application,
+            ..row(server, Some(account), now)
+        }
+    };
+    Ok(servers.iter().map(row_of).collect())
+}
+
 /// Not a state of its own, and yet what people filter by.
 const ARCHIVED: &str = "ARCHIVED";
 
 impl Filter {
+    fn search(&self) -> ServerSearch {
+        let (sort, descending) = sort_of(&self.sort);
+        let account = self.account.trim().parse::<AccountId>();
+        let archived = self.state == ARCHIVED;
+        ServerSearch {
+            account_text: match account {
+                Ok(_) => String::new(),
+                Err(_) => self.account.clone(),
+            },
+            account: account.ok(),
+            lifecycle: if archived {
+                String::new()
+            } else {
+                self.state.clone()
+            },
+            replication: self.replication.clone(),
+            readiness: self.readiness.clone(),
+            text: self.q.clone(),
+            archived,
+            sort,
+            descending,
+        }
+    }
+
     fn address(&self, page: u64, sort: &str) -> String {
+        match self.query(page, sort) {
+            query if query.is_empty() => "/servers".into(),
+            query => format!("/servers?{query}"),
+        }
+    }
+
+    fn query(&self, page: u64, sort: &str) -> String {
         let fields = [
             ("q", self.q.as_str()),
             ("account", &self.account),
@@ -233,19 +286,21 @@ impl Filter {
         if page > 0 {
             parts.push(format!("page={page}"));
         }
-        if parts.is_empty() {
-            "/servers".into()
-        } else {
-            format!("/servers?{}", parts.join("&"))
-        }
+        parts.join("&")
+    }
+}
+
+/// The name of a column, and whether the list is sorted by it from its end.
+fn order_of(sort: &str) -> (&str, bool) {
+    match sort.strip_prefix('-') {
+        Some(by) => (by, true),
+        None if sort.is_empty() => ("name", false),
+        None => (sort, false),
     }
 }
 
 fn sort_of(text: &str) -> (ServerSort, bool) {
-    let (name, descending) = match text.strip_prefix('-') {
-        Some(name) => (name, true),
-        None => (text, false),
-    };
+    let (name, descending) = order_of(text);
     let sort = match name {
         "account" => ServerSort::Account,
         "state" => ServerSort::Lifecycle,
@@ -256,48 +311,11 @@ fn sort_of(text: &str) -> (ServerSort, bool) {
     (sort, descending)
 }
 
-fn columns(filter: &Filter) -> Vec<ListColumn> {
-    let (by, descending) = match filter.sort.strip_prefix('-') {
-        Some(by) => (by, true),
-        None if filter.sort.is_empty() => ("name", false),
-        None => (filter.sort.as_str(), false),
-    };
-    let column = |(label, class, name): (&'static str, &'static str, &'static str)| {
-        let current = !name.is_empty() && name == by;
-        let turned = if current && !descending {
-            format!("-{name}")
-        } else {
-            name.to_owned()
-        };
-        ListColumn {
-            label: translated_static(label),
-            class,
-            href: (!name.is_empty()).then(|| filter.address(0, &turned)),
-            current,
-            direction: if descending { "descending" } else { "ascending" },
-            arrow: match (current, descending) {
-                (true, false) => " ↑",
-                (true, true) => " ↓",
-                (false, _) => "",
-            },
-        }
-    };
-    COLUMNS.into_iter().map(column).collect()
-}
-
 /// The columns of a list that is neither sorted nor spans accounts.
 pub fn plain_columns() -> Vec<ListColumn> {
-    let shown = COLUMNS.into_iter().filter(|(_, _, name)| *name != "account");
-    shown
-        .map(|(label, class, _)| ListColumn {
-            label: translated_static(label),
-            class,
-            href: None,
-            current: false,
-            direction: "",
-            arrow: "",
-        })
-        .collect()
+    let usual = Preferences::default();
+    let shown = list::chosen(&usual).filter(|column| column.name != "account");
+    shown.map(list::Column::plain).collect()
 }
 
 fn total_of(found: &Slice<Model>) -> String {
@@ -372,7 +390,29 @@ pub fn row(server: &Model, account: Option<AccountLink>, now: i64) -> ServerRow 
         lag_class: lag_class(server, lag),
         os: server.properties.os.clone(),
         address: server.agent_address.clone().unwrap_or_default(),
+        application: None,
+        instance: server.launch_configuration.instance_type.clone(),
+        machine: machine_of(server),
+        tags: tags_of(server),
+        own: server.user_provided_id.clone().unwrap_or_default(),
+        seen: server
+            .last_seen
+            .map_or_else(|| "–".into(), |seen| text::ago(seen, now)),
     }
+}
+
+fn machine_of(server: &Model) -> String {
+    let properties = &server.properties;
+    if properties.cpus == 0 {
+        return "–".into();
+    }
+    format!("{} × {}", properties.cpus, text::bytes(properties.ram_bytes))
+}
+
+fn tags_of(server: &Model) -> String {
+    let tags = server.tags.iter().filter(|(key, _)| *key != "Name");
+    let each: Vec<_> = tags.map(|(key, value)| format!("{key}={value}")).collect();
+    each.join(", ")
 }
 
 pub fn concerns(server: &Model) -> Vec<Badge> {

@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod accounts;
+mod finding;
 mod languages;
 mod scopes;
 mod world;

@@ -22,6 +22,8 @@ pub enum Part {
     Page,
     Live,
     Dialog,
+    /// What the palette found.
+    Found,
 }
 
 impl Part {
@@ -29,6 +31,7 @@ impl Part {
         match headers.get("hx-target").map(HeaderValue::as_bytes) {
             Some(b"live") => Self::Live,
             Some(b"dialog") => Self::Dialog,
+            Some(b"found") => Self::Found,
             _ => Self::Page,
         }
     }
@@ -46,12 +49,15 @@ pub enum Section {
     Audit,
     People,
     Profile,
+    Search,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub struct NavItem {
     pub label: &'static str,
     pub href: &'static str,
+    /// After `g`.
+    pub key: char,
     pub current: bool,
 }
 
@@ -66,6 +72,8 @@ pub struct Shell {
     pub events: String,
     /// The glass was broken for this session.
     pub emergency: bool,
+    /// Single keys do something.
+    pub keys: bool,
     pub flash: Option<Flash>,
 }
 
@@ -95,7 +103,7 @@ impl FromRequestParts<Web> for Visit {
         let part = Part::of(&parts.headers);
         let flash = match part {
             Part::Page => jar.get(FLASH).and_then(|cookie| Flash::read(cookie.value())),
-            Part::Live | Part::Dialog => None,
+            Part::Live | Part::Dialog | Part::Found => None,
         };
         Ok(Self { session, part, flash })
     }
@@ -103,33 +111,38 @@ impl FromRequestParts<Web> for Visit {
 
 impl Visit {
     pub fn shell(&self, title: impl Into<String>, section: Section, events: impl Into<String>) -> Shell {
-        let item = |label, href, of| NavItem {
-            label,
-            href,
-            current: of == section,
-        };
-        let actor = &self.session.actor;
-        let mut nav = vec![
-            item(t!("Overview"), "/", Section::Overview),
-            item(t!("Source servers"), "/servers", Section::Servers),
-            item(t!("Applications"), "/applications", Section::Applications),
-            item(t!("Waves"), "/waves", Section::Waves),
-            item(t!("Jobs"), "/jobs", Section::Jobs),
-            item(t!("Import and export"), "/inventory", Section::Inventory),
-            item(t!("Audit log"), "/audit", Section::Audit),
-        ];
-        if actor.role_everywhere() == Some(UserRole::Administrator) {
-            nav.push(item(t!("People"), "/people", Section::People));
-        }
         Shell {
             emergency: !self.session.row.reason.is_empty(),
+            keys: !self.session.user.preferences.no_keys,
             title: title.into(),
-            nav,
+            nav: self.nav(section),
             user: self.session.actor.name.clone(),
             role: role_of(&self.session.actor),
             events: events.into(),
             flash: self.flash.clone(),
         }
+    }
+
+    pub fn nav(&self, section: Section) -> Vec<NavItem> {
+        let item = |label, href, key, of| NavItem {
+            label,
+            href,
+            key,
+            current: of == section,
+        };
+        let mut nav = vec![
+            item(t!("Overview"), "/", 'o', Section::Overview),
+            item(t!("Source servers"), "/servers", 's', Section::Servers),
+            item(t!("Applications"), "/applications", 'a', Section::Applications),
+            item(t!("Waves"), "/waves", 'w', Section::Waves),
+            item(t!("Jobs"), "/jobs", 'j', Section::Jobs),
+            item(t!("Import and export"), "/inventory", 'i', Section::Inventory),
+            item(t!("Audit log"), "/audit", 'l', Section::Audit),
+        ];
+        if self.session.actor.role_everywhere() == Some(UserRole::Administrator) {
+            nav.push(item(t!("People"), "/people", 'p', Section::People));
+        }
+        nav
     }
 
     pub fn answer(&self, page: askama::Result<String>) -> Result<Response, PageError> {

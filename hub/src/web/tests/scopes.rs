@@ -56,7 +56,11 @@ type Route = (&'static str, &'static str, &'static str, For);
 #[rustfmt::skip]
 const PAGES: &[Route] = &[
     ("GET", "/", "", Everybody),
+    ("GET", "/search", "?q=web", Everybody),
     ("GET", "/servers", "", Everybody),
+    ("POST", "/servers/columns", "column=lag", Everybody),
+    ("POST", "/servers/filters", "name=mine&query=state%3DSTALLED", Everybody),
+    ("POST", "/servers/filters/remove", "name=mine", Everybody),
     ("GET", "/servers/{server}", "", Role(Viewer)),
     ("GET", "/servers/{server}/actions/{action}", "start-test", Role(Operator)),
     ("POST", "/servers/{server}/actions/{action}", "start-test", Role(Operator)),
