@@ -20,6 +20,7 @@ mod m0010_waves;
 mod m0011_imports;
 mod m0012_at_a_glance;
 mod m0013_preferences;
+mod m0014_jobs;
 
 #[derive(Debug)]
 pub struct Migrator;
@@ -41,6 +42,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0011_imports::Migration),
             Box::new(m0012_at_a_glance::Migration),
             Box::new(m0013_preferences::Migration),
+            Box::new(m0014_jobs::Migration),
         ]
     }
 }

@@ -353,6 +353,7 @@ async fn make_job(
         last_error: None,
         failure: None,
         left: Doc(Vec::new()),
+        cancelled_by: None,
     });
     tx.sagas_insert(sagas.collect()).await
 }

@@ -18,6 +18,7 @@ pub mod accounts;
 pub mod applications;
 pub mod audit;
 pub mod inventory;
+pub mod job_control;
 pub mod jobs;
 pub mod launch_check;
 pub mod lifecycle;

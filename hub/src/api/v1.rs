@@ -11,7 +11,7 @@ use axum::{
 use cloud::route::Route;
 use domain::{
     account::Reach,
-    ids::{AccountId, RunnerId, SourceServerId},
+    ids::{AccountId, JobId, RunnerId, SourceServerId},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ use crate::{
     Hub,
     actions::{
         accounts::{self, NewOrganization, RosterAccount},
-        jobs, machines,
+        job_control, jobs, machines,
     },
     clock::now_ms,
     entities::{ledger, source_server::Launch, token::TokenPurpose},
@@ -69,6 +69,7 @@ pub fn routes() -> Router<Arc<Hub>> {
         .route("/servers/{id}/instances/{purpose}/{what}", get(launches::shown))
         .route("/servers/{id}/clean-up", post(clean_up))
         .route("/servers/{id}/revoke", post(revoke_server))
+        .route("/jobs/{job}/cancel", post(cancel_job))
         .route(
             "/inventory",
             get(inventory::export)
@@ -238,6 +239,15 @@ async fn clean_up(
     caller.store.server(&id).await?;
     let ordered = jobs::clean_up(&hub, &caller.actor, &[id]).await?;
     Ok((StatusCode::ACCEPTED, Json(json!({ "jobID": ordered.job }))))
+}
+
+async fn cancel_job(
+    caller: Caller,
+    State(hub): State<Arc<Hub>>,
+    Path(id): Path<JobId>,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let servers = job_control::cancel(&hub, &caller.actor, &id).await?;
+    Ok((StatusCode::ACCEPTED, Json(json!({ "cancelledServers": servers }))))
 }
 
 /// A server in MGN's shape, and beside it what proves that its targets equal it.

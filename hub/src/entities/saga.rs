@@ -48,6 +48,8 @@ pub struct Model {
     pub last_error: Option<String>,
     pub failure: Option<String>,
     pub left: Doc<Vec<String>>,
+    /// Who wants everything undone. The engine reads it, and never writes it.
+    pub cancelled_by: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -39,6 +39,9 @@ const AT_ONCE: usize = 64;
 /// How often a waiting step looks again by itself. It looks at once when its server changes.
 const POLL: Duration = Duration::from_millis(250);
 
+/// A pause between two attempts is made in parts of this length.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
 /// How often the engine looks for sagas that nobody told it of.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -132,9 +135,13 @@ async fn drive(hub: &Arc<Hub>, turns: &Semaphore, id: &str, started: i64) -> Res
             return Ok(());
         }
         let pause = Duration::from_millis(u64::try_from(saga.run_after - now_ms()).unwrap_or(0));
-        tokio::select! {
-            () = sleep(pause) => {}
-            () = hub.stopping.cancelled() => return Ok(()),
+        let is_cancelled = saga.cancelled_by.is_some() && saga.direction.0 == Direction::Forward;
+        if !pause.is_zero() && !is_cancelled {
+            // Somebody may cancel it meanwhile, or want it done at once.
+            tokio::select! {
+                () = sleep(pause.min(PAUSE_MAX)) => continue,
+                () = hub.stopping.cancelled() => return Ok(()),
+            }
         }
         let made = {
             let _turn = turns.acquire().await.expect("the semaphore is never closed");
@@ -214,6 +221,12 @@ async fn attempt_of<S: Saga>(hub: &Arc<Hub>, saga: &Model, engine_started: i64) 
     let (deadline, result) = match saga.direction.0 {
         Direction::Forward => {
             let step = S::STEPS[at];
+            if let Some(who) = saga.cancelled_by.as_ref().filter(|_| state.is_cancellable(step)) {
+                return Attempt {
+                    state: saga.state.0.clone(),
+                    outcome: Outcome::Failed(format!("cancelled by {who}")),
+                };
+            }
             (state.deadline(step, &hub.settings), state.run(step, &cx).await)
         }
         Direction::Back => (

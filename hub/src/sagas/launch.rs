@@ -542,6 +542,11 @@ impl Saga for Launch {
         }
     }
 
+    /// Once it is recorded, the instance stands for the server, and a job of its own terminates it.
+    fn is_cancellable(&self, step: Step) -> bool {
+        !matches!(step, Step::UnpinCheckpoint)
+    }
+
     fn succeeded(&self) -> LaunchEvent {
         LaunchEvent::Launched {
             instance: self.instance.clone().unwrap_or_default(),

@@ -61,6 +61,11 @@ pub trait Saga: Serialize + DeserializeOwned + Send + Sync {
         settings.step_deadline
     }
 
+    /// Whether the saga may be cancelled before `step`: everything up to it can be undone as after a failure.
+    fn is_cancellable(&self, _step: Self::Step) -> bool {
+        false
+    }
+
     /// What the participant has become when all steps are done.
     fn succeeded(&self) -> LaunchEvent;
 

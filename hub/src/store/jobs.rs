@@ -2,11 +2,14 @@
 
 use domain::{
     ids::{JobId, SourceServerId},
-    job::{JobEvent, JobLogEvent, JobStatus, LaunchEvent},
+    job::{InitiatedBy, JobEvent, JobLogEvent, JobStatus, LaunchEvent},
 };
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel,
-    QueryFilter, QueryOrder, QuerySelect, TryInsertResult,
+    ActiveModelTrait,
+    ActiveValue::Set,
+    ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
+    TryInsertResult,
+    sea_query::{Expr, ExprTrait, Query},
 };
 
 use super::{Reader, StoreError, Write, not_found};
@@ -138,6 +141,32 @@ impl<C: ConnectionTrait> Reader<C> {
             ..JobFilter::default()
         })
         .await
+    }
+
+    /// How long the last of such jobs took in which nobody failed, in milliseconds.
+    pub async fn durations_of_jobs(&self, kind: InitiatedBy, limit: u64) -> Result<Vec<i64>, StoreError> {
+        let failed = Query::select()
+            .column(job_server::Column::Job)
+            .from(job_server::Entity)
+            .and_where(Expr::col(job_server::Column::Status).like("%\"status\":\"FAILED\"%"))
+            .and_where(
+                Expr::col((job_server::Entity, job_server::Column::Job))
+                    .equals((job::Entity, job::Column::Id)),
+            )
+            .take();
+        let jobs = self
+            .find::<job::Entity>()
+            .filter(job::Column::InitiatedBy.eq(Word(kind)))
+            .filter(job::Column::EndedAt.is_not_null())
+            .filter(Expr::not_exists(failed))
+            .order_by_desc(job::Column::EndedAt)
+            .limit(limit)
+            .all(&self.0)
+            .await?;
+        let took = jobs
+            .iter()
+            .map(|job| job.ended_at.unwrap_or(job.created_at) - job.created_at);
+        Ok(took.collect())
     }
 
     /// The log of a job from after `sequence` on, oldest first.

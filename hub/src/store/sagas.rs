@@ -2,8 +2,8 @@
 
 use domain::ids::JobId;
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait,
-    QueryFilter, QueryOrder,
+    ActiveModelTrait, ActiveValue, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel,
+    PaginatorTrait, QueryFilter, QueryOrder,
 };
 
 use super::{Reader, StoreError, Write, not_found};
@@ -11,7 +11,7 @@ use crate::{
     changes::Change,
     entities::{
         Word,
-        saga::{Column, Entity, Model, SagaStatus},
+        saga::{ActiveModel, Column, Entity, Model, SagaStatus},
     },
 };
 
@@ -63,10 +63,33 @@ impl Write {
 
     pub async fn saga_save(&mut self, saga: Model) -> Result<(), StoreError> {
         self.changed(Change::Job(saga.job.0.clone()));
-        saga.into_active_model()
-            .reset_all()
-            .update_without_returning(&self.tx.0)
-            .await?;
+        let mut row = saga.into_active_model().reset_all();
+        row.cancelled_by = ActiveValue::NotSet;
+        row.update_without_returning(&self.tx.0).await?;
+        Ok(())
+    }
+
+    pub async fn saga_cancel(&mut self, saga: &Model, by: &str) -> Result<(), StoreError> {
+        self.saga_set(saga, |row| {
+            row.cancelled_by = ActiveValue::Set(Some(by.to_owned()));
+        })
+        .await
+    }
+
+    /// Its next attempt is due.
+    pub async fn saga_hasten(&mut self, saga: &Model) -> Result<(), StoreError> {
+        self.saga_set(saga, |row| row.run_after = ActiveValue::Set(0))
+            .await
+    }
+
+    async fn saga_set(&mut self, saga: &Model, how: impl FnOnce(&mut ActiveModel)) -> Result<(), StoreError> {
+        self.changed(Change::Job(saga.job.0.clone()));
+        let mut row = ActiveModel {
+            id: ActiveValue::Unchanged(saga.id.clone()),
+            ..Default::default()
+        };
+        how(&mut row);
+        row.update_without_returning(&self.tx.0).await?;
         Ok(())
     }
 }

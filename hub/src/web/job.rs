@@ -1,6 +1,8 @@
 //! The page of a job: each participant with its steps, and the log.
 
-use crate::{language::filters, t};
+pub mod control;
+
+use crate::{language::filters, n, t};
 use std::collections::HashMap;
 
 use askama::Template;
@@ -21,15 +23,17 @@ use super::{
     conversion,
     jobs::failed,
     orders,
+    remedies::remedy,
     server::Step,
     session::Session,
     text::{self, Moment},
     visit::{Flash, PageError, Part, Section, Shell, Visit},
 };
 use crate::{
+    actions::job_control::is_cancellable,
     clock::now_ms,
     entities::{
-        job_event,
+        job, job_event,
         saga::{self, Direction, SagaStatus},
         user::UserRole,
     },
@@ -46,6 +50,11 @@ struct JobPage {
     status: Badge,
     started: String,
     took: String,
+    /// How long such jobs take.
+    usual: Option<Usual>,
+    cancel: Option<String>,
+    again: Option<String>,
+    hasten: Option<String>,
     participants: Vec<Share>,
     events: Vec<Line>,
 }
@@ -68,8 +77,19 @@ struct Share {
 #[derive(Debug)]
 struct Failure {
     title: &'static str,
+    /// As it was said.
     text: String,
+    remedy: Option<&'static str>,
 }
+
+#[derive(Debug)]
+struct Usual {
+    text: String,
+    class: &'static str,
+}
+
+/// So many earlier jobs say how long one takes.
+const EARLIER_MAX: u64 = 100;
 
 /// A line of the log.
 #[derive(Debug)]
@@ -98,6 +118,8 @@ pub async fn page(visit: Visit, Path(id): Path<JobId>) -> Result<Response, PageE
             cleans.insert(account, rights.may(UserRole::Operator));
         }
     }
+    let earlier = store.durations_of_jobs(job.initiated_by.0, EARLIER_MAX).await?;
+    let may_cancel = may_cancel(&visit, &job, &parts, &sagas).await?;
     let now = now_ms();
     let title = badge::job_title(job.initiated_by.0);
     let names: HashMap<&str, &str> = parts
@@ -118,6 +140,13 @@ pub async fn page(visit: Visit, Path(id): Path<JobId>) -> Result<Response, PageE
             Some(ended) => t!("took {time}", time = text::span(ended - job.created_at)),
             None => t!("running for {time}", time = text::span(now - job.created_at)),
         },
+        usual: usual(earlier, job.ended_at.unwrap_or(now) - job.created_at),
+        cancel: may_cancel.then(|| format!("/jobs/{id}/cancel")),
+        again: control::again(job.initiated_by.0, &parts),
+        hasten: sagas
+            .iter()
+            .any(|saga| saga.status.0 == SagaStatus::Running && saga.attempts > 0)
+            .then(|| format!("/jobs/{id}/hasten")),
         participants: parts
             .iter()
             .map(|part| {
@@ -137,12 +166,59 @@ pub async fn page(visit: Visit, Path(id): Path<JobId>) -> Result<Response, PageE
     })
 }
 
+/// Whether the visitor may cancel anything of it, and there is something to cancel.
+async fn may_cancel(
+    visit: &Visit,
+    job: &job::Model,
+    parts: &[Participant],
+    sagas: &[saga::Model],
+) -> Result<bool, PageError> {
+    if !is_cancellable(job.initiated_by.0) {
+        return Ok(false);
+    }
+    for saga in sagas {
+        let goes_on = saga.status.0 == SagaStatus::Running
+            && saga.direction.0 == Direction::Forward
+            && saga.cancelled_by.is_none();
+        let part = parts.iter().find(|part| goes_on && part.server == saga.server);
+        if let Some(part) = part
+            && visit
+                .session
+                .rights_in(&part.account)
+                .await?
+                .may(UserRole::Operator)
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Against the median of earlier ones; more than twice as long is worth a look.
+fn usual(mut earlier: Vec<i64>, took: i64) -> Option<Usual> {
+    earlier.sort_unstable();
+    let median = *earlier.get(earlier.len() / 2)?;
+    Some(Usual {
+        text: t!(
+            "such jobs take {time} (median of {jobs})",
+            time = text::span(median),
+            jobs = n!(earlier.len() as u64, "{n} job", "{n} jobs")
+        ),
+        class: if took > 2 * median && took - median > 60_000 {
+            "warn"
+        } else {
+            ""
+        },
+    })
+}
+
 fn participant(part: &Participant, saga: Option<&saga::Model>, may_clean: bool) -> Share {
     let (error, left, instance) = match &part.status.0 {
         LaunchStatus::Failed { error, left } => {
             let failure = Failure {
                 title: t!("It failed, and what was begun was undone as far as possible"),
                 text: error.clone(),
+                remedy: remedy(error),
             };
             (Some(failure), left.clone(), None)
         }

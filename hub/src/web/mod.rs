@@ -47,6 +47,7 @@ mod overview;
 mod people;
 mod profile;
 mod readiness;
+mod remedies;
 mod search;
 mod server;
 mod servers;
@@ -131,6 +132,11 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .merge(people_and_profile())
         .route("/jobs", get(jobs::page))
         .route("/jobs/{job}", get(job::page))
+        .route(
+            "/jobs/{job}/cancel",
+            get(job::control::ask_cancel).post(job::control::cancel),
+        )
+        .route("/jobs/{job}/hasten", post(job::control::hasten))
         .route(
             "/jobs/{job}/clean-up/{server}",
             get(job::ask_clean_up).post(job::clean_up),

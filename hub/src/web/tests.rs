@@ -17,6 +17,7 @@ use crate::{
 
 mod accounts;
 mod finding;
+mod jobs;
 mod languages;
 mod scopes;
 mod world;

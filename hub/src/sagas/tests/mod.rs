@@ -1,6 +1,7 @@
 //! Every kind of saga under three harnesses, fail, repeat and crash at each step, against a real store and
 //! a cloud that is only different from the real one in being made of folders.
 
+mod cancelled;
 mod world;
 
 use cloud::control::ResourceKind;

@@ -123,6 +123,9 @@ const PAGES: &[Route] = &[
     ("GET", "/waves/{wave}/report.csv", "", Role(Viewer)),
     ("GET", "/jobs", "", Everybody),
     ("GET", "/jobs/{job}", "", Role(Viewer)),
+    ("GET", "/jobs/{job}/cancel", "", Role(Viewer)),
+    ("POST", "/jobs/{job}/cancel", "", Role(Operator)),
+    ("POST", "/jobs/{job}/hasten", "", Role(Operator)),
     ("GET", "/jobs/{job}/clean-up/{server}", "", Role(Operator)),
     ("POST", "/jobs/{job}/clean-up/{server}", "", Role(Operator)),
     ("GET", "/audit", "", Everybody),
@@ -228,6 +231,7 @@ const V1: &[Route] = &[
     ("POST", "/servers/{id}/removal-check", "?removal=finalize-cutover", Role(Viewer)),
     ("GET", "/servers/{id}/instances/{purpose}/{what}", "test", Role(Viewer)),
     ("POST", "/servers/{id}/clean-up", "", Role(Operator)),
+    ("POST", "/jobs/{job}/cancel", "", Role(Operator)),
     ("POST", "/servers/{id}/revoke", "", Role(Administrator)),
     ("GET", "/inventory", "?account={account}", Role(Viewer)),
     ("GET", "/inventory", "", Everybody),
@@ -387,7 +391,8 @@ impl Walker {
         let server = store.server(&place.server.parse().unwrap()).await.unwrap();
         let tokens = store.token_list().await.unwrap();
         format!(
-            "{server:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+            "{server:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+            store.sagas_of_job(&place.job.parse().unwrap()).await.unwrap(),
             store.application(&place.application).await.unwrap(),
             store.wave(&place.wave).await.unwrap(),
             store.jobs_of_server(&server.id).await.unwrap(),

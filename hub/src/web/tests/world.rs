@@ -741,6 +741,7 @@ async fn jobs(tx: &mut Write) {
             last_error: Some("RegisterImage was throttled".into()),
             failure: None,
             left: Doc(vec![]),
+            cancelled_by: None,
         }])
         .await
         .unwrap();
