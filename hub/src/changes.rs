@@ -9,9 +9,10 @@ use std::sync::{
 };
 
 use domain::ids::{AccountId, JobId, OrganizationId, RunnerId, SourceServerId, WaveId};
+use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     Organization(OrganizationId),
     Account(AccountId),
@@ -29,6 +30,30 @@ pub enum Change {
     },
     /// Something else is wanted of the runner.
     Desired(RunnerId),
+    /// There is work for the hub that leads.
+    Wanted(Work),
+    /// Something was missed: whatever it was may have changed.
+    Anything,
+}
+
+/// What the hub that leads does by itself, and looks for now and then if nobody tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Work {
+    Sagas,
+    Accounts,
+    Readiness,
+    Inventories,
+    Waves,
+}
+
+impl Work {
+    pub const ALL: [Self; 5] = [
+        Self::Sagas,
+        Self::Accounts,
+        Self::Readiness,
+        Self::Inventories,
+        Self::Waves,
+    ];
 }
 
 /// Bursts come with reports of many servers at once; whoever falls behind is told so.
@@ -38,6 +63,7 @@ const CAPACITY: usize = 1024;
 pub struct Changes {
     sender: broadcast::Sender<Change>,
     count: Arc<AtomicU64>,
+    origin: Arc<str>,
 }
 
 impl Default for Changes {
@@ -45,6 +71,7 @@ impl Default for Changes {
         Self {
             sender: broadcast::channel(CAPACITY).0,
             count: Arc::default(),
+            origin: format!("{:016x}", rand::random::<u64>()).into(),
         }
     }
 }
@@ -52,6 +79,11 @@ impl Default for Changes {
 impl Changes {
     pub fn subscribe(&self) -> broadcast::Receiver<Change> {
         self.sender.subscribe()
+    }
+
+    /// By which other hubs tell this one from themselves.
+    pub fn origin(&self) -> &str {
+        &self.origin
     }
 
     /// How many there were: as long as it stays the same, nothing has changed.

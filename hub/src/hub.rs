@@ -1,8 +1,15 @@
 //! The state that every part of the hub shares.
 
-use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs::DirBuilder,
+    os::unix::fs::DirBuilderExt,
+    path::Path,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use cloud::Cloud;
+use domain::digest::Digest;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +42,8 @@ pub struct Hub {
     pub inventory_wanted: Notify,
     /// A wave's launch was begun, held or let go on: the reconciler looks at once.
     pub waves_changed: Notify,
+    /// It runs jobs, waves and checks; of several hubs on one database, one does.
+    pub leads: AtomicBool,
     /// For the global view.
     pub overviews: Overviews,
     /// For estimates of what is in accounts.
@@ -94,11 +103,16 @@ impl Hub {
     ) -> Result<Self, OpenError> {
         create_folder(dir)?;
         let changes = Changes::default();
+        let store = Store::open(database, changes.clone()).await?;
+        let pki = Pki::open(&dir.join("ca"))?;
+        let authority = pki.ca_sha256().map_err(PkiError::from)?;
+        store.is_of_authority(&Digest(authority).to_string()).await?;
         Ok(Self {
-            store: Store::open(database, changes.clone()).await?,
+            store,
             changes,
             cloud,
-            pki: Pki::open(&dir.join("ca"))?,
+            pki,
+            leads: AtomicBool::new(false),
             settings,
             proofs: Proofs::default(),
             sagas_added: Notify::new(),

@@ -33,6 +33,7 @@ mod hub;
 pub mod import;
 pub mod language;
 pub mod launched;
+pub mod lead;
 pub mod machines;
 pub mod onboarding;
 pub mod overviews;

@@ -8,7 +8,7 @@ use std::{
     io::Write as _,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime},
 };
 
@@ -36,10 +36,10 @@ use tower_http::{
 use crate::{
     Hub, Settings, api,
     hub::create_folder,
+    lead,
     machines::{self, listener::MachineAcceptor},
-    sagas::engine,
-    store::{Database, Sole},
-    tasks, web,
+    store::Database,
+    web,
 };
 
 const DRAIN: Duration = Duration::from_secs(10);
@@ -110,10 +110,6 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     }
     create_folder(&config.dir)?;
     let _only = lock(&config.dir).await?;
-    let sole = match &config.database {
-        Database::File(_) => None,
-        Database::Server(server) => Some(Sole::take(server, LOCK_PATIENCE).await?),
-    };
     let cloud = config.cloud.open();
     let hub = Hub::open(&config.dir, &config.database, cloud, config.settings.clone()).await?;
     let hub = Arc::new(hub);
@@ -129,15 +125,14 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let mut running = JoinSet::new();
     running.spawn(serve_ui(hub.clone(), ui, config.tls, ui_handle.clone()));
     running.spawn(serve_machines(hub.clone(), machines, machines_handle.clone()));
-    spawn(&mut running, tasks::accounts::run(hub.clone()));
-    spawn(&mut running, tasks::readiness::run(hub.clone()));
-    spawn(&mut running, tasks::inventories::run(hub.clone()));
-    spawn(&mut running, tasks::waves::run(hub.clone()));
-    spawn(&mut running, engine::run(hub.clone()));
-
-    if let Some(sole) = sole {
-        let hub = hub.clone();
-        running.spawn(async move { Ok(sole.keep(hub.stopping.cancelled()).await?) });
+    match config.database {
+        Database::File(_) => {
+            running.spawn(lead::alone(hub.clone()));
+        }
+        Database::Server(server) => {
+            running.spawn(lead::hear_others(hub.clone(), server.clone()));
+            running.spawn(lead::in_turn(hub.clone(), server));
+        }
     }
 
     let mut terminate = signal(SignalKind::terminate())?;
@@ -166,14 +161,6 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             .context("a part of the hub failed"),
         None => Ok(()),
     }
-}
-
-/// Work that goes on until the hub stops.
-fn spawn(running: &mut JoinSet<anyhow::Result<()>>, work: impl Future<Output = ()> + Send + 'static) {
-    running.spawn(async move {
-        work.await;
-        Ok(())
-    });
 }
 
 /// The router of the UI listener: pages, API and health.
@@ -208,7 +195,11 @@ async fn readyz(hub: Arc<Hub>) -> (StatusCode, Json<serde_json::Value>) {
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    (code, Json(serde_json::json!({ "status": status })))
+    let leads = hub.leads.load(Ordering::Relaxed);
+    (
+        code,
+        Json(serde_json::json!({ "status": status, "leads": leads })),
+    )
 }
 
 /// Gives each request a name, which is in its answer and in every line of the log that is about it.

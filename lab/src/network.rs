@@ -43,9 +43,12 @@ pub struct Network {
 
 impl Network {
     pub async fn before(target: SocketAddr) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0")
-            .await
-            .context("cannot open a proxy")?;
+        Self::at(SocketAddr::from(([127, 0, 0, 1], 0)), target).await
+    }
+
+    /// At an address that whoever connects knows already.
+    pub async fn at(address: SocketAddr, target: SocketAddr) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(address).await.context("cannot open a proxy")?;
         let address = listener.local_addr().context("a proxy without an address")?;
         let (wire, seen) = watch::channel(Wire::Open);
         let mut tasks = JoinSet::new();

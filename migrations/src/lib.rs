@@ -21,6 +21,7 @@ mod m0011_imports;
 mod m0012_at_a_glance;
 mod m0013_preferences;
 mod m0014_jobs;
+mod m0015_several_hubs;
 
 #[derive(Debug)]
 pub struct Migrator;
@@ -43,6 +44,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0012_at_a_glance::Migration),
             Box::new(m0013_preferences::Migration),
             Box::new(m0014_jobs::Migration),
+            Box::new(m0015_several_hubs::Migration),
         ]
     }
 }

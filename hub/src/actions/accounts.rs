@@ -11,6 +11,7 @@ use super::{ActionError, Order};
 use crate::{
     Hub,
     auth::Actor,
+    changes::Work,
     clock::now_ms,
     entities::{Doc, Word, organization, user::UserRole},
     store::Write,
@@ -47,7 +48,7 @@ pub async fn add_organization(
     let mut tx = order.begin_everywhere(hub, UserRole::Administrator).await?;
     let id = insert(&mut tx, new).await?;
     order.done(tx).await?;
-    hub.accounts_changed.notify_one();
+    hub.want(Work::Accounts).await;
     Ok(id)
 }
 
@@ -96,7 +97,7 @@ pub async fn refresh_accounts(hub: &Hub, actor: &Actor) -> Result<(), ActionErro
     let order = Order::new(actor, "refresh the accounts", &"accounts");
     let tx = order.begin_somewhere(hub, UserRole::Operator).await?;
     order.done(tx).await?;
-    hub.accounts_changed.notify_one();
+    hub.want(Work::Accounts).await;
     Ok(())
 }
 
@@ -106,7 +107,7 @@ pub async fn check_network(hub: &Hub, actor: &Actor, id: &AccountId) -> Result<(
     let (mut tx, account) = order.begin_in(hub, id, UserRole::Operator).await?;
     tx.readiness_wanted(id, &account.region).await?;
     order.done(tx).await?;
-    hub.readiness_wanted.notify_one();
+    hub.want(Work::Readiness).await;
     Ok(())
 }
 
@@ -116,7 +117,7 @@ pub async fn check_resources(hub: &Hub, actor: &Actor, id: &AccountId) -> Result
     let (mut tx, account) = order.begin_in(hub, id, UserRole::Operator).await?;
     tx.inventory_wanted(id, &account.region).await?;
     order.done(tx).await?;
-    hub.inventory_wanted.notify_one();
+    hub.want(Work::Inventories).await;
     Ok(())
 }
 

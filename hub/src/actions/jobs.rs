@@ -17,6 +17,7 @@ use super::{ActionError, Order, Ordered, Refused};
 use crate::{
     Hub,
     auth::Actor,
+    changes::Work,
     clock::now_ms,
     entities::{
         Doc, Word, job, job_server,
@@ -210,7 +211,7 @@ pub async fn order_and(
     let ordered = Ordered { job, skipped };
     also(&mut tx, &ordered).await?;
     order.done(tx).await?;
-    hub.sagas_added.notify_one();
+    hub.want(Work::Sagas).await;
     let job = &ordered.job;
     tracing::info!(job.id = %job, actor = %actor.name, "{} ordered: job {job}", kind.action());
     Ok(ordered)

@@ -7,6 +7,7 @@ pub mod api_key;
 pub mod application;
 pub mod artifact;
 pub mod audit;
+pub mod authority;
 pub mod certificate;
 pub mod checkpoint;
 pub mod conversion;

@@ -28,6 +28,7 @@ async fn next_wish(changes: &mut tokio::sync::broadcast::Receiver<Change>, runne
     loop {
         match changes.recv().await {
             Ok(Change::Desired(of)) if of == *runner => return,
+            Ok(Change::Anything) => return,
             Ok(_) => {}
             Err(RecvError::Lagged(_) | RecvError::Closed) => return,
         }

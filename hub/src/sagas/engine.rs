@@ -156,7 +156,7 @@ async fn drive(hub: &Arc<Hub>, turns: &Semaphore, id: &str, started: i64) -> Res
                 tokio::select! {
                     change = changes.recv() => match change {
                         Ok(Change::Server { server: of, .. }) if of == server => break,
-                        Err(RecvError::Lagged(_)) => break,
+                        Ok(Change::Anything) | Err(RecvError::Lagged(_)) => break,
                         Ok(_) => {}
                         Err(RecvError::Closed) => sleep_until(until).await,
                     },
@@ -318,6 +318,11 @@ pub(crate) async fn record(hub: &Hub, mut saga: Model, attempt: Attempt) -> Resu
         return Ok(());
     }
     let mut tx = hub.store.begin().await?;
+    if !stands_as(&tx.saga(&saga.id).await?, &before) {
+        // This hub stood still for so long that another came to lead, and has gone on.
+        tracing::warn!(saga.id = %saga.id, "another hub has moved it meanwhile");
+        return Ok(());
+    }
     let at = usize::try_from(saga.position).unwrap_or(0);
     match saga.direction.0 {
         Direction::Forward if at == step_count(saga.kind.0) => {
@@ -339,6 +344,12 @@ pub(crate) async fn record(hub: &Hub, mut saga: Model, attempt: Attempt) -> Resu
         tx.job_log(&job, LogLine::of_job(JobLogEvent::JobEnd)).await?;
     }
     tx.commit().await
+}
+
+/// Whether nobody has moved a saga since it was read. Its next attempt may be due earlier, and it may be cancelled.
+fn stands_as(now: &Model, before: &Model) -> bool {
+    let place = |saga: &Model| (saga.position, saga.direction, saga.status, saga.attempts);
+    place(now) == place(before)
 }
 
 async fn save(mut tx: Write, saga: Model) -> Result<(), StoreError> {

@@ -30,7 +30,7 @@ const READERS: u32 = 4;
 const BUSY: Duration = Duration::from_secs(10);
 
 /// How long a server may take to answer at the start, and a lost connection to come back.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Of PostgreSQL. Older ones get no more fixes.
 const OLDEST: i32 = 14;
@@ -76,6 +76,11 @@ pub enum Unopened {
     Refused { server: String, why: String },
     #[error("the database failed")]
     Failed(#[from] DbErr),
+    #[error(
+        "its machines trust another authority, with the fingerprint {0}: copy the folder `ca` of the hub that has used the \
+         database until now, or restore it from a backup"
+    )]
+    Foreign(String),
 }
 
 /// What may be set after the `?` of an address. What is not known might be another password, and is not ignored.
@@ -222,6 +227,14 @@ impl Server {
         let mut connection = connecting.await.map_err(|_| silent())??;
         sqlx::Executor::execute(&mut connection, SESSION).await?;
         Ok(connection)
+    }
+
+    /// One connection, which waits for what others tell.
+    pub(super) fn listening(&self) -> sqlx::PgPool {
+        PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(PATIENCE)
+            .connect_lazy_with((*self.0).clone())
     }
 
     /// A pool tells only that it waited in vain; one connection tells why.

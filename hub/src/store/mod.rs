@@ -31,6 +31,7 @@ pub mod conversions;
 mod database;
 mod dialect;
 pub mod enrolment;
+mod hubs;
 pub mod imports;
 pub mod inventories;
 pub mod jobs;
@@ -42,11 +43,10 @@ pub mod sagas;
 pub mod search;
 pub mod servers;
 pub mod sight;
-mod sole;
 pub mod waves;
 
 pub use database::{AddressError, Database, Server, Unopened, holds_password};
-pub use sole::Sole;
+pub use hubs::{Lead, listen};
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -176,6 +176,7 @@ impl Deref for Write {
 impl Write {
     /// Makes everything durable, then tells whoever watches.
     pub async fn commit(self) -> Result<(), StoreError> {
+        hubs::tell(&self.tx.0, self.changes.origin(), &self.pending).await?;
         self.tx.0.0.commit().await?;
         for entry in self.audited {
             tracing::info!(

@@ -34,7 +34,7 @@ pub async fn run(hub: Arc<Hub>) {
         let job_changed = async {
             // Who lagged behind may have missed one.
             while let Ok(change) = changes.recv().await {
-                if matches!(change, Change::Job(_)) {
+                if matches!(change, Change::Job(_) | Change::Anything) {
                     break;
                 }
             }

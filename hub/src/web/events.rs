@@ -39,6 +39,12 @@ pub struct Watched {
 
 impl Watched {
     fn concerns(&self, change: &Change) -> bool {
+        match change {
+            Change::Anything => return true,
+            // What comes of it is a change of its own.
+            Change::Wanted(_) | Change::Desired(_) => return false,
+            _ => {}
+        }
         if let Some(job) = &self.job {
             return matches!(change, Change::Job(changed) if changed == job);
         }
@@ -51,14 +57,14 @@ impl Watched {
             };
         }
         let Some(watched) = &self.account else {
-            return !matches!(change, Change::Desired(_));
+            return true;
         };
         match change {
             Change::Account(account) | Change::Server { account, .. } | Change::Runner { account, .. } => {
                 account == watched
             }
             Change::Job(_) => true,
-            Change::Organization(_) | Change::Wave(_) | Change::Desired(_) => false,
+            _ => false,
         }
     }
 }

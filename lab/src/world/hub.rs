@@ -105,6 +105,33 @@ impl Hub {
         Ok(hub)
     }
 
+    /// Another hub on the same database, of the same authority, with a folder and addresses of its own.
+    pub async fn companion(&self, dir: &Path) -> anyhow::Result<Self> {
+        let ca = dir.join("ca");
+        std::fs::create_dir_all(&ca).with_context(|| format!("cannot create {}", ca.display()))?;
+        for file in ["ca.pem", "ca-key.pem"] {
+            std::fs::copy(self.dir.join("ca").join(file), ca.join(file))
+                .with_context(|| format!("cannot copy {file}"))?;
+        }
+        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let kept = Kept {
+            ui: anywhere,
+            machines: anywhere,
+            ..self.kept.clone()
+        };
+        let mut hub = Self {
+            programs: self.programs.clone(),
+            dir: dir.to_owned(),
+            args: self.args.clone(),
+            env: self.env.clone(),
+            api: self.api.clone(),
+            kept,
+            process: None,
+        };
+        hub.restart().await?;
+        Ok(hub)
+    }
+
     /// Starts the hub again at the addresses it had, and waits until it answers.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         self.process = None;

@@ -1,11 +1,17 @@
 //! A hub whose records are in PostgreSQL.
 
-use std::{os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use lab::{
+    network::Network,
     programs::folder_under_test,
     wait::{Look, eventually},
-    world::hub::HubSettings,
+    world::hub::{Hub, HubSettings},
 };
 use tests::postgresql::Cluster;
 
@@ -138,9 +144,97 @@ async fn a_server_moves_while_the_hub_and_its_database_are_killed() {
     scene.until_state(&server, "CUTTING_OVER").await;
     assert!(!scene.world.plan.dir.join("hub/hub.db").exists());
 
-    // A second hub on the same database would run every saga twice.
+    // A hub of another authority would be a stranger to every machine.
     let said = refused(postgres.folder.path(), &[], Some(&postgres.hubs()));
-    assert!(said.contains("another hub runs on it"), "{said}");
+    assert!(said.contains("copy the folder `ca`"), "{said}");
+}
+
+#[tokio::test]
+async fn another_hub_goes_on_within_seconds_when_one_is_killed_or_stands_still() {
+    let Some(postgres) = Postgres::start(54403) else {
+        return;
+    };
+    let mut scene = Scene::with(HubSettings {
+        database: Some(postgres.hubs()),
+        ..HubSettings::default()
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut second = scene
+        .world
+        .hub
+        .companion(&folder.path().join("second"))
+        .await
+        .unwrap();
+    let server = scene.server("web-1", &[8 * MIB]).await;
+    scene.until_state(&server, "READY_FOR_TEST").await;
+    let id = server.id().unwrap();
+    let account = scene.account.id.clone();
+    assert!(leads(&scene.world.hub).await && !leads(&second).await);
+
+    // Ordered of the hub that does not lead, carried out by the one that does, and seen at both.
+    let ordered = Instant::now();
+    let job = second.api.launch("StartTest", &account, &id).await.unwrap().id;
+    let first = scene.world.hub.api.clone();
+    second.api.launched(&account, &job, &id, SOON).await.unwrap();
+    first.launched(&account, &job, &id, SOON).await.unwrap();
+    println!(
+        "a test ordered of the hub that does not lead took {:?}",
+        ordered.elapsed()
+    );
+
+    // The first is killed in the middle of a cutover. Its address goes to the second, as a balancer sees to.
+    second.api.mark_ready_for_cutover(&account, &id).await.unwrap();
+    let job = first.launch("StartCutover", &account, &id).await.unwrap().id;
+    let machines = scene.world.hub.machines();
+    scene.world.hub.kill().unwrap();
+    let killed = Instant::now();
+    let balancer = Network::at(machines, second.machines()).await.unwrap();
+    takes_over(&second, killed).await;
+    second.api.launched(&account, &job, &id, SOON).await.unwrap();
+
+    // The first is started again, and leads when the second stands still with its connections open.
+    drop(balancer);
+    scene.world.hub.restart().await.unwrap();
+    assert!(!leads(&scene.world.hub).await);
+    second.process().unwrap().pause().unwrap();
+    takes_over(&scene.world.hub, Instant::now()).await;
+    second.process().unwrap().resume().unwrap();
+    eventually("the one that stood still notices", SOON, || async {
+        Ok(if leads(&second).await {
+            Look::NotYet("it leads".to_owned())
+        } else {
+            Look::Seen(())
+        })
+    })
+    .await
+    .unwrap();
+    // One that is told to stop gives the lead away at once.
+    let stopped = Instant::now();
+    scene.world.hub.terminate().await.unwrap();
+    takes_over(&second, stopped).await;
+    second.terminate().await.unwrap();
+}
+
+async fn leads(hub: &Hub) -> bool {
+    let answer = reqwest::get(format!("{}/readyz", hub.console())).await.unwrap();
+    let said: serde_json::Value = answer.json().await.unwrap();
+    said["leads"].as_bool().unwrap()
+}
+
+async fn takes_over(hub: &Hub, since: Instant) {
+    eventually("the other hub leads", SOON, || async {
+        Ok(if leads(hub).await {
+            Look::Seen(())
+        } else {
+            Look::NotYet("it does not".to_owned())
+        })
+    })
+    .await
+    .unwrap();
+    let took = since.elapsed();
+    println!("the other hub leads after {took:?}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
 }
 
 #[test]

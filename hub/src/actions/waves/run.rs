@@ -20,6 +20,7 @@ use crate::{
         jobs::{self, Kind},
     },
     auth::Actor,
+    changes::Work,
     clock::now_ms,
     entities::{Doc, user::UserRole, wave},
     store::{Reader, StoreError, Write, servers::ServerFilter},
@@ -154,7 +155,7 @@ pub async fn start(
     };
     write(&mut tx, id, run).await?;
     order.done_so(tx, &detail).await?;
-    hub.waves_changed.notify_one();
+    hub.want(Work::Waves).await;
     Ok(())
 }
 
@@ -238,7 +239,7 @@ async fn change(
     }
     write(&mut tx, id, run).await?;
     order.done(tx).await?;
-    hub.waves_changed.notify_one();
+    hub.want(Work::Waves).await;
     Ok(())
 }
 

@@ -76,3 +76,21 @@ async fn what_does_not_come_back_is_not_cancelled() {
         assert!(refused.is_err(), "{kind:?}");
     }
 }
+
+#[tokio::test]
+async fn what_another_hub_has_moved_is_not_written_over() {
+    let world = World::before(InitiatedBy::StartTest).await;
+    let job = world.order(InitiatedBy::StartTest).await.unwrap().job;
+    let read = world.running(&job).await.unwrap().unwrap();
+    let made = engine::attempt(&world.hub, &read, 0).await;
+    // This hub stands still; another does the same, and two steps more.
+    for _ in 0..3 {
+        let saga = world.running(&job).await.unwrap().unwrap();
+        let made = engine::attempt(&world.hub, &saga, 0).await;
+        engine::record(&world.hub, saga, made).await.unwrap();
+    }
+    let moved = world.running(&job).await.unwrap().unwrap();
+    assert!(moved.position > read.position);
+    engine::record(&world.hub, read, made).await.unwrap();
+    assert_eq!(world.running(&job).await.unwrap().unwrap(), moved);
+}
