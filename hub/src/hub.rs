@@ -17,6 +17,7 @@ use crate::{
     changes::Changes,
     configuration::{Oidc, SignIn},
     machines::identity::Proofs,
+    metrics::Metrics,
     overviews::Overviews,
     pki::{Pki, PkiError},
     resources::prices::Prices,
@@ -42,6 +43,7 @@ pub struct Hub {
     pub inventory_wanted: Notify,
     /// A wave's launch was begun, held or let go on: the reconciler looks at once.
     pub waves_changed: Notify,
+    pub metrics: Metrics,
     /// It runs jobs, waves and checks; of several hubs on one database, one does.
     pub leads: AtomicBool,
     /// For the global view.
@@ -112,6 +114,7 @@ impl Hub {
             changes,
             cloud,
             pki,
+            metrics: Metrics::default(),
             leads: AtomicBool::new(false),
             settings,
             proofs: Proofs::default(),

@@ -35,6 +35,7 @@ pub mod language;
 pub mod launched;
 pub mod lead;
 pub mod machines;
+pub mod metrics;
 pub mod onboarding;
 pub mod overviews;
 pub mod pki;

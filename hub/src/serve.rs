@@ -17,7 +17,7 @@ use axum::{
     Extension, Json, Router,
     body::Body,
     http::{HeaderName, HeaderValue, Request, StatusCode},
-    middleware::map_request,
+    middleware::{from_fn_with_state, map_request},
     routing::get,
 };
 use axum_server::{Handle, tls_rustls::RustlsConfig};
@@ -38,6 +38,7 @@ use crate::{
     hub::create_folder,
     lead,
     machines::{self, listener::MachineAcceptor},
+    metrics,
     store::Database,
     web,
 };
@@ -174,7 +175,8 @@ pub fn ui_router(hub: Arc<Hub>) -> Router {
         .route("/healthz", healthz)
         .route("/readyz", ready)
         .merge(api::router(hub.clone()))
-        .merge(web::router(hub));
+        .merge(web::router(hub.clone()))
+        .layer(from_fn_with_state(hub, metrics::count));
     traced(router)
 }
 

@@ -10,13 +10,15 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    extract::{FromRequest, Request},
-    http::{HeaderValue, StatusCode},
+    extract::{FromRequest, Request, State},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
+    routing::get,
 };
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use self::caller::Caller;
 use crate::{Hub, actions::ActionError, store::StoreError};
 
 pub mod caller;
@@ -32,7 +34,18 @@ pub fn router(hub: Arc<Hub>) -> Router {
     Router::new()
         .merge(mgn::routes())
         .nest("/api/v1", v1::routes())
+        .route("/metrics", get(metrics))
         .with_state(hub)
+}
+
+/// For a scraper that has an API key of its own, of a viewer of everything.
+async fn metrics(caller: Caller, State(hub): State<Arc<Hub>>) -> Result<impl IntoResponse, ApiError> {
+    if caller.actor.role_everywhere().is_none() {
+        let why = "metrics are of all accounts: use the API key of somebody who may see everything";
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "AccessDeniedException", why));
+    }
+    let text = crate::metrics::render(&hub, &caller.actor).await?;
+    Ok(([(header::CONTENT_TYPE, crate::metrics::CONTENT_TYPE)], text))
 }
 
 /// An answer that is not a success, in the shape of an AWS `rest-json` error.

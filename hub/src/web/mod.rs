@@ -59,6 +59,7 @@ pub mod throttle;
 mod visit;
 mod waves;
 
+pub use overview::is_silent;
 pub use session::OverTls;
 pub use text::grouped;
 
