@@ -18,6 +18,7 @@ use crate::{
     configuration::{Oidc, SignIn},
     machines::identity::Proofs,
     metrics::Metrics,
+    notices,
     overviews::Overviews,
     pki::{Pki, PkiError},
     resources::prices::Prices,
@@ -43,6 +44,8 @@ pub struct Hub {
     pub inventory_wanted: Notify,
     /// A wave's launch was begun, held or let go on: the reconciler looks at once.
     pub waves_changed: Notify,
+    /// Sends notices.
+    pub notifier: reqwest::Client,
     pub metrics: Metrics,
     /// It runs jobs, waves and checks; of several hubs on one database, one does.
     pub leads: AtomicBool,
@@ -114,6 +117,7 @@ impl Hub {
             changes,
             cloud,
             pki,
+            notifier: notices::client(),
             metrics: Metrics::default(),
             leads: AtomicBool::new(false),
             settings,

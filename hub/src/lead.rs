@@ -50,6 +50,7 @@ fn work(hub: &Arc<Hub>) -> JoinSet<()> {
     work.spawn(tasks::readiness::run(hub.clone()));
     work.spawn(tasks::inventories::run(hub.clone()));
     work.spawn(tasks::waves::run(hub.clone()));
+    work.spawn(tasks::notices::run(hub.clone()));
     work.spawn(engine::run(hub.clone()));
     work
 }

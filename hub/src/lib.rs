@@ -36,6 +36,7 @@ pub mod launched;
 pub mod lead;
 pub mod machines;
 pub mod metrics;
+pub mod notices;
 pub mod onboarding;
 pub mod overviews;
 pub mod pki;

@@ -22,6 +22,7 @@ mod m0012_at_a_glance;
 mod m0013_preferences;
 mod m0014_jobs;
 mod m0015_several_hubs;
+mod m0016_notices;
 
 #[derive(Debug)]
 pub struct Migrator;
@@ -45,6 +46,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0013_preferences::Migration),
             Box::new(m0014_jobs::Migration),
             Box::new(m0015_several_hubs::Migration),
+            Box::new(m0016_notices::Migration),
         ]
     }
 }

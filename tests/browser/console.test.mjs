@@ -1,7 +1,10 @@
 // The console over the real programs: the lab moves servers, and a browser watches.
 
 import assert from 'node:assert/strict';
+import { createHmac } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -108,6 +111,8 @@ test('every page fits both widths, and nothing complains', { timeout: 3 * MINUTE
     audit: '/audit',
     people: '/people',
     profile: '/profile',
+    settings: '/settings',
+    search: '/search?q=db',
     servers: '/servers',
     'servers-none': '/servers?q=no+such+server',
     server,
@@ -253,7 +258,7 @@ test('the console speaks Japanese to who asks for it, and in the profile to anyb
   })();
   await page.goto(`${console_.address}/jobs`);
   const job = await page.locator('#live tbody th a').first().getAttribute('href');
-  const pages = { overview: '/', servers: '/servers', server, jobs: '/jobs', job, audit: '/audit', people: '/people', profile: '/profile', configuration: `${server}/launch-configuration` };
+  const pages = { overview: '/', servers: '/servers', server, jobs: '/jobs', job, audit: '/audit', people: '/people', profile: '/profile', settings: '/settings', search: '/search?q=db', configuration: `${server}/launch-configuration` };
   for (const [name, path] of Object.entries(pages)) {
     for (const viewport of [DESKTOP, PHONE]) {
       await page.setViewportSize(viewport);
@@ -277,6 +282,43 @@ test('the console speaks Japanese to who asks for it, and in the profile to anyb
   await page.getByLabel('Language', { exact: true }).last().selectOption('');
   await page.getByRole('button', { name: 'Save' }).click();
   await page.getByText('保存しました。').waitFor();
+  assert.deepEqual(complaints, []);
+});
+
+test('a program is told of what happens, and can tell who says so', { timeout: 2 * MINUTE }, async (test) => {
+  const heard = [];
+  const receiver = createServer(async (request, response) => {
+    const body = Buffer.concat(await request.toArray());
+    heard.push({ body, signature: request.headers['x-orglift-signature'] });
+    response.writeHead(204).end();
+  }).listen(0, '127.0.0.1');
+  test.after(() => receiver.close());
+  await once(receiver, 'listening');
+  const { page, complaints } = await openPage(browser);
+  await signIn(page);
+  await page.goto(`${console_.address}/settings`);
+  await page.getByText('Nobody yet').waitFor();
+  await page.getByLabel('Name').fill('Pager');
+  await page.getByLabel('Address').fill(`http://127.0.0.1:${receiver.address().port}/hook`);
+  await page.getByRole('button', { name: 'Add', exact: true }).click();
+  const key = await page.locator('#secret').textContent();
+  assert.deepEqual(await axe(page), []);
+  await page.getByRole('link', { name: 'Back to the settings' }).click();
+  await page.getByRole('button', { name: 'Try Pager' }).click();
+  await page.getByText('It arrived.').waitFor();
+  const [{ body, signature }] = heard;
+  assert.equal(JSON.parse(body)['detail-type'], 'MGN Source Server Lifecycle State Change');
+  assert.equal(signature, `sha256=${createHmac('sha256', key).update(body).digest('hex')}`);
+  for (const colorScheme of ['light', 'dark']) {
+    await page.emulateMedia({ colorScheme });
+    assert.deepEqual(await axe(page), []);
+    await picture(page, `targets-${colorScheme}`);
+  }
+  receiver.close();
+  await page.getByRole('button', { name: 'Try Pager' }).click();
+  await page.getByText('was not reached').waitFor();
+  await page.getByRole('button', { name: 'Remove Pager' }).click();
+  await page.getByText('Nobody yet').waitFor();
   assert.deepEqual(complaints, []);
 });
 

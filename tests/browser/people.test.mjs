@@ -201,7 +201,7 @@ test('people are added, given roles and kept out', { timeout: MINUTE }, async ()
   await page.getByText('The key is removed: it counts no more.').waitFor();
   assert.equal((await asked(key)).status, 403);
   await page.getByRole('link', { name: 'Audit log' }).click();
-  await page.getByLabel('Search').fill('disable');
+  await page.getByLabel('Search', { exact: true }).fill('disable');
   await page.waitForURL(/q=disable/);
   await page.locator('#live tbody tr', { hasText: 'disable user' }).waitFor();
   await look(page, 'people-audit');

@@ -121,6 +121,12 @@ test('a wave goes from its applications to its end', { timeout: 5 * MINUTE }, as
   await page.goto(`${address}/waves`);
   await page.locator('svg.calendar rect.approved').waitFor();
   await picture(page, 'waves');
+  await page.goto(address);
+  await page.locator('#coming-card').getByText('0 of').waitFor();
+  await picture(page, 'overview-coming');
+  await page.emulateMedia({ media: 'print' });
+  assert.ok(await page.locator('.side').isHidden(), 'paper has no navigation');
+  await page.emulateMedia({ media: 'screen' });
   await page.goto(wave);
 
   // Cut over, looked at, finalized.

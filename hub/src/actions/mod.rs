@@ -24,6 +24,7 @@ pub mod launch_check;
 pub mod lifecycle;
 pub mod machines;
 pub mod naming;
+pub mod notices;
 pub mod people;
 pub mod profile;
 pub mod removal_check;

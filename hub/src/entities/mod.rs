@@ -18,6 +18,8 @@ pub mod job;
 pub mod job_event;
 pub mod job_server;
 pub mod ledger;
+pub mod notice;
+pub mod notice_target;
 pub mod oidc_visit;
 pub mod organization;
 pub mod readiness;

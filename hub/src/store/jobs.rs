@@ -16,7 +16,7 @@ use super::{Reader, StoreError, Write, not_found};
 use crate::{
     changes::Change,
     clock::now_ms,
-    entities::{Doc, Word, job, job_event, job_server},
+    entities::{Doc, Word, job, job_event, job_server, notice::NoticeKind},
 };
 
 /// Which jobs to list; what is empty does not restrict.
@@ -244,6 +244,29 @@ impl Write {
         Ok(())
     }
 
+    /// Of what came of a launch, and of nothing else.
+    async fn tell_of_launch(
+        &mut self,
+        id: &JobId,
+        server: &SourceServerId,
+        event: &LaunchEvent,
+    ) -> Result<(), StoreError> {
+        let result = match event {
+            LaunchEvent::Launched { .. } => "SUCCEEDED",
+            LaunchEvent::Failed { .. } => "FAILED",
+            LaunchEvent::Started | LaunchEvent::Terminated => return Ok(()),
+        };
+        let purpose = match self.job(id).await?.initiated_by.0 {
+            InitiatedBy::StartTest => "TEST",
+            InitiatedBy::StartCutover => "CUTOVER",
+            _ => return Ok(()),
+        };
+        let server = self.server(server).await?;
+        let state = format!("{purpose}_LAUNCH_{result}");
+        self.notice(&server, NoticeKind::LaunchResult, &state, Some(id))
+            .await
+    }
+
     /// Moves the status of a participant.
     pub async fn participant_on(
         &mut self,
@@ -255,6 +278,7 @@ impl Write {
             .one(&self.tx.0)
             .await?
             .ok_or_else(|| not_found(format_args!("source server {server} in job {id}")))?;
+        self.tell_of_launch(id, server, &event).await?;
         let status = part.status.0.clone().on(event)?;
         let mut row = part.into_active_model();
         row.status = Set(Doc(status));

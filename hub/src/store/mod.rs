@@ -36,6 +36,7 @@ pub mod imports;
 pub mod inventories;
 pub mod jobs;
 pub mod ledger;
+pub mod notices;
 pub mod pages;
 pub mod people;
 pub mod readiness;

@@ -15,9 +15,12 @@ use crate::{
     clock::now_ms,
     entities::{
         Doc, Word,
+        notice::NoticeKind,
         source_server::{ActiveModel, Column, Entity, Milestones, Model},
     },
 };
+
+const STALLED: &str = "STALLED";
 
 /// What came of a transition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,6 +130,10 @@ impl Write {
             return Ok(Transition::Stale);
         }
         self.server_changed(&server);
+        if next.name() != server.lifecycle_name {
+            self.notice(&server, NoticeKind::LifeCycle, next.name(), None)
+                .await?;
+        }
         Ok(Transition::Moved(next))
     }
 
@@ -152,6 +159,13 @@ impl Write {
         change(&mut row);
         debug_assert!(row.lifecycle.is_not_set() && row.generation.is_not_set());
         set_what_follows(server, &mut row);
+        if let Set(name) = &row.replication_name {
+            let stalled = [name.as_str(), &server.replication_name].map(|name| name == STALLED);
+            let state = if stalled[0] { STALLED } else { "NOT_STALLED" };
+            if stalled[0] != stalled[1] {
+                self.notice(server, NoticeKind::Stalled, state, None).await?;
+            }
+        }
         row.update_without_returning(&self.tx.0).await?;
         self.server_changed(server);
         Ok(())

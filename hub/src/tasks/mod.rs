@@ -2,5 +2,6 @@
 
 pub mod accounts;
 pub mod inventories;
+pub mod notices;
 pub mod readiness;
 pub mod waves;

@@ -339,6 +339,14 @@ pub fn job(status: JobStatus, failed: u64) -> Badge {
     }
 }
 
+pub fn notice_target(fails: bool) -> Badge {
+    if fails {
+        badge("FAILS", t!("Not reached"), "bad")
+    } else {
+        badge("REACHED", t!("Reached"), "good")
+    }
+}
+
 /// What became of a participant. Only a launch leaves something launched.
 pub fn launch(status: &LaunchStatus, initiated_by: InitiatedBy) -> Badge {
     match status {

@@ -52,6 +52,7 @@ mod search;
 mod server;
 mod servers;
 mod session;
+mod settings;
 mod sign_in;
 mod silence;
 mod text;
@@ -181,6 +182,10 @@ fn people_and_profile() -> Router<Web> {
         .route("/profile/sessions/{session}/end", post(profile::end_session))
         .route("/profile/keys", post(profile::add_key))
         .route("/profile/keys/{key}/remove", post(profile::remove_key))
+        .route("/settings", get(settings::page))
+        .route("/settings/targets", post(settings::add_target))
+        .route("/settings/targets/{target}/try", post(settings::try_target))
+        .route("/settings/targets/{target}/remove", post(settings::remove_target))
         .route("/people", get(people::page))
         .route("/people/add", get(people::ask_add).post(people::add))
         .route("/people/{name}", get(people::person))

@@ -19,6 +19,7 @@ use super::{
     badge::{self, Badge},
     server, silence, text,
     visit::{PageError, Part, Section, Shell, Visit},
+    waves::coming::{Coming, coming},
 };
 use crate::{
     clock::now_ms,
@@ -47,6 +48,7 @@ struct OverviewPage {
     hands: Vec<Hand>,
     hands_count: usize,
     hands_more: Option<String>,
+    coming: Vec<Coming>,
     running: Vec<RunningJob>,
     matrix: Matrix,
 }
@@ -118,6 +120,7 @@ pub async fn page(
         }),
         hands,
         hands_count,
+        coming: coming(&web, &visit, now).await?,
         running: running
             .iter()
             .map(|job| {

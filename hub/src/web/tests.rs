@@ -103,6 +103,7 @@ fn pages() -> Vec<(String, &'static str)> {
     let (web_1, web_2, failed) = (server_id(1), server_id(2), failed_job());
     vec![
         ("/".into(), "prod-web"),
+        ("/".into(), "Cutovers today and this week"),
         ("/servers".into(), "app-with-a-very-long-host-name-01"),
         ("/servers?q=web-2&state=TESTING&sort=-lag".into(), "web-2"),
         (format!("/servers?account={account}&replication=BACKLOG"), "web-2"),

@@ -50,6 +50,7 @@ pub enum Section {
     People,
     Profile,
     Search,
+    Settings,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -141,6 +142,7 @@ impl Visit {
         ];
         if self.session.actor.role_everywhere() == Some(UserRole::Administrator) {
             nav.push(item(t!("People"), "/people", 'p', Section::People));
+            nav.push(item(t!("Settings"), "/settings", 't', Section::Settings));
         }
         nav
     }

@@ -39,6 +39,7 @@ use crate::{
 
 mod board;
 mod calendar;
+pub mod coming;
 pub mod launch;
 mod next;
 pub mod one;

@@ -163,6 +163,7 @@ fn pages() -> Vec<(String, &'static str)> {
         "/profile/second-factor",
         "/people",
         "/people/add",
+        "/settings",
         "/people/viewer",
         "/nowhere",
         "/people/viewer/password",

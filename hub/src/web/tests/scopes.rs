@@ -150,6 +150,10 @@ const PAGES: &[Route] = &[
     ("POST", "/profile/sessions/{session}/end", "", Role(Viewer)),
     ("POST", "/profile/keys", "name=a&days=", Everybody),
     ("POST", "/profile/keys/{key}/remove", "", Everybody),
+    ("GET", "/settings", "", Everywhere(Administrator)),
+    ("POST", "/settings/targets", "name=a&form=event&address=https://example.com&kind=stalled", Everywhere(Administrator)),
+    ("POST", "/settings/targets/{target}/try", "", Everywhere(Administrator)),
+    ("POST", "/settings/targets/{target}/remove", "", Everywhere(Administrator)),
     ("GET", "/people", "", Everywhere(Administrator)),
     ("GET", "/people/add", "", Everywhere(Administrator)),
     ("POST", "/people/add", "name=eve&role=viewer&scope=everything", Everywhere(Administrator)),
@@ -365,6 +369,7 @@ impl Walker {
                 ("{name}", "viewer"),
                 ("{session}", "000000000000"),
                 ("{key}", "000000000000"),
+                ("{target}", "0000000000000000"),
                 ("{import}", "import-00000000000000000"),
             ] {
                 text = text.replace(name, value);
