@@ -57,14 +57,12 @@ pub enum CheckpointKind {
     Launchable,
 }
 
-/// How many launchable checkpoints of a server stay. MGN keeps five to seven.
-pub const LAUNCHABLE_KEPT: usize = 6;
-
-/// Which checkpoints may go: partial ones once a later checkpoint exists, launchable ones beyond
-/// [`LAUNCHABLE_KEPT`], oldest first; never one that is pinned by a job, and never the newest.
+/// Which checkpoints may go: partial ones once a later checkpoint exists, launchable ones beyond `kept`,
+/// oldest first; never one that is pinned by a job, and never the newest.
 pub fn retention_plan(
     checkpoints: &[(CheckpointNumber, CheckpointKind)],
     pinned: &BTreeSet<CheckpointNumber>,
+    kept: u16,
 ) -> Vec<CheckpointNumber> {
     let Some(newest) = checkpoints.iter().map(|(number, _)| *number).max() else {
         return Vec::new();
@@ -75,7 +73,7 @@ pub fn retention_plan(
         .map(|(number, _)| *number)
         .collect();
     launchable.sort_unstable();
-    let surplus = launchable.len().saturating_sub(LAUNCHABLE_KEPT);
+    let surplus = launchable.len().saturating_sub(kept.into());
     let too_old: BTreeSet<_> = launchable.into_iter().take(surplus).collect();
 
     let mut leaving: Vec<_> = checkpoints
@@ -96,13 +94,17 @@ mod tests {
     use super::*;
 
     fn plan(kinds: &[CheckpointKind], pinned: &[u64]) -> Vec<u64> {
+        plan_keeping(kinds, pinned, 6)
+    }
+
+    fn plan_keeping(kinds: &[CheckpointKind], pinned: &[u64], kept: u16) -> Vec<u64> {
         let checkpoints: Vec<_> = kinds
             .iter()
             .zip(1..)
             .map(|(kind, n)| (CheckpointNumber(n), *kind))
             .collect();
         let pinned = pinned.iter().map(|n| CheckpointNumber(*n)).collect();
-        retention_plan(&checkpoints, &pinned)
+        retention_plan(&checkpoints, &pinned, kept)
             .into_iter()
             .map(|n| n.0)
             .collect()
@@ -122,10 +124,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_newest_and_six_launchable_always_stay(
+        fn the_newest_and_as_many_launchable_as_wanted_always_stay(
             kinds in prop::collection::vec(prop_oneof![Just(Partial), Just(Launchable)], 0..40),
+            kept in 1u16..50,
         ) {
-            let leaving = plan(&kinds, &[]);
+            let leaving = plan_keeping(&kinds, &[], kept);
             prop_assert!(!leaving.contains(&(kinds.len() as u64)));
             let launchable_left = kinds
                 .iter()
@@ -133,7 +136,7 @@ mod tests {
                 .filter(|(kind, n)| **kind == Launchable && !leaving.contains(n))
                 .count();
             let launchable = kinds.iter().filter(|kind| **kind == Launchable).count();
-            prop_assert_eq!(launchable_left, launchable.min(LAUNCHABLE_KEPT));
+            prop_assert_eq!(launchable_left, launchable.min(kept.into()));
         }
     }
 }

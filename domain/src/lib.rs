@@ -20,6 +20,7 @@ pub mod lifecycle;
 pub mod network;
 pub mod readiness;
 pub mod replication;
+pub mod replication_configuration;
 pub mod scope;
 pub mod source_server;
 pub mod wave;

@@ -39,6 +39,27 @@ impl Scope {
             Self::Account(own) => own == account,
         }
     }
+
+    /// Whether all of `other` lies in it. Where an account lies, only [`Self::covers`] can tell.
+    pub fn contains(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Everything, _) => true,
+            (Self::Organization(own), Self::Organization(id) | Self::Unit(id, _)) => own == id,
+            (Self::Unit(own, path), Self::Unit(id, unit)) => own == id && path.covers(unit.as_str()),
+            (Self::Account(own), Self::Account(id)) => own == id,
+            _ => false,
+        }
+    }
+
+    /// Of two that cover an account, the narrower is the greater.
+    pub fn narrowness(&self) -> usize {
+        match self {
+            Self::Everything => 0,
+            Self::Organization(_) => 1,
+            Self::Unit(_, path) => 1 + path.0.split('/').count(),
+            Self::Account(_) => usize::MAX,
+        }
+    }
 }
 
 impl UnitPath {
@@ -120,6 +141,29 @@ mod tests {
 
     fn account(number: u64) -> AccountId {
         format!("{number:012}").parse().unwrap()
+    }
+
+    #[test]
+    fn the_narrowest_scope_lies_in_all_the_wider_ones() {
+        let unit = |path: &str| Scope::Unit(organization(1), path.parse().unwrap());
+        let chain = [
+            Scope::Everything,
+            Scope::Organization(organization(1)),
+            unit("Root"),
+            unit("Root/Production"),
+        ];
+        for (wider, narrower) in (0..chain.len()).flat_map(|n| (0..=n).map(move |m| (m, n))) {
+            assert!(chain[wider].contains(&chain[narrower]), "{wider} {narrower}");
+            assert_eq!(chain[narrower].contains(&chain[wider]), wider == narrower);
+            assert_eq!(
+                chain[narrower].narrowness() > chain[wider].narrowness(),
+                wider < narrower
+            );
+        }
+        assert!(!unit("Root/Prod").contains(&chain[3]));
+        let own = Scope::Account(account(1));
+        assert!(own.narrowness() > chain[3].narrowness() && own.contains(&own));
+        assert!(!own.contains(&Scope::Account(account(2))) && !chain[1].contains(&own));
     }
 
     #[test]

@@ -9,7 +9,11 @@ use std::{
 };
 
 use cloud::Cloud;
-use domain::digest::Digest;
+use domain::{
+    bandwidth::Bandwidth,
+    digest::Digest,
+    replication_configuration::{CHECKPOINTS_KEPT_USUALLY, ReplicationConfiguration},
+};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -99,6 +103,16 @@ pub enum OpenError {
 }
 
 impl Hub {
+    /// Of servers that no template is for.
+    pub fn usual_replication(&self) -> ReplicationConfiguration {
+        let interval = self.settings.checkpoint_interval.as_secs();
+        ReplicationConfiguration {
+            bandwidth: Bandwidth::default(),
+            checkpoint_interval_s: u32::try_from(interval).unwrap_or(u32::MAX),
+            checkpoints_kept: CHECKPOINTS_KEPT_USUALLY,
+        }
+    }
+
     /// Opens the hub whose state is in `dir`, or makes a new one there.
     pub async fn open(
         dir: &Path,

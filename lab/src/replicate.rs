@@ -31,6 +31,7 @@ use domain::{
     checkpoint::CheckpointKind,
     disk::DiskId,
     ids::{RunnerId, SourceServerId},
+    replication_configuration::CHECKPOINTS_KEPT_USUALLY,
     source_server::ReplicationIntent,
 };
 use identity::{Authority, Credentials, NewKey, Role};
@@ -348,6 +349,7 @@ impl Kept {
                 replication: ReplicationIntent::Run,
                 checkpoint_request: self.request,
                 checkpoint_interval_s: interval_s,
+                checkpoints_kept: CHECKPOINTS_KEPT_USUALLY,
                 bandwidth: domain::bandwidth::Bandwidth::default(),
                 retry_request: 0,
                 pinned: Vec::new(),

@@ -26,6 +26,7 @@ pub enum HousekeepingError {
 pub async fn retain(
     server: &std::sync::Arc<Server>,
     pinned: &BTreeSet<CheckpointNumber>,
+    kept: u16,
 ) -> Result<bool, HousekeepingError> {
     let kinds: Vec<_> = {
         let ledger = server.ledger();
@@ -35,7 +36,7 @@ pub async fn retain(
             .collect()
     };
     let mut any = false;
-    for number in retention_plan(&kinds, pinned) {
+    for number in retention_plan(&kinds, pinned, kept) {
         let forgotten = blocking({
             let server = std::sync::Arc::clone(server);
             move || forget(&server, number)

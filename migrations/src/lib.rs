@@ -23,6 +23,7 @@ mod m0013_preferences;
 mod m0014_jobs;
 mod m0015_several_hubs;
 mod m0016_notices;
+mod m0017_templates;
 
 #[derive(Debug)]
 pub struct Migrator;
@@ -47,6 +48,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0014_jobs::Migration),
             Box::new(m0015_several_hubs::Migration),
             Box::new(m0016_notices::Migration),
+            Box::new(m0017_templates::Migration),
         ]
     }
 }

@@ -11,6 +11,7 @@ use domain::{
     flow::Flow,
     ids::SourceServerId,
     replication::Replication,
+    replication_configuration::CHECKPOINTS_KEPT_USUALLY,
     source_server::{ReplicationIntent, SourceProperties},
 };
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,9 @@ pub struct DesiredServer {
     /// Grows with each launch that asks for a fresh checkpoint.
     pub checkpoint_request: u64,
     pub checkpoint_interval_s: u32,
+    /// So many launchable checkpoints stay.
+    #[serde(default = "kept_usually")]
+    pub checkpoints_kept: u16,
     #[serde(default)]
     pub bandwidth: Bandwidth,
     /// Grows with each order to retry a stalled replication at once.
@@ -47,6 +51,11 @@ pub struct DesiredServer {
     /// What a job waits for. What an earlier order made may go once it is not wanted any more.
     #[serde(default)]
     pub conversion: Option<ConversionOrder>,
+}
+
+/// A hub of an earlier version does not say.
+fn kept_usually() -> u16 {
+    CHECKPOINTS_KEPT_USUALLY
 }
 
 /// Everything one runner knows.

@@ -357,6 +357,7 @@ fn exchange() {
             replication: ReplicationIntent::Run,
             checkpoint_request: 3,
             checkpoint_interval_s: 600,
+            checkpoints_kept: 12,
             bandwidth: bandwidth(),
             retry_request: 1,
             pinned: vec![CheckpointNumber(8)],

@@ -112,12 +112,15 @@ test('every page fits both widths, and nothing complains', { timeout: 3 * MINUTE
     people: '/people',
     profile: '/profile',
     settings: '/settings',
+    targets: '/settings/targets',
+    'launch-template': '/settings/templates/launch?scope=everything',
+    'replication-template': '/settings/templates/replication?scope=everything',
     search: '/search?q=db',
     servers: '/servers',
     'servers-none': '/servers?q=no+such+server',
     server,
     'launch-configuration': `${server}/launch-configuration`,
-    bandwidth: `${server}/bandwidth`,
+    replication: `${server}/replication-configuration`,
     account,
     'add-source-server': `${account}/enrol/agent`,
     jobs: '/jobs',
@@ -258,7 +261,7 @@ test('the console speaks Japanese to who asks for it, and in the profile to anyb
   })();
   await page.goto(`${console_.address}/jobs`);
   const job = await page.locator('#live tbody th a').first().getAttribute('href');
-  const pages = { overview: '/', servers: '/servers', server, jobs: '/jobs', job, audit: '/audit', people: '/people', profile: '/profile', settings: '/settings', search: '/search?q=db', configuration: `${server}/launch-configuration` };
+  const pages = { overview: '/', servers: '/servers', server, jobs: '/jobs', job, audit: '/audit', people: '/people', profile: '/profile', settings: '/settings', targets: '/settings/targets', template: '/settings/templates/replication?scope=everything', search: '/search?q=db', configuration: `${server}/launch-configuration` };
   for (const [name, path] of Object.entries(pages)) {
     for (const viewport of [DESKTOP, PHONE]) {
       await page.setViewportSize(viewport);
@@ -297,6 +300,7 @@ test('a program is told of what happens, and can tell who says so', { timeout: 2
   const { page, complaints } = await openPage(browser);
   await signIn(page);
   await page.goto(`${console_.address}/settings`);
+  await page.getByRole('link', { name: 'Notification targets' }).click();
   await page.getByText('Nobody yet').waitFor();
   await page.getByLabel('Name').fill('Pager');
   await page.getByLabel('Address').fill(`http://127.0.0.1:${receiver.address().port}/hook`);

@@ -231,3 +231,41 @@ test('a spreadsheet is looked at, corrected and imported', { timeout: 2 * MINUTE
   await picture(page, 'inventory');
   assert.deepEqual(complaints, []);
 });
+
+test('a template is kept for all accounts, and a server takes it over', { timeout: 2 * MINUTE }, async () => {
+  const { page, complaints } = await openPage(browser);
+  await signIn(page, first);
+  await page.goto(`${address}/settings`);
+  await page.getByLabel('Template for').selectOption('everything');
+  await page.getByRole('button', { name: 'Launch template' }).click();
+  await page.getByLabel('Instance type').fill('large');
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.getByText('Nothing was saved.').waitFor();
+  await page.getByLabel('Instance type').fill('r5.xlarge');
+  for (const colorScheme of ['light', 'dark']) {
+    await page.emulateMedia({ colorScheme });
+    assert.deepEqual(await axe(page), []);
+    await picture(page, `template-${colorScheme}`);
+  }
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.getByText('The template of all accounts is saved.').waitFor();
+  await page.getByRole('link', { name: 'r5.xlarge, tests in' }).waitFor();
+  assert.deepEqual(await axe(page), []);
+  await picture(page, 'templates');
+  await page.goto(`${address}/servers?state=READY_FOR_TEST`);
+  const server = await page.locator('#live tbody th a').first().getAttribute('href');
+  await page.goto(`${address}${server}/launch-configuration`);
+  await page.getByText('The template of all accounts says: r5.xlarge').waitFor();
+  await picture(page, 'template-differs');
+  await page.goto(`${address}/bulk?action=apply-templates&server=${server.split('/').at(-1)}`);
+  await page.getByText('→ r5.xlarge').waitFor();
+  await page.getByRole('button', { name: 'Apply the templates' }).click();
+  await page.getByText('Apply the templates: ordered for 1 server.').waitFor();
+  await page.goto(address + server);
+  await page.locator('#launch-card').getByText('all accounts: nothing differs').waitFor();
+  await page.goto(`${address}/settings`);
+  await page.getByRole('button', { name: 'Remove the template of all accounts' }).click();
+  await page.getByText('No templates yet').waitFor();
+  // The refusal above was asked for.
+  assert.deepEqual(complaints.filter((complaint) => !complaint.includes('422')), []);
+});

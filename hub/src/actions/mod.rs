@@ -29,6 +29,7 @@ pub mod people;
 pub mod profile;
 pub mod removal_check;
 pub mod replication;
+pub mod templates;
 pub mod waves;
 
 #[derive(Debug, thiserror::Error)]

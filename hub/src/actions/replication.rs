@@ -4,9 +4,9 @@
 //! even then: a cutover that takes too long is when people want to.
 
 use domain::{
-    bandwidth::Bandwidth,
     ids::SourceServerId,
     lifecycle::{Event, Lifecycle},
+    replication_configuration::ReplicationConfiguration,
     source_server::ReplicationIntent,
 };
 use sea_orm::ActiveValue::Set;
@@ -15,7 +15,7 @@ use super::{ActionError, Order};
 use crate::{
     Hub,
     auth::Actor,
-    entities::{Doc, Word, source_server, user::UserRole},
+    entities::{Word, source_server, user::UserRole},
     store::Write,
 };
 
@@ -93,29 +93,32 @@ pub async fn retry_data_replication(
     order.done(tx).await
 }
 
-/// Changes how much of the network a server may use, from now on. `change` is given what is kept.
-pub async fn update_bandwidth(
+/// Changes the replication settings, from now on. `change` is given what is kept.
+pub async fn update_replication_configuration(
     hub: &Hub,
     actor: &Actor,
     server: &SourceServerId,
-    change: impl FnOnce(&mut Bandwidth),
-) -> Result<Bandwidth, ActionError> {
-    let order = Order::new(actor, "update the bandwidth", server);
+    change: impl FnOnce(&mut ReplicationConfiguration),
+) -> Result<ReplicationConfiguration, ActionError> {
+    let order = Order::new(actor, "update the replication configuration", server);
     let (mut tx, row) = order.begin_for(hub, server, UserRole::Operator).await?;
     if is_over(&row) {
         drop(tx);
         return order.refuse(hub, ActionError::refused(server, OVER)).await;
     }
-    let mut bandwidth = row.bandwidth.0.clone();
-    change(&mut bandwidth);
-    bandwidth
-        .check()
-        .map_err(|invalid| ActionError::Invalid(invalid.to_string()))?;
-    tx.server_update(&row, |update| update.bandwidth = Set(Doc(bandwidth.clone())))
-        .await?;
+    let mut configuration = row.replication_configuration();
+    change(&mut configuration);
+    configuration.check().map_err(ActionError::Invalid)?;
+    let configured = row.clone().replicated_by(&configuration);
+    tx.server_update(&row, |update| {
+        update.bandwidth = Set(configured.bandwidth);
+        update.checkpoint_interval_s = Set(configured.checkpoint_interval_s);
+        update.checkpoints_kept = Set(configured.checkpoints_kept);
+    })
+    .await?;
     tx.runner_of_touch(&row).await?;
     order.done(tx).await?;
-    Ok(bandwidth)
+    Ok(configuration)
 }
 
 const OVER: &str = "its replication is over; install the agent anew to replicate it again";
@@ -125,7 +128,7 @@ fn is_over(row: &source_server::Model) -> bool {
 }
 
 /// A server whose replication is not over, and that no job works on.
-async fn open(
+pub(super) async fn open(
     hub: &Hub,
     order: &Order<'_>,
     server: &SourceServerId,

@@ -337,9 +337,9 @@ async fn mgns_throttle_is_the_limit_outside_of_the_windows() {
         .audit_of(client.server.as_str(), 10)
         .await
         .unwrap();
-    let done = log
-        .iter()
-        .filter(|entry| entry.action == "update the bandwidth" && *entry.outcome == Outcome::Done);
+    let done = log.iter().filter(|entry| {
+        entry.action == "update the replication configuration" && *entry.outcome == Outcome::Done
+    });
     assert_eq!(done.count(), 3);
 
     // What is not stored is answered as MGN sets it by default.

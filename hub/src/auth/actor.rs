@@ -85,6 +85,11 @@ impl Actor {
         self.highest(|scope| *scope == Scope::Everything)
     }
 
+    /// The role for all of a scope. For accounts, [`Self::role_in`] knows more.
+    pub fn role_over(&self, scope: &Scope) -> Option<UserRole> {
+        self.highest(|own| own.contains(scope))
+    }
+
     /// The highest role anywhere.
     pub fn role_somewhere(&self) -> Option<UserRole> {
         self.highest(|_| true)

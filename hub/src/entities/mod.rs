@@ -28,6 +28,7 @@ pub mod runner;
 pub mod saga;
 pub mod session;
 pub mod source_server;
+pub mod template;
 pub mod token;
 pub mod turned_away;
 pub mod user;

@@ -14,6 +14,7 @@ use domain::{
     lifecycle::Lifecycle,
     readiness::Readiness,
     replication::Replication,
+    replication_configuration::{CHECKPOINTS_KEPT_USUALLY, ReplicationConfiguration},
     source_server::{ReplicationIntent, SourceProperties},
 };
 use sea_orm::entity::prelude::*;
@@ -51,6 +52,8 @@ pub struct Model {
     /// Grows with each launch that asks for a fresh checkpoint.
     pub checkpoint_request: i64,
     pub checkpoint_interval_s: i32,
+    /// So many launchable checkpoints stay.
+    pub checkpoints_kept: i32,
     pub retry_request: i64,
     /// When the newest launchable checkpoint was taken; lag counts from here.
     pub lag_basis: Option<i64>,
@@ -166,6 +169,7 @@ impl Model {
             launch_configuration: Doc(LaunchConfiguration::default()),
             checkpoint_request: 0,
             checkpoint_interval_s: i32::try_from(checkpoint_interval.as_secs()).unwrap_or(i32::MAX),
+            checkpoints_kept: CHECKPOINTS_KEPT_USUALLY.into(),
             retry_request: 0,
             lag_basis: None,
             disks: Doc(Vec::new()),
@@ -227,6 +231,22 @@ impl Model {
         let texts = texts.into_iter().map(str::to_owned);
         let all: Vec<_> = texts.chain(addresses.cloned()).chain(tags).collect();
         all.join(" ").to_lowercase().chars().take(SOUGHT_MAX).collect()
+    }
+
+    pub fn replication_configuration(&self) -> ReplicationConfiguration {
+        ReplicationConfiguration {
+            bandwidth: self.bandwidth.0.clone(),
+            checkpoint_interval_s: self.checkpoint_interval_s.cast_unsigned(),
+            checkpoints_kept: u16::try_from(self.checkpoints_kept).unwrap_or(CHECKPOINTS_KEPT_USUALLY),
+        }
+    }
+
+    #[must_use]
+    pub fn replicated_by(mut self, configuration: &ReplicationConfiguration) -> Self {
+        self.bandwidth = Doc(configuration.bandwidth.clone());
+        self.checkpoint_interval_s = configuration.checkpoint_interval_s.cast_signed();
+        self.checkpoints_kept = configuration.checkpoints_kept.into();
+        self
     }
 
     /// How data flows, as far as that is known at `now`.

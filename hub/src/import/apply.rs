@@ -36,6 +36,7 @@ use crate::{
     store::{
         StoreError, Write,
         servers::ServerFilter,
+        templates::Templates,
         waves::{ApplicationFilter, WaveFilter},
     },
 };
@@ -117,6 +118,7 @@ struct Work<'a> {
     actor: &'a Actor,
     plan: Plan,
     accounts: HashMap<AccountId, account::Model>,
+    templates: Templates,
     known_waves: Vec<wave::Model>,
     known_applications: HashMap<ApplicationId, application::Model>,
     known_servers: HashMap<SourceServerId, source_server::Model>,
@@ -158,6 +160,7 @@ impl<'a> Work<'a> {
             hub,
             actor,
             accounts,
+            templates: tx.templates().await?,
             known_waves: tx.wave_list(&WaveFilter::default()).await?,
             known_applications: known_applications
                 .into_iter()
@@ -462,7 +465,10 @@ impl<'a> Work<'a> {
                     self.fault(said.row, &Column::ServerId, id.as_str(), why);
                     continue;
                 }
-                (_, ServerKey::UserProvidedId(_, own)) => (pending_server(self.hub, &account, own), true),
+                (_, ServerKey::UserProvidedId(_, own)) => {
+                    let server = pending_server(self.hub, &account, own);
+                    (self.templates.of(&account).configure(server), true)
+                }
             };
             let mut after = before.clone();
             self.change_server(&mut after, &said);
@@ -492,8 +498,15 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// What `[RESET_VALUE]` stands for.
+    fn usual_launch(&self, account: &AccountId) -> LaunchConfiguration {
+        let account = self.accounts.get(account);
+        let template = account.and_then(|account| self.templates.of(account).launch);
+        template.map(|(_, launch)| launch).unwrap_or_default()
+    }
+
     fn change_server(&mut self, server: &mut source_server::Model, said: &Said<ApplicationKey>) {
-        let usual = LaunchConfiguration::default();
+        let usual = self.usual_launch(&server.account);
         let mut groups: BTreeMap<u8, &Cell> = BTreeMap::new();
         for (column, (row, cell)) in &said.fields {
             match (column, cell) {

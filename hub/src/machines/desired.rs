@@ -46,6 +46,7 @@ async fn compute(hub: &Hub, runner: &RunnerId, generation: u64) -> Result<Desire
     let servers = servers
         .into_iter()
         .map(|server| DesiredServer {
+            checkpoints_kept: server.replication_configuration().checkpoints_kept,
             replication: server.intent.0,
             checkpoint_request: server.checkpoint_request.cast_unsigned(),
             checkpoint_interval_s: server.checkpoint_interval_s.cast_unsigned(),

@@ -17,6 +17,8 @@ use domain::{
     ids::{AccountId, JobId, SourceServerId},
     readiness::{Finding, Readiness},
     replication::Replication,
+    replication_configuration::ReplicationConfiguration,
+    scope::Scope,
 };
 use identity::{Credentials, NewKey, Role, tls};
 use protocol::{
@@ -31,7 +33,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::listener::MachineAcceptor;
 use crate::{
     Hub,
-    actions::inventory,
+    actions::{
+        inventory,
+        templates::{Half, keep},
+    },
     entities::{source_server, token::TokenPurpose, user::UserRole},
     fixtures::{self, MEMBER, TestHub},
     store::servers::ServerFilter,
@@ -206,6 +211,18 @@ async fn a_runner_and_an_agent_enrol_and_are_told_what_to_do() {
     assert!(after.generation > before.generation);
     assert_eq!(after.servers[0].id, agent.server);
     assert_eq!(after.servers[0].checkpoint_interval_s, 600);
+
+    let template = ReplicationConfiguration {
+        checkpoints_kept: 12,
+        ..api.hub.usual_replication()
+    };
+    let ada = fixtures::add_user(&api.hub, "ada", UserRole::Administrator, "correct horse").await;
+    let half = Half::Replication(Some(template));
+    keep(&api.hub, &ada, &Scope::Everything, half).await.unwrap();
+    let (second, _) = api.agent(&client).await;
+    let servers = desired(&api, &client, after.generation).await.servers;
+    let kept = |id| servers.iter().find(|one| one.id == id).unwrap().checkpoints_kept;
+    assert_eq!((kept(agent.server), kept(second.server)), (6, 12));
 }
 
 #[tokio::test]

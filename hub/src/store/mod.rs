@@ -44,6 +44,7 @@ pub mod sagas;
 pub mod search;
 pub mod servers;
 pub mod sight;
+pub mod templates;
 pub mod waves;
 
 pub use database::{AddressError, Database, Server, Unopened, holds_password};

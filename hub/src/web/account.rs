@@ -21,6 +21,7 @@ use super::{
     server::{ResourceRow, resource_row},
     servers::{self, ListColumn, ServerRow},
     session::Session,
+    settings::templates,
     silence,
     text::{self, Moment},
     visit::{Flash, PageError, Part, Section, Shell, Visit},
@@ -60,6 +61,7 @@ struct AccountPage {
     columns: Vec<ListColumn>,
     rows: Vec<ServerRow>,
     runners: Vec<RunnerRow>,
+    templates: [templates::Source; 2],
     resources: Vec<ResourceRow>,
     certificates: Vec<CertificateRow>,
 }
@@ -154,6 +156,7 @@ pub async fn page(
             .iter()
             .map(|runner| runner_row(runner, revoked.contains(runner.certificate_serial.as_str()), now))
             .collect(),
+        templates: templates::of_account(&visit, &account).await?,
         resources,
         certificates: certificates
             .iter()

@@ -26,6 +26,7 @@ pub enum Action {
     RetryReplication,
     PauseReplication,
     StopReplication,
+    ApplyTemplates,
     Disconnect,
     Archive,
 }
@@ -49,7 +50,7 @@ fn an_instance(launch: &LaunchConfiguration) -> String {
 
 impl Action {
     /// In the order of the menu.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::StartTest,
         Self::MarkReadyForCutover,
         Self::RevertToReadyForTest,
@@ -62,6 +63,7 @@ impl Action {
         Self::RetryReplication,
         Self::PauseReplication,
         Self::StopReplication,
+        Self::ApplyTemplates,
         Self::Disconnect,
         Self::Archive,
     ];
@@ -81,6 +83,7 @@ impl Action {
             Self::RetryReplication => "retry-replication",
             Self::PauseReplication => "pause-replication",
             Self::StopReplication => "stop-replication",
+            Self::ApplyTemplates => "apply-templates",
             Self::Disconnect => "disconnect",
             Self::Archive => "archive",
         }
@@ -104,6 +107,7 @@ impl Action {
             Self::RetryReplication => t!("Retry replication now"),
             Self::PauseReplication => t!("Pause replication"),
             Self::StopReplication => t!("Stop replication"),
+            Self::ApplyTemplates => t!("Apply the templates"),
             Self::Disconnect => t!("Disconnect from service"),
             Self::Archive => t!("Archive"),
         }
@@ -157,6 +161,10 @@ impl Action {
                     )
             }
             Self::StopReplication => free && moves(Event::ReplicationStopped),
+            Self::ApplyTemplates => {
+                let has_agent = !matches!(state, Lifecycle::Discovered | Lifecycle::PendingInstallation);
+                free && has_agent && !state.is_final() && intent != ReplicationIntent::Disconnected
+            }
             Self::Disconnect => free && !state.is_final() && moves(Event::Disconnected),
             Self::Archive => free && !server.is_archived() && moves(Event::Archived),
         }
@@ -348,6 +356,19 @@ impl Action {
                 ]),
                 Some(t!("When it is started again, all disks are compared in full.").into()),
             ),
+            Self::ApplyTemplates => (
+                t!(
+                    "Gives {name} the launch and replication configuration that the templates of its account say.",
+                    name
+                ),
+                lines(&[t!("What was set for this server alone is replaced.")]),
+                lines(&[
+                    t!("The source server and its disks"),
+                    t!("Data replication, and the checkpoints that it made"),
+                    t!("Instances that were launched"),
+                ]),
+                None,
+            ),
             Self::Disconnect => (
                 t!("Takes {name} out of the migration.", name),
                 lines(&[
@@ -393,6 +414,7 @@ impl Action {
             Self::RetryReplication => t!("Replication of {name} is tried again.", name),
             Self::PauseReplication => t!("Replication of {name} pauses.", name),
             Self::StopReplication => t!("Replication of {name} stops.", name),
+            Self::ApplyTemplates => t!("{name} is as its templates say.", name),
             Self::Archive => t!("{name} is archived.", name),
             Self::StartTest | Self::StartCutover | Self::Finalize | Self::Terminate | Self::Disconnect => {
                 t!(

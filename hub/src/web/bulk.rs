@@ -18,7 +18,7 @@ use super::{
     action::Action,
     actions::accepted_ages,
     badge::{self, Badge},
-    orders,
+    launch_configuration, orders, replication_configuration,
     servers::Choice,
     text,
     visit::{Flash, PageError, Section, Shell, Visit},
@@ -29,7 +29,7 @@ use crate::{
     entities::{account, source_server::Model},
     language::filters,
     n,
-    store::servers::ServerFilter,
+    store::{servers::ServerFilter, templates::Inherited},
     t,
 };
 
@@ -161,6 +161,7 @@ pub async fn ask(visit: Visit, Query(fields): Query<Vec<(String, String)>>) -> R
     let servers = asked.servers(&visit).await?;
     let accounts = visit.session.store.account_list().await?;
     let accounts: HashMap<_, _> = accounts.into_iter().map(|row| (row.id.0.clone(), row)).collect();
+    let templates = visit.session.store.templates().await?;
     let words = action.words(&servers[0]);
     let (mut will, mut will_not) = (Vec::new(), Vec::new());
     for server in &servers {
@@ -178,6 +179,16 @@ pub async fn ask(visit: Visit, Query(fields): Query<Vec<(String, String)>>) -> R
             ))
         };
         match why_not {
+            None if action == Action::ApplyTemplates => {
+                match template_changes(&templates.of(account), server) {
+                    Some(changes) => will.push(row(server, account, changes)),
+                    None => will_not.push(row(
+                        server,
+                        account,
+                        t!("it is as its templates say already").into(),
+                    )),
+                }
+            }
             None => will.push(row(server, account, what(action, server))),
             Some(why) => will_not.push(row(server, account, why)),
         }
@@ -220,6 +231,22 @@ fn row(server: &Model, account: &account::Model, detail: String) -> Row {
         detail,
         lag: server.lag_ms(now_ms()).map_or_else(|| "–".into(), text::span),
     }
+}
+
+/// What a server would take over, if anything.
+fn template_changes(inherited: &Inherited, server: &Model) -> Option<String> {
+    let mut changes = Vec::new();
+    if let Some((_, template)) = &inherited.launch {
+        changes.extend(launch_configuration::differences(
+            &server.launch_configuration,
+            template,
+        ));
+    }
+    if let Some((_, template)) = &inherited.replication {
+        let kept = server.replication_configuration();
+        changes.extend(replication_configuration::differences(&kept, template));
+    }
+    (!changes.is_empty()).then(|| changes.join("; "))
 }
 
 /// What is particular for this server.

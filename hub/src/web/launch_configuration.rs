@@ -17,9 +17,11 @@ use domain::{
 use serde::Deserialize;
 
 use super::{
-    Web, badge, orders,
+    Web, badge,
+    form::{self, Control, Subject, Value},
+    orders, scopes,
     servers::Choice,
-    visit::{Flash, PageError, Section, Shell, Visit},
+    visit::{Flash, PageError, Shell, Visit},
 };
 use crate::entities::{source_server::Model, user::UserRole};
 
@@ -28,51 +30,15 @@ mod rehearsal;
 
 #[derive(Debug, Template)]
 #[template(path = "launch_configuration/page.html")]
-struct LaunchPage {
+pub struct LaunchPage {
     shell: Shell,
-    id: String,
-    name: String,
+    subject: Subject,
+    title: &'static str,
+    sentence: String,
+    /// Where the template is from.
+    place: String,
     has_errors: bool,
-    fields: Vec<Field>,
-    sizing: Select,
-    /// What the instance is besides.
-    instance: Vec<Field>,
-    volumes: String,
-    volumes_error: Option<String>,
-    selects: Vec<Select>,
-    checks: Vec<Check>,
-    /// Whether and how the disks are converted and rehearsed.
-    conversion: Vec<Check>,
-    probe: Select,
-    rehearsal: Vec<Field>,
-    tags: String,
-    tags_error: Option<String>,
-}
-
-#[derive(Debug)]
-struct Field {
-    name: &'static str,
-    label: &'static str,
-    hint: &'static str,
-    value: String,
-    required: bool,
-    error: Option<String>,
-}
-
-#[derive(Debug)]
-struct Select {
-    name: &'static str,
-    label: &'static str,
-    hint: &'static str,
-    choices: Vec<Choice>,
-}
-
-#[derive(Debug)]
-struct Check {
-    name: &'static str,
-    label: &'static str,
-    hint: &'static str,
-    checked: bool,
+    controls: Vec<Control>,
 }
 
 /// What the form sends. A box that is not ticked is not sent.
@@ -95,12 +61,13 @@ pub struct Given {
 }
 
 /// What is wrong with a field, by its name.
-type Errors = BTreeMap<&'static str, String>;
+pub type Errors = BTreeMap<&'static str, String>;
 
 pub async fn page(visit: Visit, Path(id): Path<SourceServerId>) -> Result<Response, PageError> {
     let server = visit.session.server(&id, UserRole::Operator).await?;
     let given = Given::of(&server.launch_configuration);
-    visit.answer(form(&visit, &server, given, &Errors::new()).render())
+    let page = of_server(&visit, &server, &given, &Errors::new()).await?;
+    visit.answer(page.render())
 }
 
 pub async fn save(
@@ -123,14 +90,77 @@ pub async fn save(
             Ok(flash.show_at(&format!("/servers/{id}")))
         }
         Err(errors) => {
-            let page = visit.answer(form(&visit, &server, given, &errors).render())?;
+            let page = of_server(&visit, &server, &given, &errors).await?;
+            let page = visit.answer(page.render())?;
             Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
         }
     }
 }
 
+async fn of_server(
+    visit: &Visit,
+    server: &Model,
+    given: &Given,
+    errors: &Errors,
+) -> Result<LaunchPage, PageError> {
+    let store = &visit.session.store;
+    let template = store
+        .templates()
+        .await?
+        .of(&store.account(&server.account).await?);
+    let mut controls = controls(given, errors);
+    let mut place = None;
+    if let Some((scope, template)) = template.launch {
+        form::compare(
+            &mut controls,
+            &self::controls(&Given::of(&template), &Errors::new()),
+        );
+        place = Some(scopes::place(store, &scope).await?);
+    }
+    let subject = Subject::server(server, "launch-configuration", place);
+    Ok(LaunchPage::new(visit, subject, controls, !errors.is_empty()))
+}
+
+/// The form of a template.
+pub fn of_template(visit: &Visit, subject: Subject, given: &Given, errors: &Errors) -> LaunchPage {
+    LaunchPage::new(visit, subject, controls(given, errors), !errors.is_empty())
+}
+
+impl LaunchPage {
+    fn new(visit: &Visit, subject: Subject, controls: Vec<Control>, has_errors: bool) -> Self {
+        let (title, sentence) = if subject.is_template {
+            let sentence = t!(
+                "How servers of {name} become instances, if they are added from now on. Those that are there stay as they are until the template is applied to them.",
+                name = subject.name
+            );
+            (t!("Launch template"), sentence)
+        } else {
+            let sentence = t!(
+                "How {name} becomes an instance. A test and a cutover differ in the subnet and in nothing else, so that a test proves something.",
+                name = subject.name
+            );
+            (t!("Launch configuration"), sentence)
+        };
+        Self {
+            shell: subject.shell(visit, format!("{title}: {}", subject.name)),
+            place: subject.template.clone().unwrap_or_default(),
+            title,
+            sentence,
+            subject,
+            has_errors,
+            controls,
+        }
+    }
+}
+
+/// What would change if a server of `from` took over `to`.
+pub fn differences(from: &LaunchConfiguration, to: &LaunchConfiguration) -> Vec<String> {
+    let controls = |kept| controls(&Given::of(kept), &Errors::new());
+    form::differences(&controls(from), &controls(to))
+}
+
 impl Given {
-    fn of(kept: &LaunchConfiguration) -> Self {
+    pub fn of(kept: &LaunchConfiguration) -> Self {
         let ticked = |is: bool| is.then(|| "yes".to_owned());
         let tags = kept.tags.iter().map(|(key, value)| format!("{key}={value}"));
         Self {
@@ -148,7 +178,7 @@ impl Given {
         }
     }
 
-    fn parse(&self) -> Result<LaunchConfiguration, Errors> {
+    pub fn parse(&self) -> Result<LaunchConfiguration, Errors> {
         let mut errors = Errors::new();
         let word = |text: &str, more: &str| {
             let text = text.trim();
@@ -241,104 +271,85 @@ fn parse_tags(text: &str) -> Result<BTreeMap<String, String>, String> {
     Ok(tags)
 }
 
-fn form(visit: &Visit, server: &Model, given: Given, errors: &Errors) -> LaunchPage {
-    let field = |name, label, hint, value| Field {
-        name,
-        label,
-        hint,
-        value,
+fn controls(given: &Given, errors: &Errors) -> Vec<Control> {
+    let required = |name, label, hint, value: &str| Control {
         required: true,
-        error: errors.get(name).cloned(),
+        ..Control::new(name, label, hint, Value::Text(value.into()))
     };
     let choice = |(value, label): (&str, &str), chosen: &str| Choice {
         value: value.into(),
         label: label.into(),
         selected: value == chosen,
     };
-    LaunchPage {
-        shell: visit.shell(
-            t!("Launch configuration of {server}", server = server.known_as()),
-            Section::Servers,
-            format!("/events?server={}", server.id),
+    let dispositions = [LaunchDisposition::Started, LaunchDisposition::Stopped]
+        .map(|one| choice(badge::disposition(one), &given.disposition));
+    let boot_modes = BOOT_MODES.map(|one| choice(badge::boot_mode(one), &given.boot_mode));
+    let mut controls = vec![
+        required(
+            "instance_type",
+            t!("Instance type"),
+            t!("Family and size, like m5.large."),
+            &given.instance_type,
         ),
-        id: server.id.to_string(),
-        name: server.known_as().to_owned(),
-        has_errors: !errors.is_empty(),
-        fields: vec![
-            field(
-                "instance_type",
-                t!("Instance type"),
-                t!("Family and size, like m5.large."),
-                given.instance_type,
+        required(
+            "test_subnet",
+            t!("Test subnet"),
+            t!("Where test instances start, apart from production."),
+            &given.test_subnet,
+        ),
+        required(
+            "target_subnet",
+            t!("Target subnet"),
+            t!("Where the cutover instance starts."),
+            &given.target_subnet,
+        ),
+    ];
+    controls.extend(given.instance.controls());
+    controls.extend([
+        Control::new(
+            "disposition",
+            t!("After launch"),
+            t!("A stopped instance can be looked at before it first runs."),
+            Value::Choice(dispositions.into()),
+        ),
+        Control::new(
+            "boot_mode",
+            t!("Boot mode"),
+            t!("As the source, unless the instance type cannot."),
+            Value::Choice(boot_modes.into()),
+        ),
+        Control::new(
+            "copy_private_ip",
+            t!("Keep the private IP address"),
+            t!("The source's primary address; it must lie within the subnet."),
+            Value::Check(given.copy_private_ip.is_some()),
+        ),
+        Control::new(
+            "copy_tags",
+            t!("Copy the source server's tags"),
+            t!("In addition to the tags below."),
+            Value::Check(given.copy_tags.is_some()),
+        ),
+        Control::new(
+            "tags",
+            t!("Tags"),
+            t!("One per line, key=value."),
+            Value::Lines(given.tags.clone()),
+        ),
+        Control::new(
+            "convert",
+            t!("Convert the disks to boot as an instance"),
+            t!(
+                "Drivers, boot loader, network and consoles; every change is listed. Switch it off for disks without an operating system."
             ),
-            field(
-                "test_subnet",
-                t!("Test subnet"),
-                t!("Where test instances start, apart from production."),
-                given.test_subnet,
-            ),
-            field(
-                "target_subnet",
-                t!("Target subnet"),
-                t!("Where the cutover instance starts."),
-                given.target_subnet,
-            ),
-        ],
-        sizing: given.instance.sizing(),
-        instance: given.instance.fields(errors),
-        volumes: given.instance.by_disk(errors).0.to_owned(),
-        volumes_error: given.instance.by_disk(errors).1.cloned(),
-        selects: vec![
-            Select {
-                name: "disposition",
-                label: t!("After launch"),
-                hint: t!("A stopped instance can be looked at before it first runs."),
-                choices: [LaunchDisposition::Started, LaunchDisposition::Stopped]
-                    .map(|one| choice(badge::disposition(one), &given.disposition))
-                    .into(),
-            },
-            Select {
-                name: "boot_mode",
-                label: t!("Boot mode"),
-                hint: t!("As the source, unless the instance type cannot."),
-                choices: BOOT_MODES
-                    .map(|one| choice(badge::boot_mode(one), &given.boot_mode))
-                    .into(),
-            },
-        ]
-        .into_iter()
-        .chain(given.instance.selects())
-        .collect(),
-        checks: vec![
-            Check {
-                name: "copy_private_ip",
-                label: t!("Keep the private IP address"),
-                hint: t!("The source's primary address; it must lie within the subnet."),
-                checked: given.copy_private_ip.is_some(),
-            },
-            Check {
-                name: "copy_tags",
-                label: t!("Copy the source server's tags"),
-                hint: t!("In addition to the tags below."),
-                checked: given.copy_tags.is_some(),
-            },
-        ],
-        conversion: vec![
-            Check {
-                name: "convert",
-                label: t!("Convert the disks to boot as an instance"),
-                hint: t!(
-                    "Drivers, boot loader, network and consoles; every change is listed. Switch it off for disks without an operating system."
-                ),
-                checked: given.convert.is_some(),
-            },
-            given.rehearsal.check(),
-        ],
-        probe: given.rehearsal.probe(),
-        rehearsal: given.rehearsal.fields(errors),
-        tags: given.tags,
-        tags_error: errors.get("tags").cloned(),
+            Value::Check(given.convert.is_some()),
+        ),
+    ]);
+    controls.extend(given.rehearsal.controls());
+    for control in &mut controls {
+        control.error = errors.get(control.name).cloned();
     }
+    controls
 }
 
 #[cfg(test)]

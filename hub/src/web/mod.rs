@@ -31,11 +31,11 @@ mod actions;
 mod applications;
 mod audit;
 mod badge;
-mod bandwidth;
 pub(crate) mod bulk;
 mod conversion;
 mod enrolment;
 mod events;
+mod form;
 mod holdings;
 mod instance;
 mod inventory;
@@ -48,6 +48,8 @@ mod people;
 mod profile;
 mod readiness;
 mod remedies;
+mod replication_configuration;
+mod scopes;
 mod search;
 mod server;
 mod servers;
@@ -105,8 +107,8 @@ pub fn router(hub: Arc<Hub>) -> Router {
             get(launch_configuration::page).post(launch_configuration::save),
         )
         .route(
-            "/servers/{server}/bandwidth",
-            get(bandwidth::page).post(bandwidth::save),
+            "/servers/{server}/replication-configuration",
+            get(replication_configuration::page).post(replication_configuration::save),
         )
         .route("/servers/{server}/conversions/{job}", get(conversion::page))
         .route(
@@ -183,9 +185,24 @@ fn people_and_profile() -> Router<Web> {
         .route("/profile/keys", post(profile::add_key))
         .route("/profile/keys/{key}/remove", post(profile::remove_key))
         .route("/settings", get(settings::page))
-        .route("/settings/targets", post(settings::add_target))
-        .route("/settings/targets/{target}/try", post(settings::try_target))
-        .route("/settings/targets/{target}/remove", post(settings::remove_target))
+        .route(
+            "/settings/templates/launch",
+            get(settings::templates::launch).post(settings::templates::save_launch),
+        )
+        .route(
+            "/settings/templates/replication",
+            get(settings::templates::replication).post(settings::templates::save_replication),
+        )
+        .route("/settings/templates/remove", post(settings::templates::remove))
+        .route(
+            "/settings/targets",
+            get(settings::targets::page).post(settings::targets::add),
+        )
+        .route("/settings/targets/{target}/try", post(settings::targets::try_out))
+        .route(
+            "/settings/targets/{target}/remove",
+            post(settings::targets::remove),
+        )
         .route("/people", get(people::page))
         .route("/people/add", get(people::ask_add).post(people::add))
         .route("/people/{name}", get(people::person))

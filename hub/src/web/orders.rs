@@ -4,10 +4,10 @@ use crate::t;
 use std::{collections::BTreeMap, time::Duration};
 
 use domain::{
-    bandwidth::Bandwidth,
     ids::SourceServerId,
     job::InitiatedBy,
     launch::{LaunchConfiguration, Purpose},
+    replication_configuration::ReplicationConfiguration,
 };
 
 use super::{Web, action::Action, session::Session};
@@ -15,7 +15,7 @@ use crate::{
     actions::{
         ActionError, Refused,
         jobs::{self, Kind},
-        lifecycle, replication,
+        lifecycle, replication, templates,
     },
     entities::source_server::Model,
     sagas::{engine::step_names, retire::Ending},
@@ -83,6 +83,7 @@ async fn give_each(
             Action::RevertToReadyForTest => lifecycle::revert_to_ready_for_test(hub, actor, id).await,
             Action::RevertToReadyForCutover => lifecycle::revert_to_ready_for_cutover(hub, actor, id).await,
             Action::Archive => lifecycle::archive(hub, actor, id).await,
+            Action::ApplyTemplates => templates::apply(hub, actor, id).await,
             Action::StartReplication => replication::start_replication(hub, actor, id).await,
             Action::ResumeReplication => replication::resume_replication(hub, actor, id).await,
             Action::RetryReplication => replication::retry_data_replication(hub, actor, id).await,
@@ -133,13 +134,15 @@ pub async fn configure_launch(
     given.map(drop).map_err(|error| sentence(&error, server))
 }
 
-pub async fn limit_bandwidth(
+pub async fn configure_replication(
     web: &Web,
     session: &Session,
     server: &Model,
-    to: Bandwidth,
+    to: ReplicationConfiguration,
 ) -> Result<(), String> {
-    let given = replication::update_bandwidth(&web.hub, &session.actor, &server.id, |kept| *kept = to).await;
+    let (hub, actor) = (&web.hub, &session.actor);
+    let given =
+        replication::update_replication_configuration(hub, actor, &server.id, |kept| *kept = to).await;
     given.map(drop).map_err(|error| sentence(&error, server))
 }
 

@@ -7,13 +7,14 @@ use axum::{
     extract::{Path, State},
     response::Response,
 };
-use domain::scope::{Scope, UnitPath};
+use domain::scope::Scope;
 use serde::Deserialize;
 
 use super::{
     Web,
     actions::AskPage,
     badge::{self, Badge},
+    scopes,
     servers::Choice,
     session::Session,
     text::{self, Moment},
@@ -182,44 +183,17 @@ pub async fn page(visit: Visit) -> Result<Response, PageError> {
 }
 
 /// Everything that a role can be given for.
-async fn scopes(session: &Session) -> Result<Vec<Choice>, PageError> {
-    let store = &session.store;
-    let organizations = store.organization_list().await?;
-    let accounts = store.account_list().await?;
-    let mut choices = vec![(Scope::Everything.to_string(), t!("Everything").to_owned())];
-    for organization in &organizations {
-        let id = &organization.id.0;
-        choices.push((
-            Scope::Organization(id.clone()).to_string(),
-            t!("Organization {name}", name = organization.name),
-        ));
-        let of = accounts.iter().filter(|account| account.organization.0 == *id);
-        let mut units: Vec<_> = of.map(|account| account.unit.as_str()).collect();
-        units.sort_unstable();
-        units.dedup();
-        for unit in units {
-            if let Ok(path) = unit.parse::<UnitPath>() {
-                let scope = Scope::Unit(id.clone(), path);
-                choices.push((
-                    scope.to_string(),
-                    t!("Unit {unit} of {name}", unit, name = organization.name),
-                ));
-            }
-        }
-    }
-    for account in &accounts {
-        let scope = Scope::Account(account.id.0.clone());
-        choices.push((
-            scope.to_string(),
-            t!("Account {id} {name}", id = account.id, name = account.name),
-        ));
-    }
-    let choice = |(value, label)| Choice {
-        value,
+async fn scope_choices(session: &Session) -> Result<Vec<Choice>, PageError> {
+    let choice = |(scope, label): (Scope, String)| Choice {
+        value: scope.to_string(),
         label,
         selected: false,
     };
-    Ok(choices.into_iter().map(choice).collect())
+    Ok(scopes::all(&session.store)
+        .await?
+        .into_iter()
+        .map(choice)
+        .collect())
 }
 
 fn roles() -> Vec<Choice> {
@@ -246,7 +220,7 @@ pub async fn person(
     let store = &visit.session.store;
     let user = known(&visit, &name).await?;
     let now = now_ms();
-    let scopes = scopes(&visit.session).await?;
+    let scopes = scope_choices(&visit.session).await?;
     let place = |scope: &Scope| {
         let text = scope.to_string();
         let known = scopes.iter().find(|choice| choice.value == text);
@@ -373,7 +347,7 @@ async fn add_page(visit: &Visit, name: String, error: Option<String>) -> Result<
         shell: visit.shell(t!("Add a user"), Section::People, "/events"),
         name,
         roles: roles(),
-        scopes: scopes(&visit.session).await?,
+        scopes: scope_choices(&visit.session).await?,
         error,
     };
     visit.answer(page.render())

@@ -19,7 +19,7 @@ use super::{
     Web,
     action::Action,
     badge::{self, Badge},
-    bandwidth, conversion,
+    conversion,
     holdings::{self, Holding},
     orders,
     overview::{Fact, fact},
@@ -43,6 +43,7 @@ mod details;
 mod flow;
 mod journey;
 mod readiness;
+mod settings;
 
 pub use details::Pair;
 pub use journey::next_in_short;
@@ -87,10 +88,7 @@ struct ServerPage {
     holdings_title: &'static str,
     check_holdings: Option<String>,
     jobs: Vec<JobRow>,
-    edit_launch: Option<String>,
-    launch: Vec<Pair>,
-    edit_bandwidth: Option<String>,
-    bandwidth: Vec<Pair>,
+    settings: [settings::Card; 2],
     properties: Vec<Pair>,
     interfaces: Vec<details::Interface>,
 }
@@ -223,7 +221,7 @@ pub async fn page(
         next,
         journey: journey::stages(&server.lifecycle),
         account_id: account.id.to_string(),
-        account_name: account.name,
+        account_name: account.name.clone(),
         os: server.properties.os.clone(),
         user_provided_id: server.user_provided_id.clone(),
         lifecycle: badge::lifecycle(&server.lifecycle_name),
@@ -265,10 +263,7 @@ pub async fn page(
             .may(UserRole::Operator)
             .then(|| format!("/servers/{id}/resources/check")),
         jobs: jobs.iter().map(job_row).collect(),
-        edit_launch: may_edit.then(|| format!("/servers/{id}/launch-configuration")),
-        edit_bandwidth: may_edit.then(|| format!("/servers/{id}/bandwidth")),
-        bandwidth: bandwidth::in_words(&server.bandwidth, now),
-        launch: details::launch(&server.launch_configuration),
+        settings: settings::cards(store, &server, &account, may_edit).await?,
         properties: details::properties(&server, now),
         interfaces: details::interfaces(&server.properties),
         name: server.known_as().to_owned(),

@@ -20,6 +20,7 @@ mod finding;
 mod jobs;
 mod languages;
 mod scopes;
+mod templates;
 mod world;
 
 struct Console {
@@ -242,7 +243,7 @@ async fn a_viewer_sees_no_button_and_may_order_nothing() {
     for path in [
         format!("/servers/{server}/actions/start-test"),
         format!("/servers/{server}/launch-configuration"),
-        format!("/servers/{server}/bandwidth"),
+        format!("/servers/{server}/replication-configuration"),
         format!("/accounts/{account}/enrol/agent"),
         format!("/accounts/{account}/revoke/{server}"),
         format!("/jobs/{}/clean-up/{server}", failed_job()),
@@ -579,9 +580,13 @@ async fn bandwidth_is_limited_by_the_time_of_the_week() {
     let console = console().await;
     let operator = console.sign_in("operator").await;
     let server = server_id(1);
-    let path = format!("/servers/{server}/bandwidth");
+    let path = format!("/servers/{server}/replication-configuration");
     let wrong = console
-        .post(&operator, &path, "mbit_s=20000&w0_from=08%3A00")
+        .post(
+            &operator,
+            &path,
+            "checkpoint_interval=600&checkpoints_kept=6&mbit_s=20000&w0_from=08%3A00",
+        )
         .await;
     assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
     for said in [
@@ -592,7 +597,7 @@ async fn bandwidth_is_limited_by_the_time_of_the_week() {
     ] {
         assert!(wrong.body.contains(said), "{said}: {}", wrong.body);
     }
-    let form = "mbit_s=100&utc_offset=%2B09%3A00&w1_day0=yes&w1_day4=yes&w1_from=08%3A00&w1_until=18%3A00\
+    let form = "checkpoint_interval=600&checkpoints_kept=6&mbit_s=100&utc_offset=%2B09%3A00&w1_day0=yes&w1_day4=yes&w1_from=08%3A00&w1_until=18%3A00\
                 &w1_mbit_s=20";
     assert_eq!(
         console.post(&operator, &path, form).await.status,
@@ -611,10 +616,10 @@ async fn bandwidth_is_limited_by_the_time_of_the_week() {
     let log = console.hub.store.audit_of(server.as_str(), 5).await.unwrap();
     assert_eq!(
         (log[0].action.as_str(), log[0].actor.as_str()),
-        ("update the bandwidth", "operator")
+        ("update the replication configuration", "operator")
     );
 
-    let over = format!("/servers/{}/bandwidth", server_id(12));
+    let over = format!("/servers/{}/replication-configuration", server_id(12));
     let refused = console.post(&operator, &over, form).await;
     assert!(
         refused.header(header::SET_COOKIE).starts_with("flash="),

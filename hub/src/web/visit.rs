@@ -142,6 +142,8 @@ impl Visit {
         ];
         if self.session.actor.role_everywhere() == Some(UserRole::Administrator) {
             nav.push(item(t!("People"), "/people", 'p', Section::People));
+        }
+        if self.session.actor.role_somewhere() == Some(UserRole::Administrator) {
             nav.push(item(t!("Settings"), "/settings", 't', Section::Settings));
         }
         nav

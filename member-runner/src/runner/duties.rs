@@ -210,14 +210,18 @@ pub(super) async fn watch_time(core: Arc<Core>) {
 pub(super) async fn keep_house(core: Arc<Core>) {
     loop {
         for server in core.servers() {
-            let pinned: BTreeSet<_> = {
+            let wanted = {
                 let desired = core.desired.borrow();
-                let wanted = desired.servers.iter().find(|wanted| wanted.id == server.id);
-                wanted
-                    .map(|wanted| wanted.pinned.iter().copied().collect())
-                    .unwrap_or_default()
+                desired
+                    .servers
+                    .iter()
+                    .find(|wanted| wanted.id == server.id)
+                    .cloned()
             };
-            match housekeeping::retain(&server, &pinned).await {
+            // What nobody wants any more is not for this duty to shorten.
+            let Some(wanted) = wanted else { continue };
+            let pinned: BTreeSet<_> = wanted.pinned.into_iter().collect();
+            match housekeeping::retain(&server, &pinned, wanted.checkpoints_kept).await {
                 Ok(true) => core.changed.notify_one(),
                 Ok(false) => {}
                 Err(error) => {

@@ -12,6 +12,7 @@ use domain::{
     disk::{BLOCK_LEN, Disk, block_count, block_len},
     ids::{RunnerId, SourceServerId},
     launch::{BootMode, instance_type::Architecture},
+    replication_configuration::CHECKPOINTS_KEPT_USUALLY,
     source_server::{ReplicationIntent, SourceProperties},
 };
 use identity::{Authority, Credentials, NewKey, Role};
@@ -64,6 +65,7 @@ pub fn desired_servers(count: u128) -> Vec<DesiredServer> {
         replication: ReplicationIntent::Run,
         checkpoint_request: 0,
         checkpoint_interval_s: 600,
+        checkpoints_kept: CHECKPOINTS_KEPT_USUALLY,
         bandwidth: domain::bandwidth::Bandwidth::default(),
         retry_request: 0,
         pinned: Vec::new(),

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{servers::OneServer, shapes};
 use crate::{
     Hub,
-    actions::replication::update_bandwidth,
+    actions::replication::update_replication_configuration,
     api::{ApiError, Ask, caller::Caller},
 };
 
@@ -42,13 +42,13 @@ pub async fn update(
 ) -> Result<Json<Value>, ApiError> {
     let server = request.server.find(&caller).await?;
     let limit = request.bandwidth_throttling.map(limit).transpose()?;
-    let bandwidth = update_bandwidth(&hub, &caller.actor, &server.id, |bandwidth| {
+    let kept = update_replication_configuration(&hub, &caller.actor, &server.id, |kept| {
         if let Some(limit) = limit {
-            bandwidth.mbit_s = limit;
+            kept.bandwidth.mbit_s = limit;
         }
     })
     .await?;
-    Ok(Json(shapes::replication_configuration(&server, &bandwidth)))
+    Ok(Json(shapes::replication_configuration(&server, &kept.bandwidth)))
 }
 
 fn limit(throttling: i64) -> Result<Option<u32>, ApiError> {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Hub,
-    actions::replication::update_bandwidth,
+    actions::replication::update_replication_configuration,
     api::{ApiError, Ask, caller::Caller},
 };
 
@@ -51,8 +51,11 @@ pub async fn put(
     Path(id): Path<SourceServerId>,
     Ask(plan): Ask<Plan>,
 ) -> Result<Json<Plan>, ApiError> {
-    let kept = update_bandwidth(&hub, &caller.actor, &id, |bandwidth| *bandwidth = plan.into()).await?;
-    Ok(Json(kept.into()))
+    let kept = update_replication_configuration(&hub, &caller.actor, &id, |kept| {
+        kept.bandwidth = plan.into();
+    })
+    .await?;
+    Ok(Json(kept.bandwidth.into()))
 }
 
 impl From<Plan> for Bandwidth {

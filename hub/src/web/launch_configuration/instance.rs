@@ -9,8 +9,11 @@ use domain::launch::{
 };
 use serde::Deserialize;
 
-use super::{Errors, Field, Select};
-use crate::web::servers::Choice;
+use super::Errors;
+use crate::web::{
+    form::{Control, Value},
+    servers::Choice,
+};
 
 /// What the form sends.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -129,25 +132,48 @@ impl Given {
         volumes
     }
 
-    pub fn sizing(&self) -> Select {
-        let hint = t!("The source's processors and memory, its architecture and its boot mode count.");
-        select(
-            "right_sizing",
-            t!("Choose the type"),
-            hint,
-            &SIZINGS,
-            &self.right_sizing,
-        )
-    }
-
-    pub fn selects(&self) -> Vec<Select> {
+    pub fn controls(&self) -> Vec<Control> {
+        let text =
+            |name, label, hint, value: &str| Control::new(name, label, hint, Value::Text(value.into()));
         vec![
             select(
-                "tenancy",
-                t!("Tenancy"),
-                t!("On whose hardware the instance runs."),
-                &TENANCIES,
-                &self.tenancy,
+                "right_sizing",
+                t!("Choose the type"),
+                t!("The source's processors and memory, its architecture and its boot mode count."),
+                &SIZINGS,
+                &self.right_sizing,
+            ),
+            text(
+                "families",
+                t!("Families to choose from"),
+                t!(
+                    "Such as m6i c6i r6i, in the order of your preference. Empty: m5, c5, r5, their successors m6i, c6i, r6i, and m6g, c6g, r6g for arm64."
+                ),
+                &self.families,
+            ),
+            text(
+                "security_groups",
+                t!("Security groups"),
+                t!("Their ids, with spaces between. Empty: the default one of the subnet's VPC."),
+                &self.security_groups,
+            ),
+            text(
+                "instance_profile",
+                t!("Instance profile"),
+                t!("Its name or ARN. Empty: none."),
+                &self.instance_profile,
+            ),
+            text(
+                "volume",
+                t!("Volumes"),
+                t!("Type, IOPS, MiB per second: gp3, or gp3 6000 250."),
+                &self.volume,
+            ),
+            Control::new(
+                "volumes",
+                t!("Volumes of single disks"),
+                t!("One per line, by the source's name of the disk: /dev/sdb = io2 20000."),
+                Value::Lines(self.volumes.clone()),
             ),
             select(
                 "encryption",
@@ -156,55 +182,18 @@ impl Given {
                 &ENCRYPTIONS,
                 &self.encryption,
             ),
-        ]
-    }
-
-    /// The lines that are written by disk, and what is wrong with them.
-    pub fn by_disk<'a>(&'a self, errors: &'a Errors) -> (&'a str, Option<&'a String>) {
-        (&self.volumes, errors.get("volumes"))
-    }
-
-    pub fn fields(&self, errors: &Errors) -> Vec<Field> {
-        let field = |name, label, hint, value: &str| Field {
-            name,
-            label,
-            hint,
-            value: value.to_owned(),
-            required: false,
-            error: errors.get(name).cloned(),
-        };
-        vec![
-            field(
-                "families",
-                t!("Families to choose from"),
-                t!(
-                    "Such as m6i c6i r6i, in the order of your preference. Empty: m5, c5, r5, their successors m6i, c6i, r6i, and m6g, c6g, r6g for arm64."
-                ),
-                &self.families,
-            ),
-            field(
-                "security_groups",
-                t!("Security groups"),
-                t!("Their ids, with spaces between. Empty: the default one of the subnet's VPC."),
-                &self.security_groups,
-            ),
-            field(
-                "instance_profile",
-                t!("Instance profile"),
-                t!("Its name or ARN. Empty: none."),
-                &self.instance_profile,
-            ),
-            field(
-                "volume",
-                t!("Volumes"),
-                t!("Type, IOPS, MiB per second: gp3, or gp3 6000 250."),
-                &self.volume,
-            ),
-            field(
+            text(
                 "key",
-                "KMS key",
+                t!("KMS key"),
                 t!("Where the volumes are encrypted with a key of its own: id, alias/name or ARN."),
                 &self.key,
+            ),
+            select(
+                "tenancy",
+                t!("Tenancy"),
+                t!("On whose hardware the instance runs."),
+                &TENANCIES,
+                &self.tenancy,
             ),
         ]
     }
@@ -216,18 +205,18 @@ fn select(
     hint: &'static str,
     choices: &[(&str, &'static str)],
     chosen: &str,
-) -> Select {
+) -> Control {
     let choice = |(value, label): &(&str, &'static str)| Choice {
         value: (*value).into(),
         label: translated_static(label).into(),
         selected: *value == chosen,
     };
-    Select {
+    Control::new(
         name,
         label,
         hint,
-        choices: choices.iter().map(choice).collect(),
-    }
+        Value::Choice(choices.iter().map(choice).collect()),
+    )
 }
 
 /// People separate with commas as well as with spaces.

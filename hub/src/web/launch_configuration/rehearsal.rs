@@ -4,8 +4,10 @@ use crate::{language::translated_static, mark, t};
 use domain::launch::{Expects, Probe, REHEARSAL_S, RehearsalSettings};
 use serde::Deserialize;
 
-use super::{Check, Errors, Field, Select};
-use crate::web::servers::Choice;
+use crate::web::{
+    form::{Control, Value},
+    servers::Choice,
+};
 
 /// What the form sends. What is not asked for is sent too, and ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -91,65 +93,52 @@ impl Given {
         }
     }
 
-    pub fn check(&self) -> Check {
-        Check {
-            name: "rehearse",
-            label: t!("Rehearse: boot the converted disks before anything is launched"),
-            hint: t!(
-                "On the runner, away from every network. If the machine does not come up, nothing is launched."
-            ),
-            checked: self.rehearse.is_some(),
-        }
-    }
-
-    pub fn probe(&self) -> Select {
-        Select {
-            name: "probe",
-            label: t!("What has to answer in a rehearsal"),
-            hint: t!("Asked through a port of its own; the machine reaches nothing."),
-            choices: PROBES
-                .map(|(value, label)| Choice {
-                    value: value.into(),
-                    label: translated_static(label).into(),
-                    selected: value == self.probe,
-                })
-                .into(),
-        }
-    }
-
-    pub fn fields(self, errors: &Errors) -> Vec<Field> {
-        let field = |name, label, hint, value| Field {
-            name,
-            label,
-            hint,
-            value,
-            required: false,
-            error: errors.get(name).cloned(),
-        };
+    pub fn controls(&self) -> Vec<Control> {
+        let text =
+            |name, label, hint, value: &str| Control::new(name, label, hint, Value::Text(value.into()));
+        let probes = PROBES.map(|(value, label)| Choice {
+            value: value.into(),
+            label: translated_static(label).into(),
+            selected: value == self.probe,
+        });
         vec![
-            field(
+            Control::new(
+                "rehearse",
+                t!("Rehearse: boot the converted disks before anything is launched"),
+                t!(
+                    "On the runner, away from every network. If the machine does not come up, nothing is launched."
+                ),
+                Value::Check(self.rehearse.is_some()),
+            ),
+            Control::new(
+                "probe",
+                t!("What has to answer in a rehearsal"),
+                t!("Asked through a port of its own; the machine reaches nothing."),
+                Value::Choice(probes.into()),
+            ),
+            text(
                 "probe_port",
                 t!("Port"),
                 t!("Where it listens inside the machine."),
-                self.probe_port,
+                &self.probe_port,
             ),
-            field(
+            text(
                 "probe_path",
                 t!("Path"),
                 t!("Of a request by HTTP."),
-                self.probe_path,
+                &self.probe_path,
             ),
-            field(
+            text(
                 "probe_status",
                 t!("Status"),
                 t!("With which a request by HTTP is to be answered."),
-                self.probe_status,
+                &self.probe_status,
             ),
-            field(
+            text(
                 "rehearsal_time_limit",
                 t!("Time limit in seconds"),
                 t!("30 to 3600. A machine that is translated instruction by instruction boots slowly."),
-                self.rehearsal_time_limit,
+                &self.rehearsal_time_limit,
             ),
         ]
     }

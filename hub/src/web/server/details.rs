@@ -1,10 +1,7 @@
-//! What is known of the source, and how it will be launched.
+//! What is known of the source.
 
 use crate::t;
-use domain::{
-    launch::{Expects, LaunchConfiguration, Probe, RehearsalSettings},
-    source_server::SourceProperties,
-};
+use domain::source_server::SourceProperties;
 
 use crate::{
     entities::source_server::Model,
@@ -24,61 +21,10 @@ pub struct Interface {
     pub mac: String,
 }
 
-fn pair(label: &'static str, value: impl Into<String>) -> Pair {
+pub fn pair(label: &'static str, value: impl Into<String>) -> Pair {
     Pair {
         label,
         value: value.into(),
-    }
-}
-
-pub fn launch(launch: &LaunchConfiguration) -> Vec<Pair> {
-    let yes = |is: bool| if is { t!("yes") } else { t!("no") };
-    let tags = launch.tags.iter().map(|(key, value)| format!("{key}={value}"));
-    vec![
-        pair(t!("Instance type"), &launch.instance_type),
-        pair(t!("Test subnet"), &launch.test_subnet),
-        pair(t!("Target subnet"), &launch.target_subnet),
-        pair(t!("After launch"), badge::disposition(launch.disposition).1),
-        pair(t!("Boot mode"), badge::boot_mode(launch.boot_mode).1),
-        pair(t!("Keep private IP"), yes(launch.copy_private_ip)),
-        pair(t!("Copy tags"), yes(launch.copy_tags)),
-        pair(t!("Convert"), yes(launch.convert)),
-        pair(
-            t!("Rehearse"),
-            launch
-                .rehearsal
-                .as_ref()
-                .map_or_else(|| t!("no").to_owned(), rehearsal),
-        ),
-        pair(
-            t!("Tags"),
-            if launch.tags.is_empty() {
-                t!("none").to_owned()
-            } else {
-                tags.collect::<Vec<_>>().join(", ")
-            },
-        ),
-    ]
-}
-
-fn rehearsal(settings: &RehearsalSettings) -> String {
-    let limit = settings.time_limit_s;
-    match &settings.probe {
-        None => t!("for {limit} s at most", limit),
-        Some(Probe {
-            port,
-            expects: Expects::Tcp,
-        }) => t!("until port {port} accepts, for {limit} s at most", port, limit),
-        Some(Probe {
-            port,
-            expects: Expects::Http { path, status },
-        }) => t!(
-            "until port {port} answers {path} with {status}, for {limit} s at most",
-            port,
-            path,
-            status,
-            limit
-        ),
     }
 }
 

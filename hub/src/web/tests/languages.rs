@@ -164,6 +164,9 @@ fn pages() -> Vec<(String, &'static str)> {
         "/people",
         "/people/add",
         "/settings",
+        "/settings/targets",
+        "/settings/templates/launch?scope=everything",
+        "/settings/templates/replication?scope=everything",
         "/people/viewer",
         "/nowhere",
         "/people/viewer/password",
@@ -179,7 +182,7 @@ fn pages() -> Vec<(String, &'static str)> {
     .map(|page| (page.to_owned(), "administrator"))
     .collect();
     for number in 1..=12 {
-        for more in ["", "/launch-configuration", "/bandwidth"] {
+        for more in ["", "/launch-configuration", "/replication-configuration"] {
             pages.push((format!("{}{more}", server(number)), "administrator"));
         }
         for action in [

@@ -70,8 +70,8 @@ const PAGES: &[Route] = &[
     ("POST", "/servers/{server}/actions/{action}", "archive", Role(Operator)),
     ("GET", "/servers/{server}/launch-configuration", "", Role(Operator)),
     ("POST", "/servers/{server}/launch-configuration", "", Role(Operator)),
-    ("GET", "/servers/{server}/bandwidth", "", Role(Operator)),
-    ("POST", "/servers/{server}/bandwidth", "", Role(Operator)),
+    ("GET", "/servers/{server}/replication-configuration", "", Role(Operator)),
+    ("POST", "/servers/{server}/replication-configuration", "", Role(Operator)),
     ("GET", "/servers/{server}/conversions/{job}", "", Role(Viewer)),
     ("GET", "/servers/{server}/conversions/{job}/{document}", "changes.json", Role(Viewer)),
     ("GET", "/servers/{server}/instances/{purpose}", "test", Role(Viewer)),
@@ -85,6 +85,7 @@ const PAGES: &[Route] = &[
     ("POST", "/accounts/{account}/network/check", "", Role(Operator)),
     ("POST", "/accounts/{account}/resources/check", "", Role(Operator)),
     ("GET", "/bulk", "?action=start-test&server={server}", Role(Viewer)),
+    ("GET", "/bulk", "?action=apply-templates&server={server}", Role(Viewer)),
     ("GET", "/bulk", "?action=start-test&wave={wave}", Role(Viewer)),
     ("POST", "/bulk", "action=start-cutover&server={server}", Role(Approver)),
     ("POST", "/bulk", "action=pause-replication&server={server}", Role(Operator)),
@@ -150,7 +151,14 @@ const PAGES: &[Route] = &[
     ("POST", "/profile/sessions/{session}/end", "", Role(Viewer)),
     ("POST", "/profile/keys", "name=a&days=", Everybody),
     ("POST", "/profile/keys/{key}/remove", "", Everybody),
-    ("GET", "/settings", "", Everywhere(Administrator)),
+    ("GET", "/settings", "", Somewhere(Administrator)),
+    ("GET", "/settings/templates/launch", "?scope=everything", Everywhere(Administrator)),
+    ("GET", "/settings/templates/launch", "?scope=account:{account}", Role(Administrator)),
+    ("POST", "/settings/templates/launch", "?scope=account:{account}", Role(Administrator)),
+    ("GET", "/settings/templates/replication", "?scope=account:{account}", Role(Administrator)),
+    ("POST", "/settings/templates/replication", "?scope=account:{account}", Role(Administrator)),
+    ("POST", "/settings/templates/remove", "?half=launch&scope=account:{account}", Role(Administrator)),
+    ("GET", "/settings/targets", "", Everywhere(Administrator)),
     ("POST", "/settings/targets", "name=a&form=event&address=https://example.com&kind=stalled", Everywhere(Administrator)),
     ("POST", "/settings/targets/{target}/try", "", Everywhere(Administrator)),
     ("POST", "/settings/targets/{target}/remove", "", Everywhere(Administrator)),
@@ -396,7 +404,7 @@ impl Walker {
         let server = store.server(&place.server.parse().unwrap()).await.unwrap();
         let tokens = store.token_list().await.unwrap();
         format!(
-            "{server:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+            "{server:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
             store.sagas_of_job(&place.job.parse().unwrap()).await.unwrap(),
             store.application(&place.application).await.unwrap(),
             store.wave(&place.wave).await.unwrap(),
@@ -404,6 +412,11 @@ impl Walker {
             store.certificates_in(&account).await.unwrap(),
             store.readiness_of(&account).await.unwrap(),
             store.inventory_of(&account).await.unwrap(),
+            store
+                .templates()
+                .await
+                .unwrap()
+                .of(&store.account(&account).await.unwrap()),
             tokens.iter().filter(|token| token.account.0 == account).count(),
         )
     }
