@@ -23,6 +23,7 @@ pub mod replication;
 pub mod replication_configuration;
 pub mod scope;
 pub mod source_server;
+pub mod trend;
 pub mod wave;
 
 /// An event that does not apply to the state it met. Nothing was changed.

@@ -16,7 +16,6 @@ mod user;
 use std::{
     ffi::OsString,
     io::{IsTerminal, Write},
-    net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
     time::Duration,
@@ -33,7 +32,6 @@ use self::{
     readiness::ReadinessArgs, resources::ResourcesArgs, user::UserCommand,
 };
 use crate::{
-    Settings,
     audit::COMMAND_LINE,
     auth::keys,
     configuration::Configuration,
@@ -41,7 +39,7 @@ use crate::{
     firewall_request::{self, aws_ranges},
     onboarding::cli::{self as onboarding, OnboardingArgs},
     pki::Pki,
-    serve::{CloudChoice, Config, serve},
+    serve::{MACHINES_PORT, ServeOptions, serve},
     tokens,
 };
 
@@ -106,9 +104,6 @@ enum Command {
     Onboarding(Box<OnboardingArgs>),
 }
 
-/// Where runners reach the hub, unless it is told otherwise.
-const MACHINES_PORT: u16 = 8443;
-
 #[derive(Debug, Args)]
 struct Dir {
     /// The folder that holds the hub's state.
@@ -120,30 +115,8 @@ struct Dir {
 struct Serve {
     #[command(flatten)]
     home: Home,
-    /// Where the console and the API listen.
-    #[arg(long, default_value = "127.0.0.1:8080")]
-    ui: SocketAddr,
-    /// Where runners reach the hub.
-    #[arg(long, default_value_t = SocketAddr::from(([0; 4], MACHINES_PORT)))]
-    machines: SocketAddr,
-    /// The cloud to act in: aws, or folder:PATH.
-    #[arg(long)]
-    cloud: CloudChoice,
-    /// The console's certificate chain, PEM.
-    #[arg(long, requires = "tls_key")]
-    tls_certificate: Option<PathBuf>,
-    /// The key of the console's certificate, PEM.
-    #[arg(long, requires = "tls_certificate")]
-    tls_key: Option<PathBuf>,
-    /// Seconds between the scheduled checkpoints of a server.
-    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=86_400))]
-    checkpoint_interval: u32,
-    /// Seconds that a launch waits for a fresh checkpoint before it refuses.
-    #[arg(long, default_value_t = 900, value_parser = clap::value_parser!(u32).range(1..=86_400))]
-    checkpoint_deadline: u32,
-    /// Seconds that a launch waits for its runner to convert the checkpoint, a rehearsal apart.
-    #[arg(long, default_value_t = 3600, value_parser = clap::value_parser!(u32).range(1..=86_400))]
-    conversion_deadline: u32,
+    #[command(flatten)]
+    options: ServeOptions,
 }
 
 #[derive(Debug, Subcommand)]
@@ -293,25 +266,10 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve(options) => {
-            let seconds = |seconds| Duration::from_secs(u64::from(seconds));
             let configuration = Configuration::load(&options.home.dir.dir)?;
-            serve(Config {
-                database: options.home.database()?,
-                dir: options.home.dir.dir,
-                ui: options.ui,
-                machines: options.machines,
-                cloud: options.cloud,
-                tls: options.tls_certificate.zip(options.tls_key),
-                settings: Settings {
-                    checkpoint_interval: seconds(options.checkpoint_interval),
-                    checkpoint_deadline: seconds(options.checkpoint_deadline),
-                    conversion_deadline: seconds(options.conversion_deadline),
-                    sign_in: configuration.sign_in,
-                    oidc: configuration.oidc,
-                    ..Settings::default()
-                },
-            })
-            .await?;
+            let database = options.home.database()?;
+            let chosen = options.options.or(configuration.serve.clone());
+            serve(chosen.config(options.home.dir.dir, database, configuration)?).await?;
         }
         Command::Organization(command) => organization::run(command).await?,
         Command::Accounts(command) => return accounts::run(command).await,

@@ -9,13 +9,14 @@ use domain::scope::Scope;
 use openidconnect::url::{Host, Url};
 use serde::Deserialize;
 
-use crate::entities::user::UserRole;
+use crate::{entities::user::UserRole, serve::ServeOptions};
 
 const FILE: &str = "hub.toml";
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Configuration {
+    pub serve: ServeOptions,
     pub sign_in: SignIn,
     pub oidc: Option<Oidc>,
 }
@@ -126,6 +127,12 @@ impl Configuration {
             Ok(read) => read,
             Err(error) => return Err(ConfigurationError::Parse(path, error)),
         };
+        for file in [&mut read.serve.tls_certificate, &mut read.serve.tls_key]
+            .into_iter()
+            .flatten()
+        {
+            *file = dir.join(&*file);
+        }
         if let Some(oidc) = &mut read.oidc {
             oidc.check().map_err(|why| ConfigurationError::Oidc(path, why))?;
             for file in [&mut oidc.client_secret_file, &mut oidc.ca_file]
@@ -162,6 +169,7 @@ impl Oidc {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Database;
 
     fn load(text: &str) -> Result<Configuration, String> {
         let dir = tempfile::tempdir().unwrap();
@@ -177,6 +185,57 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let read = Configuration::load(dir.path()).unwrap();
         assert_eq!((read.sign_in, read.oidc), (SignIn::default(), None));
+    }
+
+    #[test]
+    fn what_is_served_where_is_read_and_the_command_line_counts_before_it() {
+        let text = r#"
+            [serve]
+            ui = "10.1.2.3:443"
+            cloud = "folder:/srv/cloud"
+            tls_certificate = "console.pem"
+            tls_key = "/etc/orglift/console.key"
+            checkpoint_interval = 300
+        "#;
+        let read = load(text).unwrap().serve;
+        let flags = ServeOptions {
+            checkpoint_interval: Some(60),
+            ..ServeOptions::default()
+        };
+        let chosen = flags.or(read);
+        assert_eq!(chosen.checkpoint_interval, Some(60));
+        let config = chosen
+            .config(
+                "/var/lib/orglift/hub".into(),
+                Database::File("hub.sqlite3".into()),
+                Configuration::default(),
+            )
+            .unwrap();
+        assert_eq!(config.ui.to_string(), "10.1.2.3:443");
+        assert_eq!(config.settings.checkpoint_interval.as_secs(), 60);
+        assert_eq!(config.settings.checkpoint_deadline.as_secs(), 900);
+        let (certificate, key) = config.tls.unwrap();
+        assert!(
+            certificate.is_absolute() && certificate.ends_with("console.pem"),
+            "{certificate:?}"
+        );
+        assert_eq!(key, Path::new("/etc/orglift/console.key"));
+        for (wrong, why) in [
+            ("[serve]\ncloud = \"moon\"", "aws, or as folder:PATH"),
+            ("[serve]\ncheckpoint_interval = 0", "1 to 86400 seconds"),
+            ("[serve]\nport = 1", "unknown field"),
+        ] {
+            let said = load(wrong).unwrap_err();
+            assert!(said.contains(why), "{said}");
+        }
+        let half = load("[serve]\ncloud = \"folder:a\"\ntls_key = \"key\"")
+            .unwrap()
+            .serve;
+        let refused = half.config("a".into(), Database::File("b".into()), Configuration::default());
+        assert!(refused.unwrap_err().to_string().contains("tls_certificate"));
+        let none = ServeOptions::default();
+        let refused = none.config("a".into(), Database::File("b".into()), Configuration::default());
+        assert!(refused.unwrap_err().to_string().contains("--cloud"));
     }
 
     #[test]

@@ -33,6 +33,10 @@ use tower_http::{
     trace::TraceLayer,
 };
 
+mod options;
+
+pub use options::{MACHINES_PORT, ServeOptions};
+
 use crate::{
     Hub, Settings, api,
     hub::create_folder,
@@ -66,7 +70,7 @@ pub struct Config {
 }
 
 /// Which cloud the hub acts in.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CloudChoice {
     #[cfg(feature = "aws")]
     Aws,

@@ -24,6 +24,7 @@ mod m0014_jobs;
 mod m0015_several_hubs;
 mod m0016_notices;
 mod m0017_templates;
+mod m0018_trends;
 
 #[derive(Debug)]
 pub struct Migrator;
@@ -49,6 +50,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0015_several_hubs::Migration),
             Box::new(m0016_notices::Migration),
             Box::new(m0017_templates::Migration),
+            Box::new(m0018_trends::Migration),
         ]
     }
 }

@@ -24,6 +24,7 @@ export function addSample(database) {
     INSERT INTO source_servers SELECT * FROM sample;
     INSERT INTO conversions (job, server, wanted, "order", state, ordered_at, ended_at)
       VALUES ('${job}', '${SERVER}', 0, ${quoted({ job, ...ORDER })}, ${quoted(STATE)}, ${Date.now() - 60_000}, ${Date.now()});
+    INSERT INTO trends (server, points) VALUES ('${SERVER}', '${JSON.stringify(trend())}');
     INSERT INTO artifacts (job, server, artifact, contents, at) VALUES
       ('${job}', '${SERVER}', 'change-list', ${blob(signed)}, 0),
       ('${job}', '${SERVER}', 'console', ${blob(CONSOLE)}, 0),
@@ -31,6 +32,17 @@ export function addSample(database) {
     COMMIT;`,
   );
   return { server: `/servers/${SERVER}`, conversion: `/servers/${SERVER}/conversions/${job}` };
+}
+
+/** A day: a first copy, a steady flow with a busy morning, and two hours in which nothing was heard. */
+function trend() {
+  const now = Math.floor(Date.now() / 1000);
+  const point = (ago) => {
+    const busy = ago < 400 * 60 && ago > 250 * 60;
+    return [now - ago, busy ? 40 + Math.round((400 * 60 - ago) / 20) : 12, busy ? 9_000 : 800, ago > 1_200 * 60 ? 48_000 : busy ? 6_000 : 800];
+  };
+  const minutes = Array.from({ length: 143 }, (_, index) => 1_430 - index * 10);
+  return minutes.filter((ago) => ago < 700 || ago > 820).map((ago) => point(ago * 60));
 }
 
 const INSPECTION = {

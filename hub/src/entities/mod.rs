@@ -30,6 +30,7 @@ pub mod session;
 pub mod source_server;
 pub mod template;
 pub mod token;
+pub mod trend;
 pub mod turned_away;
 pub mod user;
 pub mod wave;

@@ -86,6 +86,8 @@ pub struct Model {
     /// See [`Model::to_be_sought`].
     pub sought: String,
     pub replicated_bytes: i64,
+    /// When the newest point of its trend was measured.
+    pub measured_at: i64,
 }
 
 /// An instance that stands for the server, and the checkpoint that it was made of.
@@ -191,6 +193,7 @@ impl Model {
             name: String::new(),
             sought: String::new(),
             replicated_bytes: 0,
+            measured_at: 0,
         }
         .with_what_follows()
     }

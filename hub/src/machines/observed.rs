@@ -8,6 +8,7 @@ use domain::{
     readiness::Readiness,
     replication::Replication,
     source_server::ReplicationIntent,
+    trend::{Point, interval},
 };
 use protocol::exchange::{Observed, ObservedServer};
 use sea_orm::ActiveValue::{NotSet, Set};
@@ -35,7 +36,7 @@ pub async fn take(
     let checkpoints = tx.checkpoints_of(&ids).await?;
     let conversions = tx.conversions_wanted(&ids).await?;
     let up_to_date = report.generation == runner.desired_generation.cast_unsigned();
-    let mut seen = Vec::new();
+    let (mut seen, mut measured) = (Vec::new(), Vec::new());
     for server in &servers {
         let known: Vec<_> = checkpoints
             .iter()
@@ -48,6 +49,7 @@ pub async fn take(
                     seen.push(server.id.0.clone());
                 }
                 take_server(&mut tx, server, &known, observed, now).await?;
+                measured.extend(measure(server, observed, now));
                 let wanted = conversions.iter().find(|wanted| wanted.server == server.id);
                 if let Some(wanted) = wanted {
                     take_conversion(&mut tx, server, wanted, observed).await?;
@@ -68,6 +70,7 @@ pub async fn take(
         tracing::warn!(server.id = %stranger.id, runner.id = %id, "runner {id} reports a source server that is not its");
     }
     tx.servers_seen(&seen, now).await?;
+    tx.trends_add(&measured, now).await?;
     tx.turned_away_add(id, report.turned_away).await?;
     let row = runner::ActiveModel {
         id: Set(Word(id.clone())),
@@ -84,6 +87,30 @@ pub async fn take(
     };
     tx.runner_update(row, change).await?;
     tx.commit().await
+}
+
+/// The next point of its trend, once it is time for one.
+fn measure(
+    server: &source_server::Model,
+    observed: &ObservedServer,
+    now: i64,
+) -> Option<(SourceServerId, Point)> {
+    let is_due = now - server.measured_at >= 1000 * interval((now - server.created_at) / 1000);
+    if !is_due || server.forgotten || server.lifecycle.is_final() {
+        return None;
+    }
+    // An agent that is away sends nothing.
+    let flow = observed.agent.as_ref().map(|_| &observed.flow);
+    let kib_s = |bytes_s: u64| u32::try_from(bytes_s / 1024).unwrap_or(u32::MAX);
+    let point = Point {
+        at_s: now / 1000,
+        lag_s: server
+            .lag_ms(now)
+            .map(|lag| u32::try_from(lag / 1000).unwrap_or(u32::MAX)),
+        written_kib_s: flow.map_or(0, |flow| kib_s(flow.written_bytes_s)),
+        sent_kib_s: flow.map_or(0, |flow| kib_s(flow.copied_bytes_s)),
+    };
+    Some((server.id.0.clone(), point))
 }
 
 async fn take_server(

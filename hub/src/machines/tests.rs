@@ -24,7 +24,10 @@ use identity::{Credentials, NewKey, Role, tls};
 use protocol::{
     artifacts::{Artifact, SignedChangeList},
     enrol::{AgentEnrolment, EnrolledAgent, EnrolledRunner, Problem, RunnerEnrolment, Token},
-    exchange::{Desired, Kept, KeptServer, Observed, ObservedCheckpoint, ObservedServer, ObservedSnapshot},
+    exchange::{
+        Desired, Kept, KeptServer, Observed, ObservedAgent, ObservedCheckpoint, ObservedServer,
+        ObservedSnapshot,
+    },
 };
 use reqwest::{Client, StatusCode};
 use rustls::ClientConfig;
@@ -430,6 +433,11 @@ async fn a_report_tells_how_data_flows_and_what_is_damaged() {
         let server = ObservedServer {
             flow: flow.clone(),
             disks: vec![disk(tracking)],
+            agent: Some(ObservedAgent {
+                address: "192.0.2.1".into(),
+                agent_version: "0.1.0".into(),
+                properties: fixtures::properties("web-1"),
+            }),
             ..observed(&agent.server, vec![checkpoint.clone()])
         };
         let body = report(1, vec![server]);
@@ -445,6 +453,10 @@ async fn a_report_tells_how_data_flows_and_what_is_damaged() {
     assert_eq!((overview.diverging, overview.untracked), (1, 1));
     let kept = &api.hub.store.checkpoint_list(&agent.server).await.unwrap()[0];
     assert_eq!((kept.frozen_ms, kept.received_bytes), (210, 64 << 20));
+    let trend = || api.hub.store.trend(&agent.server);
+    let measured = trend().await.unwrap();
+    let sent = measured.points().iter().map(|point| point.sent_kib_s);
+    assert_eq!(sent.collect::<Vec<_>>(), [3906]);
 
     // Nobody can change it: nobody is called.
     let damaged = ObservedCheckpoint {
@@ -461,6 +473,8 @@ async fn a_report_tells_how_data_flows_and_what_is_damaged() {
     assert_eq!(server.lag_basis, Some(1000), "it was repaired");
     let kept = &api.hub.store.checkpoint_list(&agent.server).await.unwrap()[0];
     assert_eq!(kept.damage, None);
+    // The next point is a minute away.
+    assert_eq!(trend().await.unwrap(), measured);
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
 };
+use tracing::Instrument;
 
 use super::{
     Context, Progress, Saga, StepError, cleanup::CleanUp, launch::Launch, retire::Retire,
@@ -83,11 +84,14 @@ pub async fn run(hub: Arc<Hub>) {
             Ok(sagas) => {
                 for saga in sagas {
                     if driven.insert(saga.id.clone()) {
+                        // Whatever is logged on the way has them, for whoever looks for one job.
+                        let span = tracing::info_span!("saga", job.id = %saga.job, server.id = %saga.server);
                         let (hub, turns, id) = (hub.clone(), turns.clone(), saga.id);
-                        tasks.spawn(async move {
+                        let driving = async move {
                             let result = drive(&hub, &turns, &id, started).await;
                             (id, result)
-                        });
+                        };
+                        tasks.spawn(driving.instrument(span));
                     }
                 }
             }
@@ -291,25 +295,33 @@ fn ended(saga: &Model) -> Option<Ended> {
 pub(crate) async fn record(hub: &Hub, mut saga: Model, attempt: Attempt) -> Result<(), StoreError> {
     let before = saga.clone();
     saga.state = Doc(attempt.state);
+    let position = usize::try_from(saga.position).unwrap_or(usize::MAX);
+    let step = step_names(*saga.kind)
+        .into_iter()
+        .nth(position)
+        .unwrap_or_default();
     match attempt.outcome {
         Outcome::Wait(what) => saga.last_error = Some(what),
         Outcome::Retry(why) => {
-            tracing::warn!(saga.id = %saga.id, attempts = saga.attempts, "a step will be tried again: {why}");
+            tracing::warn!(saga.id = %saga.id, step, attempts = saga.attempts, "a step will be tried again: {why}");
             saga.run_after = now_ms() + backoff(saga.attempts);
             saga.attempts += 1;
             saga.last_error = Some(why);
         }
-        Outcome::Done if saga.direction.0 == Direction::Forward => step_to(&mut saga, 1),
-        Outcome::Done => step_to(&mut saga, -1),
+        Outcome::Done => {
+            let forward = saga.direction.0 == Direction::Forward;
+            tracing::info!(saga.id = %saga.id, step, forward, "a step is done");
+            step_to(&mut saga, if forward { 1 } else { -1 });
+        }
         Outcome::Failed(why) if saga.direction.0 == Direction::Forward => {
-            tracing::warn!(saga.id = %saga.id, "a step failed and everything is undone: {why}");
+            tracing::warn!(saga.id = %saga.id, step, "a step failed and everything is undone: {why}");
             saga.direction = Word(Direction::Back);
             saga.failure = Some(why);
             // The step that failed may have done a part of its work.
             step_to(&mut saga, 1);
         }
         Outcome::Failed(why) => {
-            tracing::error!(saga.id = %saga.id, "something could not be undone: {why}");
+            tracing::error!(saga.id = %saga.id, step, "something could not be undone: {why}");
             saga.left.0.push(why);
             step_to(&mut saga, -1);
         }

@@ -45,6 +45,7 @@ pub mod search;
 pub mod servers;
 pub mod sight;
 pub mod templates;
+pub mod trends;
 pub mod waves;
 
 pub use database::{AddressError, Database, Server, Unopened, holds_password};

@@ -12,7 +12,7 @@ use sea_orm::{
 use super::Reader;
 use crate::entities::{
     account, application, artifact, audit, checkpoint, conversion, inventory, job, job_event, job_server,
-    ledger, organization, readiness, runner, saga, source_server, token, turned_away, wave,
+    ledger, organization, readiness, runner, saga, source_server, token, trend, turned_away, wave,
 };
 
 /// Rows that are of somebody's accounts.
@@ -44,6 +44,7 @@ placed! {
     checkpoint by_server Server;
     conversion by_server Server;
     artifact by_server Server;
+    trend by_server Server;
     ledger by_account Account;
     inventory by_account Account;
     readiness by_account Account;

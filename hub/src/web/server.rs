@@ -3,7 +3,7 @@
 use crate::{language::filters, t};
 use askama::Template;
 use axum::{
-    extract::{Path, State},
+    extract::{Path, Query, State},
     response::Response,
 };
 use domain::{
@@ -14,6 +14,7 @@ use domain::{
     lifecycle::Lifecycle,
     replication::{Replication, StepStatus},
 };
+use serde::Deserialize;
 
 use super::{
     Web,
@@ -39,6 +40,7 @@ use crate::{
     store::pages::Participant,
 };
 
+mod charts;
 mod details;
 mod flow;
 mod journey;
@@ -73,6 +75,7 @@ struct ServerPage {
     facts: Vec<Fact>,
     flow: Vec<Fact>,
     outlook: Option<flow::Outlook>,
+    charts: Option<charts::Charts>,
     initiation: Vec<Step>,
     disks: Vec<DiskRow>,
     no_disks_title: &'static str,
@@ -192,10 +195,18 @@ struct JobRow {
     by: String,
 }
 
+/// Which part of the trend is drawn: `day` or `month`.
+#[derive(Debug, Deserialize)]
+pub struct Shown {
+    #[serde(default)]
+    trend: String,
+}
+
 pub async fn page(
     State(web): State<Web>,
     visit: Visit,
     Path(id): Path<SourceServerId>,
+    Query(shown): Query<Shown>,
 ) -> Result<Response, PageError> {
     let store = &visit.session.store;
     let server = store.server(&id).await?;
@@ -238,6 +249,7 @@ pub async fn page(
         facts: facts(&server, &checkpoints, now),
         flow: server.flow_at(now).map(flow::facts).unwrap_or_default(),
         outlook: server.flow_at(now).and_then(flow::outlook),
+        charts: charts::charts(store.trend(&id).await?.points(), shown.trend == "month", now),
         initiation: initiation(&server.replication),
         disks: disks(&server),
         no_disks_title,
@@ -487,7 +499,7 @@ fn no_checkpoints(server: &Model) -> (&'static str, &'static str) {
         _ => (
             t!("No checkpoint yet"),
             t!(
-                "The first one is made when all disks are copied. From then on one is made on schedule, and whenever a launch asks for one; the newest six are kept."
+                "The first one is made when all disks are copied. From then on one is made on schedule, and whenever a launch asks for one; the newest are kept."
             ),
         ),
     }

@@ -109,6 +109,10 @@ fn pages() -> Vec<(String, &'static str)> {
         ("/servers?q=web-2&state=TESTING&sort=-lag".into(), "web-2"),
         (format!("/servers?account={account}&replication=BACKLOG"), "web-2"),
         (format!("/servers/{web_1}"), "Launch configuration"),
+        (
+            format!("/servers/{web_1}?trend=month"),
+            "2.0 MiB/s sent and 512 KiB/s written",
+        ),
         (format!("/servers/{web_2}"), "i-0"),
         (format!("/servers/{web_2}"), "Will not converge below 34 Mbit/s."),
         (format!("/servers/{web_2}"), "Mon–Fri 08:00–18:00, 10 Mbit/s"),

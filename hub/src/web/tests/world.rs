@@ -20,6 +20,7 @@ use domain::{
     readiness::{Finding, Readiness},
     replication::{Initiation, InitiationStep, Replication, ReplicationError, Stall},
     source_server::{NetworkInterface, ReplicationIntent},
+    trend::Point,
     wave::Plan,
 };
 use protocol::{
@@ -418,6 +419,15 @@ async fn servers(tx: &mut Write, runners: &[runner::Model]) {
             ..fixtures::server(id.clone(), &runners[runner])
         };
         tx.server_insert(row).await.unwrap();
+        let point = |ago| Point {
+            at_s: now / 1000 - ago,
+            lag_s: lag.and_then(|lag| u32::try_from(lag).ok()),
+            written_kib_s: 512,
+            sent_kib_s: 2048,
+        };
+        for ago in [600, 0] {
+            tx.trends_add(&[(id.clone(), point(ago))], now).await.unwrap();
+        }
         tx.certificate_insert(
             &format!("{:032x}", 0xdef0 + number),
             format!("orglift://agent/{id}"),
