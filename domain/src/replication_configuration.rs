@@ -24,6 +24,16 @@ pub struct ReplicationConfiguration {
     pub checkpoints_kept: u16,
 }
 
+impl Default for ReplicationConfiguration {
+    fn default() -> Self {
+        Self {
+            bandwidth: Bandwidth::default(),
+            checkpoint_interval_s: 600,
+            checkpoints_kept: CHECKPOINTS_KEPT_USUALLY,
+        }
+    }
+}
+
 impl ReplicationConfiguration {
     /// What is wrong with it, in words.
     pub fn check(&self) -> Result<(), String> {

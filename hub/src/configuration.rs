@@ -2,23 +2,28 @@
 
 use std::{
     fs, io,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
 use domain::scope::Scope;
+use lettre::message::Mailbox;
 use openidconnect::url::{Host, Url};
 use serde::Deserialize;
 
-use crate::{entities::user::UserRole, serve::ServeOptions};
+use crate::{entities::user::UserRole, serve::ServeOptions, store::holds_password};
 
 const FILE: &str = "hub.toml";
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Configuration {
+    /// The PostgreSQL database that holds the hub's records, as `--database` has it.
+    pub database: Option<String>,
     pub serve: ServeOptions,
     pub sign_in: SignIn,
     pub oidc: Option<Oidc>,
+    pub smtp: Option<Smtp>,
 }
 
 /// How people sign in.
@@ -104,6 +109,36 @@ fn everything() -> Vec<Scope> {
     vec![Scope::Everything]
 }
 
+/// The relay that mail is handed to.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Smtp {
+    pub host: String,
+    /// That of the kind of security, if nothing is said.
+    port: Option<u16>,
+    #[serde(default)]
+    pub security: SmtpSecurity,
+    /// `Orglift <orglift@example.com>`
+    pub from: String,
+    pub user: Option<String>,
+    /// A file that holds the user's password; relative to the hub's folder.
+    pub password_file: Option<PathBuf>,
+    /// A certificate of a private authority, PEM, that vouches for the relay.
+    pub ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SmtpSecurity {
+    /// TLS is asked for, and nothing is said before it is there.
+    #[default]
+    Starttls,
+    /// TLS from the first byte.
+    Tls,
+    /// For a relay on this very machine.
+    None,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigurationError {
     #[error("cannot read {0}")]
@@ -111,7 +146,7 @@ pub enum ConfigurationError {
     #[error("cannot understand {0}")]
     Parse(PathBuf, #[source] toml::de::Error),
     #[error("{0}: {1}")]
-    Oidc(PathBuf, String),
+    Wrong(PathBuf, String),
 }
 
 impl Configuration {
@@ -127,22 +162,69 @@ impl Configuration {
             Ok(read) => read,
             Err(error) => return Err(ConfigurationError::Parse(path, error)),
         };
-        for file in [&mut read.serve.tls_certificate, &mut read.serve.tls_key]
-            .into_iter()
-            .flatten()
-        {
+        read.check().map_err(|why| ConfigurationError::Wrong(path, why))?;
+        for file in read.files() {
             *file = dir.join(&*file);
         }
-        if let Some(oidc) = &mut read.oidc {
-            oidc.check().map_err(|why| ConfigurationError::Oidc(path, why))?;
-            for file in [&mut oidc.client_secret_file, &mut oidc.ca_file]
-                .into_iter()
-                .flatten()
-            {
-                *file = dir.join(&*file);
-            }
-        }
         Ok(read)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.database.as_deref().is_some_and(holds_password) {
+            return Err(
+                "database holds a password, which does not belong into this file: put the address into the environment \
+                 variable ORGLIFT_DATABASE instead, or the password into the file ~/.pgpass"
+                    .into(),
+            );
+        }
+        self.oidc.as_ref().map_or(Ok(()), Oidc::check)?;
+        self.smtp.as_ref().map_or(Ok(()), Smtp::check)
+    }
+
+    /// All that it names.
+    fn files(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let oidc = self.oidc.iter_mut();
+        let smtp = self.smtp.iter_mut();
+        [&mut self.serve.tls_certificate, &mut self.serve.tls_key]
+            .into_iter()
+            .chain(oidc.flat_map(|oidc| [&mut oidc.client_secret_file, &mut oidc.ca_file]))
+            .chain(smtp.flat_map(|smtp| [&mut smtp.password_file, &mut smtp.ca_file]))
+            .flatten()
+    }
+}
+
+impl Smtp {
+    /// Those of RFC 6409, RFC 8314 and RFC 5321.
+    pub fn port(&self) -> u16 {
+        self.port.unwrap_or(match self.security {
+            SmtpSecurity::Starttls => 587,
+            SmtpSecurity::Tls => 465,
+            SmtpSecurity::None => 25,
+        })
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.from.parse::<Mailbox>().is_err() {
+            return Err(format!(
+                "smtp.from has to be an address, as in Orglift <orglift@example.com>, not {:?}",
+                self.from
+            ));
+        }
+        if self.user.is_some() != self.password_file.is_some() {
+            return Err("smtp.user and smtp.password_file go together".into());
+        }
+        let is_here = self.host == "localhost"
+            || self
+                .host
+                .parse()
+                .is_ok_and(|address: IpAddr| address.is_loopback());
+        if self.security == SmtpSecurity::None && !is_here {
+            return Err(format!(
+                "smtp.security may be \"none\" for a relay on this very machine only, and {} is another",
+                self.host
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -268,6 +350,20 @@ mod tests {
     }
 
     #[test]
+    fn mail_goes_over_tls_unless_the_relay_is_on_this_machine() {
+        let smtp = |text: &str| {
+            let text = format!("[smtp]\nfrom = \"Orglift <orglift@example.com>\"\n{text}");
+            load(&text).unwrap().smtp.unwrap()
+        };
+        let usual = smtp("host = \"mail.example.com\"\nca_file = \"mail.pem\"");
+        assert_eq!((usual.security, usual.port()), (SmtpSecurity::Starttls, 587));
+        assert!(usual.ca_file.unwrap().is_absolute());
+        assert_eq!(smtp("host = \"mail\"\nsecurity = \"tls\"").port(), 465);
+        let here = smtp("host = \"127.0.0.1\"\nport = 2525\nsecurity = \"none\"");
+        assert_eq!(here.port(), 2525);
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (text, said) in [
             ("[sign_in]\nlokal = true", "unknown field `lokal`"),
@@ -278,6 +374,19 @@ mod tests {
                 "oidc.issuer has to be an address that begins with https://",
             ),
             ("sign_in = ", "hub.toml"),
+            (
+                "database = \"postgres://orglift:rosebud@db/orglift\"",
+                "ORGLIFT_DATABASE",
+            ),
+            ("[smtp]\nhost = \"mail\"\nfrom = \"nobody\"", "smtp.from"),
+            (
+                "[smtp]\nhost = \"mail\"\nfrom = \"a@example.com\"\nuser = \"a\"",
+                "smtp.password_file",
+            ),
+            (
+                "[smtp]\nhost = \"mail\"\nfrom = \"a@example.com\"\nsecurity = \"none\"",
+                "this very machine",
+            ),
         ] {
             let error = load(text).unwrap_err();
             assert!(error.contains(said), "{error}");

@@ -16,6 +16,7 @@ use domain::{
     launch::{BootMode, Hypervisor, instance_type::Architecture},
     lifecycle::Lifecycle,
     replication::{Initiation, InitiationStep, Replication},
+    replication_configuration::ReplicationConfiguration,
     source_server::SourceProperties,
 };
 
@@ -175,7 +176,7 @@ pub fn server(id: SourceServerId, runner: &runner::Model) -> source_server::Mode
             Lifecycle::NotReady,
             Replication::Initiating(Initiation { step }),
             properties("web-1"),
-            Duration::from_mins(10),
+            &ReplicationConfiguration::default(),
         )
     }
 }

@@ -9,17 +9,13 @@ use std::{
 };
 
 use cloud::Cloud;
-use domain::{
-    bandwidth::Bandwidth,
-    digest::Digest,
-    replication_configuration::{CHECKPOINTS_KEPT_USUALLY, ReplicationConfiguration},
-};
+use domain::{digest::Digest, replication_configuration::ReplicationConfiguration};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     changes::Changes,
-    configuration::{Oidc, SignIn},
+    configuration::{Oidc, SignIn, Smtp},
     machines::identity::Proofs,
     metrics::Metrics,
     notices,
@@ -76,6 +72,7 @@ pub struct Settings {
     pub settle: Duration,
     pub sign_in: SignIn,
     pub oidc: Option<Oidc>,
+    pub smtp: Option<Smtp>,
 }
 
 impl Default for Settings {
@@ -88,6 +85,7 @@ impl Default for Settings {
             settle: Duration::from_secs(10),
             sign_in: SignIn::default(),
             oidc: None,
+            smtp: None,
         }
     }
 }
@@ -107,9 +105,8 @@ impl Hub {
     pub fn usual_replication(&self) -> ReplicationConfiguration {
         let interval = self.settings.checkpoint_interval.as_secs();
         ReplicationConfiguration {
-            bandwidth: Bandwidth::default(),
             checkpoint_interval_s: u32::try_from(interval).unwrap_or(u32::MAX),
-            checkpoints_kept: CHECKPOINTS_KEPT_USUALLY,
+            ..ReplicationConfiguration::default()
         }
     }
 

@@ -1,4 +1,6 @@
-//! How somebody is told of what happened: as an event of EventBridge's shape, or as a sentence.
+//! How somebody is told of what happened: as an event of EventBridge's shape, or as a sentence, to a chat or by mail.
+
+mod mail;
 
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use crate::{
         notice_target::{Model as Target, NoticeForm},
         source_server,
     },
+    store::StoreError,
 };
 
 /// A receiver that takes longer is asked again later.
@@ -32,6 +35,12 @@ pub enum Untold {
     /// Without the address.
     #[error("{0}")]
     Http(String),
+    #[error("mail needs a relay: name it under [smtp] in hub.toml, and start the hub again")]
+    NoRelay,
+    #[error(transparent)]
+    Mail(#[from] mail::MailError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl NoticeKind {
@@ -45,8 +54,35 @@ impl NoticeKind {
     }
 }
 
+/// Where a target is, and what of it people may see.
+pub(crate) struct Address {
+    pub(crate) whole: String,
+    pub(crate) shown: String,
+}
+
+impl Address {
+    pub(crate) fn parse(form: NoticeForm, text: &str) -> Result<Self, String> {
+        if form == NoticeForm::Mail {
+            let address: lettre::Address = text
+                .trim()
+                .parse()
+                .map_err(|_| "an address of mail is written NAME@HOST".to_owned())?;
+            let whole = address.to_string();
+            return Ok(Self {
+                shown: whole.clone(),
+                whole,
+            });
+        }
+        let url = webhook(text)?;
+        Ok(Self {
+            shown: url.host_str().unwrap_or_default().to_owned(),
+            whole: url.into(),
+        })
+    }
+}
+
 /// An address that something can be sent to: `https`, or `http` on this very machine.
-pub fn address(text: &str) -> Result<Url, String> {
+fn webhook(text: &str) -> Result<Url, String> {
     let url: Url = text
         .trim()
         .parse()
@@ -69,36 +105,41 @@ pub fn place(target: &str, what: &str) -> String {
 }
 
 /// An event as EventBridge has it, with MGN's detail.
-pub fn event(notice: &notice::Model, region: &str) -> Value {
-    let at = chrono::DateTime::from_timestamp_millis(notice.at).unwrap_or_default();
+fn event(notice: &notice::Model, region: &str) -> Value {
     let mut detail = json!({ "state": notice.state });
     if let Some(job) = &notice.job {
         detail["job-id"] = json!(job);
     }
     json!({
         "version": "0",
-        "id": format!("{}-{}", notice.server, notice.sequence),
+        "id": event_id(notice),
         "detail-type": notice.kind.detail_type(),
         // AWS lets nobody else say aws.mgn.
         "source": "orglift",
         "account": notice.account,
-        "time": at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+        "time": time(notice),
         "region": region,
         "resources": [format!("arn:aws:mgn:{region}:{}:source-server/{}", notice.account, notice.server)],
         "detail": detail,
     })
 }
 
-/// As Slack and what is compatible with it take it. Its `&`, `<` and `>` would be commands.
-pub fn sentence(notice: &notice::Model, server: Option<&source_server::Model>) -> Value {
+/// The same each time it is told.
+fn event_id(notice: &notice::Model) -> String {
+    format!("{}-{}", notice.server, notice.sequence)
+}
+
+fn time(notice: &notice::Model) -> String {
+    let at = chrono::DateTime::from_timestamp_millis(notice.at).unwrap_or_default();
+    at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+}
+
+/// For people. What servers are called is their own word: it gets no line to itself.
+fn sentence(notice: &notice::Model, server: Option<&source_server::Model>) -> String {
     let name = server.map_or_else(
         || notice.server.to_string(),
-        |server| server.known_as().to_owned(),
+        |server| server.known_as().replace(char::is_control, " "),
     );
-    let name = name
-        .replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;");
     let state = &notice.state;
     let what = match (*notice.kind, state.as_str()) {
         (NoticeKind::LaunchResult, state) => {
@@ -113,23 +154,55 @@ pub fn sentence(notice: &notice::Model, server: Option<&source_server::Model>) -
         (NoticeKind::Stalled, "STALLED") => "does not replicate any more".into(),
         (NoticeKind::Stalled, _) => "replicates again".into(),
     };
-    json!({ "text": format!("{name} in account {}: {what}", notice.account) })
+    format!("{name} in account {}: {what}", notice.account)
+}
+
+/// As Slack and what is compatible with it take it. Its `&`, `<` and `>` would be commands.
+fn slack(sentence: &str) -> Value {
+    let text = sentence
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;");
+    json!({ "text": text })
 }
 
 impl Hub {
-    /// Sends it, and waits for the receiver's word that it has it.
-    pub async fn send_notice(&self, target: &Target, body: &Value) -> Result<(), Untold> {
+    /// Tells the target of it, and waits for its word that it has heard.
+    pub async fn tell(&self, target: &Target, notice: &notice::Model) -> Result<(), Untold> {
         let open = |what: &str, sealed: &str| self.pki.seal.open(&place(&target.id, what), sealed);
         let address = String::from_utf8_lossy(&open("address", &target.address)?).into_owned();
-        let secret = open("secret", &target.secret)?;
+        if target.form.0 == NoticeForm::Event {
+            let account = self.store.account(&notice.account).await?;
+            let secret = open("secret", &target.secret)?;
+            return self
+                .post(address, &event(notice, &account.region), Some(&secret))
+                .await;
+        }
+        let server = self.store.server(&notice.server).await;
+        let sentence = sentence(notice, server.ok().as_ref());
+        if target.form.0 == NoticeForm::Slack {
+            return self.post(address, &slack(&sentence), None).await;
+        }
+        let relay = self.settings.smtp.as_ref().ok_or(Untold::NoRelay)?;
+        let text = format!(
+            "{sentence}.\n\nServer: {}\nAccount: {}\nTime: {}\n",
+            notice.server,
+            notice.account,
+            time(notice)
+        );
+        let id = event_id(notice);
+        Ok(mail::send(relay, &address, &id, &sentence, text).await?)
+    }
+
+    async fn post(&self, address: String, body: &Value, secret: Option<&[u8]>) -> Result<(), Untold> {
         let body = body.to_string();
         let mut request = self
             .notifier
             .post(address)
             .timeout(PATIENCE)
             .header("content-type", "application/json");
-        if target.form.0 == NoticeForm::Event {
-            request = request.header(SIGNATURE, signature(&secret, body.as_bytes()));
+        if let Some(secret) = secret {
+            request = request.header(SIGNATURE, signature(secret, body.as_bytes()));
         }
         let answer = request
             .body(body)

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { axe, freePort, openBrowser, openPage, picture } from './chromium.mjs';
+import { startRelay } from './mail.mjs';
 import { programPath, start } from './programs.mjs';
 import { startProvider } from './provider.mjs';
 
@@ -17,6 +18,7 @@ const SECRET = 'a secret of client and provider';
 let browser;
 let folder;
 let provider;
+let relay;
 let hub;
 let address;
 
@@ -36,6 +38,8 @@ before(
     address = `http://127.0.0.1:${port}`;
     provider = await startProvider({ clientId: 'orglift', secret: SECRET, redirect: `${address}/sign-in/oidc` });
     await writeFile(join(folder, 'oidc-secret'), `${SECRET}\n`, { mode: 0o600 });
+    relay = await startRelay({ folder, user: 'orglift', password: 'stamps' });
+    await writeFile(join(folder, 'smtp-password'), 'stamp\n', { mode: 0o600 });
     await writeFile(
       join(folder, 'hub.toml'),
       `[sign_in]
@@ -52,9 +56,18 @@ label = "Example ID"
 claim = "groups"
 value = "migration-team"
 role = "operator"
+
+[smtp]
+host = "localhost"
+port = ${relay.port}
+from = "Orglift <orglift@example.com>"
+user = "orglift"
+password_file = "smtp-password"
+ca_file = "mail-ca.pem"
 `,
     );
     await mkdir(join(folder, 'cloud'));
+    command(['organization', 'add', '--name', 'city', '--reach', 'roster', '--region', 'eu-central-1', '--account', '210000000001=harbour']);
     command(['user', 'add', '--name', 'ada', '--role', 'administrator', '--password-stdin', '--one-time'], 'first password');
     command(['user', 'add', '--name', 'glass', '--role', 'administrator', '--password-stdin', '--break-glass'], 'sealed in an envelope');
     const args = ['serve', '--dir', folder, '--ui', `127.0.0.1:${port}`, '--machines', '127.0.0.1:0', '--cloud', `folder:${join(folder, 'cloud')}`];
@@ -67,6 +80,7 @@ after(async () => {
   await browser?.close();
   await hub?.stop();
   await provider?.stop();
+  await relay?.stop();
   if (folder) await rm(folder, { recursive: true, force: true });
 });
 
@@ -205,6 +219,39 @@ test('people are added, given roles and kept out', { timeout: MINUTE }, async ()
   await page.waitForURL(/q=disable/);
   await page.locator('#live tbody tr', { hasText: 'disable user' }).waitFor();
   await look(page, 'people-audit');
+  assert.deepEqual(complaints, []);
+});
+
+test('mail tells of what happens', { timeout: MINUTE }, async () => {
+  const { page, complaints } = await openPage(browser);
+  await signIn(page, 'ada', 'a long way to the mountains');
+  await page.getByLabel('Code of the authenticator app').fill(recoveryCodes[1]);
+  await page.getByRole('button', { name: 'Sign in' }).click();
+  await page.waitForURL(`${address}/`);
+  await page.goto(`${address}/settings/targets`);
+  const add = async (to) => {
+    await page.getByLabel('Name', { exact: true }).fill('night shift');
+    await page.getByLabel('Form').selectOption('Mail');
+    await page.getByLabel('Address').fill(to);
+    await page.getByRole('button', { name: 'Add', exact: true }).click();
+  };
+  await add('https://example.com');
+  await page.getByText('an address of mail is written NAME@HOST').waitFor();
+  await add('night@example.com');
+  await page.getByText('“night shift” is told from now on.').waitFor();
+  await look(page, 'people-mail');
+  // Its password is wrong at first: it may be corrected while the hub runs.
+  await page.getByRole('button', { name: 'Try night shift' }).click();
+  await page.getByText('“night shift” was not reached').waitFor();
+  assert.doesNotMatch(await page.locator('body').textContent(), /stamp/);
+  await writeFile(join(folder, 'smtp-password'), 'stamps\n', { mode: 0o600 });
+  await page.getByRole('button', { name: 'Try night shift' }).click();
+  await page.getByText('It arrived.').waitFor();
+  const { to, text } = await relay.next();
+  assert.deepEqual(to, ['night@example.com']);
+  assert.match(text, /^From: "?Orglift"? <orglift@example.com>\r$/m);
+  assert.match(text, /^Subject: s-[0-9a-f]+ in account 210000000001: is TRYING_OUT now\r$/m);
+  assert.match(text, /^Auto-Submitted: auto-generated\r$/m);
   assert.deepEqual(complaints, []);
 });
 

@@ -4,7 +4,10 @@
 //! intent, adds to the audit log, and returns; reconcilers and sagas do the work. A refusal is a sentence, and is in
 //! the log too.
 
-use domain::ids::{AccountId, JobId, SourceServerId};
+use domain::{
+    ids::{AccountId, JobId, SourceServerId},
+    scope::Scope,
+};
 
 use crate::{
     Hub,
@@ -165,6 +168,21 @@ impl<'a> Order<'a> {
         let held = self.actor.role_in(&account);
         let place = format!("in account {}", account.id);
         Ok((self.require(hub, tx, held, &place, needed).await?, account))
+    }
+
+    /// Begins the transaction of an order for all of a scope.
+    async fn begin_over(&self, hub: &Hub, scope: &Scope, needed: UserRole) -> Result<Write, ActionError> {
+        if let Scope::Account(account) = scope {
+            return Ok(self.begin_in(hub, account, needed).await?.0);
+        }
+        let tx = hub.store.begin_as(self.actor).await?;
+        if let Scope::Organization(id) | Scope::Unit(id, _) = scope
+            && let Err(error) = tx.organization(id).await
+        {
+            return self.not_found(hub, tx, error).await;
+        }
+        let held = self.actor.role_over(scope);
+        self.require(hub, tx, held, &format!("for {scope}"), needed).await
     }
 
     /// Begins the transaction of an order for a source server.

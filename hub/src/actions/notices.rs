@@ -13,7 +13,7 @@ use crate::{
         notice_target::{Model as Target, NoticeForm},
         user::UserRole,
     },
-    notices::{address, event, place, sentence},
+    notices::{Address, Untold, place},
 };
 
 const TARGETS_MAX: usize = 50;
@@ -40,7 +40,10 @@ pub async fn add_target(hub: &Hub, actor: &Actor, new: NewTarget) -> Result<Stri
     if new.kinds.is_empty() {
         return Err(ActionError::Invalid("choose what the target is told of".into()));
     }
-    let url = address(&new.address).map_err(ActionError::Invalid)?;
+    let address = Address::parse(new.form, &new.address).map_err(ActionError::Invalid)?;
+    if new.form == NoticeForm::Mail && hub.settings.smtp.is_none() {
+        return Err(ActionError::Invalid(Untold::NoRelay.to_string()));
+    }
     let targets = tx.notice_targets().await?;
     if targets.iter().any(|target| target.name == name) {
         return Err(ActionError::Conflict(format!(
@@ -58,8 +61,8 @@ pub async fn add_target(hub: &Hub, actor: &Actor, new: NewTarget) -> Result<Stri
     let row = Target {
         name: name.to_owned(),
         form: Word(new.form),
-        host: url.host_str().unwrap_or_default().to_owned(),
-        address: seal("address", url.as_str()),
+        host: address.shown,
+        address: seal("address", &address.whole),
         secret: seal("secret", &secret),
         kinds: Doc(new.kinds),
         created_by: actor.name.clone(),
@@ -104,10 +107,6 @@ pub async fn try_target(hub: &Hub, actor: &Actor, id: &str) -> Result<(), Action
         state: "TRYING_OUT".into(),
         job: None,
     };
-    let body = match target.form.0 {
-        NoticeForm::Event => event(&notice, &account.region),
-        NoticeForm::Slack => sentence(&notice, None),
-    };
-    let sent = hub.send_notice(&target, &body).await;
-    sent.map_err(|why| ActionError::Conflict(format!("“{}” was not reached: {why}", target.name)))
+    let told = hub.tell(&target, &notice).await;
+    told.map_err(|why| ActionError::Conflict(format!("“{}” was not reached: {why}", target.name)))
 }

@@ -15,7 +15,6 @@ use crate::{
     auth::Actor,
     clock::now_ms,
     entities::{Doc, Word, template::Model, user::UserRole},
-    store::Write,
 };
 
 /// One half of a template; `None` takes it away, and what a wider scope says counts again.
@@ -33,7 +32,7 @@ pub async fn keep(hub: &Hub, actor: &Actor, scope: &Scope, half: Half) -> Result
         Half::Replication(None) => "remove a replication template",
     };
     let order = Order::new(actor, action, scope);
-    let mut tx = begin(hub, &order, scope).await?;
+    let mut tx = order.begin_over(hub, scope, UserRole::Administrator).await?;
     match &half {
         Half::Launch(Some(launch)) => launch.check(),
         Half::Replication(Some(replication)) => replication.check(),
@@ -57,28 +56,11 @@ pub async fn keep(hub: &Hub, actor: &Actor, scope: &Scope, half: Half) -> Result
     order.done(tx).await
 }
 
-/// Whoever administers all of a scope decides what its servers take over.
-async fn begin(hub: &Hub, order: &Order<'_>, scope: &Scope) -> Result<Write, ActionError> {
-    if let Scope::Account(account) = scope {
-        return Ok(order.begin_in(hub, account, UserRole::Administrator).await?.0);
-    }
-    let tx = hub.store.begin_as(order.actor).await?;
-    if let Scope::Organization(id) | Scope::Unit(id, _) = scope
-        && let Err(error) = tx.organization(id).await
-    {
-        return order.not_found(hub, tx, error).await;
-    }
-    let held = order.actor.role_over(scope);
-    order
-        .require(hub, tx, held, &format!("for {scope}"), UserRole::Administrator)
-        .await
-}
-
 /// Gives a server what the templates of its account say now.
 pub async fn apply(hub: &Hub, actor: &Actor, server: &SourceServerId) -> Result<(), ActionError> {
     let order = Order::new(actor, "apply the templates", server);
     let (mut tx, row) = replication::open(hub, &order, server).await?;
-    let inherited = tx.templates().await?.of(&tx.account(&row.account).await?);
+    let inherited = tx.inherited_by(&row.account).await?;
     let configured = inherited.configure(row.clone());
     if configured == row {
         drop(tx);

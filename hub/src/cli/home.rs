@@ -8,6 +8,7 @@ use clap::Args;
 use super::Dir;
 use crate::{
     changes::Changes,
+    configuration::Configuration,
     hub::create_folder,
     store::{Database, Store, holds_password},
 };
@@ -20,8 +21,8 @@ pub(super) struct Home {
     #[command(flatten)]
     pub(super) dir: Dir,
     /// The PostgreSQL database that holds the hub's records, as `postgres://USER@HOST/DATABASE?sslmode=verify-full`; without
-    /// it, they are in a SQLite file in the hub's folder. An address with a password belongs into the environment
-    /// variable `ORGLIFT_DATABASE` instead, or the password into the file `~/.pgpass`.
+    /// it, and without `database` in `hub.toml`, they are in a SQLite file in the hub's folder. An address with a password
+    /// belongs into the environment variable `ORGLIFT_DATABASE` instead, or the password into the file `~/.pgpass`.
     #[arg(long, value_name = "URL")]
     database: Option<String>,
 }
@@ -35,16 +36,19 @@ impl Home {
             );
         }
         let url = match (&self.database, env::var_os(VARIABLE)) {
-            (Some(url), _) => url.clone(),
+            (Some(url), _) => Some(url.clone()),
             (None, Some(url)) if !url.is_empty() => {
                 let Ok(url) = url.into_string() else {
                     bail!("{VARIABLE} is not text");
                 };
-                url
+                Some(url)
             }
-            _ => return Ok(Database::in_folder(&self.dir.dir)),
+            _ => Configuration::load(&self.dir.dir)?.database,
         };
-        Ok(Database::Server(url.parse()?))
+        Ok(match url {
+            Some(url) => Database::Server(url.parse()?),
+            None => Database::in_folder(&self.dir.dir),
+        })
     }
 
     /// Opens the database; the hub itself may be running.

@@ -16,6 +16,8 @@ pub enum NoticeForm {
     Event,
     /// A sentence, as Slack and what is compatible with it take.
     Slack,
+    /// A sentence, by mail.
+    Mail,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -25,7 +27,7 @@ pub struct Model {
     pub id: String,
     pub name: String,
     pub form: Word<NoticeForm>,
-    /// For people: the rest of the address may be a secret.
+    /// For people: the host of a webhook, since the rest of its address may be a secret, or an address of mail.
     pub host: String,
     /// Sealed.
     pub address: String,

@@ -1,6 +1,6 @@
 //! A source server: what is known of it, what is wanted of it, and how far it has come.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use domain::{
     bandwidth::Bandwidth,
@@ -145,7 +145,7 @@ impl Model {
         lifecycle: Lifecycle,
         replication: Replication,
         properties: SourceProperties,
-        checkpoint_interval: Duration,
+        configuration: &ReplicationConfiguration,
     ) -> Self {
         let intent = match replication {
             Replication::Stopped => ReplicationIntent::Stopped,
@@ -170,12 +170,12 @@ impl Model {
             user_provided_id: None,
             launch_configuration: Doc(LaunchConfiguration::default()),
             checkpoint_request: 0,
-            checkpoint_interval_s: i32::try_from(checkpoint_interval.as_secs()).unwrap_or(i32::MAX),
-            checkpoints_kept: CHECKPOINTS_KEPT_USUALLY.into(),
+            checkpoint_interval_s: configuration.checkpoint_interval_s.cast_signed(),
+            checkpoints_kept: configuration.checkpoints_kept.into(),
             retry_request: 0,
             lag_basis: None,
             disks: Doc(Vec::new()),
-            bandwidth: Doc(Bandwidth::default()),
+            bandwidth: Doc(configuration.bandwidth.clone()),
             flow: Doc(Flow::default()),
             diverges: false,
             untracked: false,

@@ -727,7 +727,7 @@ fn pending_server(hub: &Hub, account: &account::Model, own_id: &str) -> source_s
             Lifecycle::PendingInstallation,
             Replication::Stopped,
             properties,
-            hub.settings.checkpoint_interval,
+            &hub.usual_replication(),
         )
     }
 }

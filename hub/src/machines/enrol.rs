@@ -148,7 +148,7 @@ pub async fn agent(hub: &Hub, via: &RunnerId, request: AgentEnrolment) -> Result
         .unwrap_or_else(|| SourceServerId::from_entropy(rand::random()));
     let signed = sign(hub, &mut tx, &request.csr_pem, &Role::Agent(id.clone())).await?;
     if again.is_none() {
-        let templates = tx.templates().await?.of(&tx.account(&via.account).await?);
+        let templates = tx.inherited_by(&via.account).await?;
         let server = templates.configure(new_server(hub, &id, &via, request));
         match awaited {
             Some(awaited) => arrive(&mut tx, &awaited, server).await?,
@@ -283,7 +283,7 @@ fn new_server(
             lifecycle,
             replication,
             request.properties,
-            hub.settings.checkpoint_interval,
+            &hub.usual_replication(),
         )
     }
 }

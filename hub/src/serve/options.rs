@@ -113,6 +113,7 @@ impl ServeOptions {
                 conversion_deadline: seconds(self.conversion_deadline, 3600),
                 sign_in: configuration.sign_in,
                 oidc: configuration.oidc,
+                smtp: configuration.smtp,
                 ..Settings::default()
             },
         })

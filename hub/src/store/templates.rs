@@ -1,7 +1,8 @@
 //! Templates of launch and replication configurations. The narrowest that covers an account counts, as a whole.
 
 use domain::{
-    launch::LaunchConfiguration, replication_configuration::ReplicationConfiguration, scope::Scope,
+    ids::AccountId, launch::LaunchConfiguration, replication_configuration::ReplicationConfiguration,
+    scope::Scope,
 };
 use sea_orm::{ConnectionTrait, EntityTrait, IntoActiveModel, sea_query::OnConflict};
 
@@ -42,6 +43,10 @@ impl<C: ConnectionTrait> Reader<C> {
         });
         Ok(Templates(rows))
     }
+
+    pub async fn inherited_by(&self, account: &AccountId) -> Result<Inherited, StoreError> {
+        Ok(self.templates().await?.of(&self.account(account).await?))
+    }
 }
 
 impl Write {
@@ -74,10 +79,20 @@ impl Templates {
         self.0.iter().find(|row| row.scope.0 == *scope)
     }
 
+    /// What holds in an account.
     pub fn of(&self, account: &account::Model) -> Inherited {
+        self.inherited(|scope| covers(scope, account))
+    }
+
+    /// What holds in all of a scope.
+    pub fn over(&self, whole: &Scope) -> Inherited {
+        self.inherited(|scope| scope.contains(whole))
+    }
+
+    fn inherited(&self, holds: impl Fn(&Scope) -> bool) -> Inherited {
         let mut inherited = Inherited::default();
         // From wide to narrow.
-        for row in self.0.iter().filter(|row| covers(&row.scope, account)) {
+        for row in self.0.iter().filter(|row| holds(&row.scope)) {
             if let Some(launch) = &row.launch.0 {
                 inherited.launch = Some((row.scope.0.clone(), launch.clone()));
             }

@@ -4,16 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 
-use crate::{
-    Hub,
-    clock::now_ms,
-    entities::{
-        notice,
-        notice_target::{Model as Target, NoticeForm},
-    },
-    notices::{Untold, event, sentence},
-    store::StoreError,
-};
+use crate::{Hub, clock::now_ms, entities::notice_target::Model as Target, store::StoreError};
 
 /// A notice is told within this time.
 const EVERY: Duration = Duration::from_secs(2);
@@ -68,7 +59,7 @@ async fn tell(hub: &Hub, target: &Target) -> Result<(), StoreError> {
     let mut error = None;
     for notice in hub.store.notices_after(target.told, BATCH).await? {
         if target.kinds.contains(&notice.kind)
-            && let Err(why) = tell_one(hub, target, &notice).await?
+            && let Err(why) = hub.tell(target, &notice).await
         {
             let failures = if told > target.told { 0 } else { target.failures };
             let pause = BACKOFF_FIRST_MS << failures.clamp(0, 16);
@@ -81,24 +72,6 @@ async fn tell(hub: &Hub, target: &Target) -> Result<(), StoreError> {
     let mut tx = hub.store.begin().await?;
     tx.notice_target_told(target, told, error).await?;
     tx.commit().await
-}
-
-async fn tell_one(
-    hub: &Hub,
-    target: &Target,
-    notice: &notice::Model,
-) -> Result<Result<(), Untold>, StoreError> {
-    let body = match target.form.0 {
-        NoticeForm::Event => {
-            let account = hub.store.account(&notice.account).await?;
-            event(notice, &account.region)
-        }
-        NoticeForm::Slack => {
-            let server = hub.store.server(&notice.server).await;
-            sentence(notice, server.ok().as_ref())
-        }
-    };
-    Ok(hub.send_notice(target, &body).await)
 }
 
 #[cfg(test)]
@@ -127,7 +100,7 @@ mod tests {
             notices::{NewTarget, add_target, try_target},
         },
         auth::Actor,
-        entities::{Doc, notice::NoticeKind, user::UserRole},
+        entities::{Doc, notice::NoticeKind, notice_target::NoticeForm, user::UserRole},
         fixtures::{self, MEMBER, REGION, TestHub},
     };
 

@@ -104,10 +104,7 @@ async fn of_server(
     errors: &Errors,
 ) -> Result<LaunchPage, PageError> {
     let store = &visit.session.store;
-    let template = store
-        .templates()
-        .await?
-        .of(&store.account(&server.account).await?);
+    let template = store.inherited_by(&server.account).await?;
     let mut controls = controls(given, errors);
     let mut place = None;
     if let Some((scope, template)) = template.launch {

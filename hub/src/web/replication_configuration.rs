@@ -203,10 +203,7 @@ async fn of_server(
     errors: Errors,
 ) -> Result<ReplicationPage, PageError> {
     let store = &visit.session.store;
-    let template = store
-        .templates()
-        .await?
-        .of(&store.account(&server.account).await?);
+    let template = store.inherited_by(&server.account).await?;
     let mut place = None;
     if let Some((scope, _)) = &template.replication {
         place = Some(scopes::place(store, scope).await?);

@@ -42,9 +42,8 @@ pub async fn place(store: &Seen, scope: &Scope) -> Result<String, StoreError> {
         Scope::Everything => t!("all accounts").into(),
         // A template may come from a wider scope than its reader sees.
         Scope::Organization(id) => match store.organization(id).await {
-            Ok(organization) => organization.name,
             Err(StoreError::NotFound { .. }) => t!("the organization").into(),
-            Err(error) => return Err(error),
+            found => found?.name,
         },
         Scope::Unit(_, path) => path.as_str().to_owned(),
         Scope::Account(id) => store.account(id).await?.name,

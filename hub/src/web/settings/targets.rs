@@ -86,6 +86,7 @@ fn row(target: &Target, now: i64) -> TargetRow {
         form: match target.form.0 {
             NoticeForm::Event => t!("Signed events"),
             NoticeForm::Slack => t!("Messages for Slack"),
+            NoticeForm::Mail => t!("Mail"),
         },
         kinds: kinds.join(", "),
         state: badge::notice_target(target.failures > 0),
@@ -122,6 +123,7 @@ pub async fn add(
         name: field("name"),
         form: match field("form").as_str() {
             "slack" => NoticeForm::Slack,
+            "mail" => NoticeForm::Mail,
             _ => NoticeForm::Event,
         },
         address: field("address"),
@@ -135,7 +137,7 @@ pub async fn add(
         }
         Err(error) => return Err(error.into()),
     };
-    if form == NoticeForm::Slack {
+    if form != NoticeForm::Event {
         return Ok(Flash::good(t!("“{name}” is told from now on.", name)).show_at(PATH));
     }
     let page = AddedPage {

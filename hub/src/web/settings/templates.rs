@@ -18,7 +18,7 @@ use crate::{
         templates::{self, Half},
     },
     entities::{account, template::Model, user::UserRole},
-    store::{Seen, StoreError, templates::Templates},
+    store::{Seen, StoreError, templates::Inherited},
     t,
     web::{
         Web,
@@ -208,32 +208,19 @@ async fn subject(visit: &Visit, scope: &Scope, half: &str) -> Result<Subject, Pa
 }
 
 /// What a new template begins with: what holds there so far.
-async fn so_far<T>(
-    visit: &Visit,
-    scope: &Scope,
-    half: impl Fn(Model) -> Option<T>,
-) -> Result<Option<T>, PageError> {
+async fn so_far(visit: &Visit, scope: &Scope) -> Result<Inherited, StoreError> {
     let store = &visit.session.store;
-    let Templates(rows) = store.templates().await?;
-    let account = match scope {
-        Scope::Account(id) => Some(store.account(id).await?),
-        _ => None,
-    };
-    let holds = |of: &Scope| match &account {
-        Some(account) => of.covers(&account.id, &account.organization, &account.unit),
-        None => of.contains(scope),
-    };
-    let holding = rows.into_iter().filter(|row| holds(&row.scope));
-    // The narrowest comes last.
-    Ok(holding.rev().find_map(half))
+    match scope {
+        Scope::Account(account) => store.inherited_by(account).await,
+        _ => Ok(store.templates().await?.over(scope)),
+    }
 }
 
 pub async fn launch(visit: Visit, Query(at): Query<At>) -> Result<Response, PageError> {
     let scope = at.scope()?;
     let subject = subject(&visit, &scope, "launch").await?;
-    let kept = so_far(&visit, &scope, |row| row.launch.0)
-        .await?
-        .unwrap_or_default();
+    let kept = so_far(&visit, &scope).await?.launch;
+    let kept = kept.map(|(_, launch)| launch).unwrap_or_default();
     let given = launch_configuration::Given::of(&kept);
     let errors = launch_configuration::Errors::new();
     visit.answer(launch_configuration::of_template(&visit, subject, &given, &errors).render())
@@ -273,8 +260,8 @@ pub async fn replication(
 ) -> Result<Response, PageError> {
     let scope = at.scope()?;
     let subject = subject(&visit, &scope, "replication").await?;
-    let kept = so_far(&visit, &scope, |row| row.replication.0).await?;
-    let kept = kept.unwrap_or_else(|| web.hub.usual_replication());
+    let kept = so_far(&visit, &scope).await?.replication;
+    let kept = kept.map_or_else(|| web.hub.usual_replication(), |(_, replication)| replication);
     let given = replication_configuration::Given::of(&kept);
     let errors = replication_configuration::Errors::default();
     visit.answer(replication_configuration::of_template(&visit, subject, given, errors).render())

@@ -63,7 +63,7 @@ async fn the_narrowest_template_counts_and_changes_nothing_by_itself() {
         Lifecycle::NotReady,
         before.replication.0.clone(),
         properties,
-        hub.settings.checkpoint_interval,
+        &hub.usual_replication(),
     );
     let configured = store
         .templates()

@@ -9,6 +9,7 @@ use domain::{
     launch::{BootMode, instance_type::Architecture},
     lifecycle::Lifecycle,
     replication::Replication,
+    replication_configuration::ReplicationConfiguration,
     source_server::{NetworkInterface, SourceProperties},
 };
 use hub::{
@@ -181,7 +182,7 @@ fn server_of(account: usize, index: usize, id: &AccountId, runner: &runner::Mode
             lifecycle,
             replication,
             properties,
-            std::time::Duration::from_mins(10),
+            &ReplicationConfiguration::default(),
         )
     }
 }
