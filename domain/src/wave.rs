@@ -39,6 +39,8 @@ pub struct Standing {
     pub lagging: u64,
     /// Jobs work on them.
     pub in_jobs: u64,
+    /// When the newest launchable checkpoint of the one that lags most was taken.
+    pub oldest_lag_basis: Option<i64>,
     /// When the first of them began to replicate.
     pub first_byte_at: Option<i64>,
 }
@@ -62,10 +64,9 @@ impl Standing {
         self.stalled += other.stalled;
         self.lagging += other.lagging;
         self.in_jobs += other.in_jobs;
-        self.first_byte_at = [self.first_byte_at, other.first_byte_at]
-            .into_iter()
-            .flatten()
-            .min();
+        let earlier = |a: Option<i64>, b: Option<i64>| a.into_iter().chain(b).min();
+        self.oldest_lag_basis = earlier(self.oldest_lag_basis, other.oldest_lag_basis);
+        self.first_byte_at = earlier(self.first_byte_at, other.first_byte_at);
     }
 
     pub fn total(&self) -> u64 {

@@ -113,6 +113,8 @@ test('every page fits both widths, and nothing complains', { timeout: 3 * MINUTE
     profile: '/profile',
     settings: '/settings',
     targets: '/settings/targets',
+    waveOverview: '/?by=wave',
+    applicationOverview: '/?by=application',
     'launch-template': '/settings/templates/launch?scope=everything',
     'replication-template': '/settings/templates/replication?scope=everything',
     search: '/search?q=db',

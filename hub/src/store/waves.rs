@@ -47,6 +47,7 @@ struct Count {
     stalled: i64,
     lagging: i64,
     in_jobs: i64,
+    lag_basis: Option<i64>,
     first_byte_at: Option<i64>,
 }
 
@@ -195,6 +196,10 @@ impl<C: ConnectionTrait> Reader<C> {
                 "stalled",
             )
             .column_as(counted(going_on().and(late)), "lagging")
+            .column_as(
+                SimpleExpr::from(Func::min(Expr::case(going_on(), Expr::col(C::LagBasis)))),
+                "lag_basis",
+            )
             .column_as(C::FirstByteAt.min(), "first_byte_at")
             .filter(C::Application.is_not_null())
             .filter(C::Archived.eq(false));
@@ -227,6 +232,7 @@ impl<C: ConnectionTrait> Reader<C> {
                 stalled: count.stalled.cast_unsigned(),
                 lagging: count.lagging.cast_unsigned(),
                 in_jobs: count.in_jobs.cast_unsigned(),
+                oldest_lag_basis: count.lag_basis,
                 first_byte_at: count.first_byte_at,
             };
             standings.entry(count.application.0).or_default().add(&some);

@@ -13,7 +13,7 @@ use domain::{
     replication::Replication,
 };
 
-use self::matrix::{Matrix, Place};
+use self::matrix::{By, Matrix, Place};
 use super::{
     Web,
     badge::{self, Badge},
@@ -96,7 +96,6 @@ pub async fn page(
 ) -> Result<Response, PageError> {
     let store = &visit.session.store;
     let now = now_ms();
-    let organizations = store.organization_list().await?;
     let accounts = web.hub.account_overview(&visit.session.actor).await?;
     let running = store
         .job_list(&JobFilter {
@@ -108,7 +107,7 @@ pub async fn page(
     let ids: Vec<_> = running.iter().map(|job| job.id.0.clone()).collect();
     let participants = store.participants(&ids).await?;
     let (hands, hands_count) = hands(store, &accounts, now).await?;
-    let matrix = Matrix::of(&place, &organizations, &accounts, now);
+    let matrix = Matrix::of(&place, store, &accounts, now).await?;
     let page = OverviewPage {
         shell: visit.shell(t!("Overview"), Section::Overview, "/events"),
         totals: totals(&accounts, now),

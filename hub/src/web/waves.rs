@@ -157,7 +157,7 @@ fn window_text(window: Window) -> String {
     }
 }
 
-fn href(id: &WaveId) -> String {
+pub fn href(id: &WaveId) -> String {
     format!("/waves/{id}")
 }
 

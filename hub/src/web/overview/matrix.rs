@@ -1,14 +1,13 @@
-//! Accounts by life cycle. A few are all shown; of many, organizations and their units are, each a way down to its accounts.
+//! What there is by life cycle: accounts and what they belong to, waves, or applications.
 
 use std::collections::BTreeMap;
 
-use domain::{account::Access, lifecycle::Lifecycle};
+use domain::lifecycle::Lifecycle;
 use serde::Deserialize;
 
-use super::is_silent;
 use crate::{
-    entities::organization,
-    store::accounts::AccountOverview,
+    entities::account,
+    store::{Seen, StoreError, accounts::AccountOverview},
     t,
     web::{
         badge::{self, Badge},
@@ -17,24 +16,43 @@ use crate::{
     },
 };
 
-/// More are not taken in at a glance, and are shown by what they belong to.
-const AT_A_GLANCE: usize = 60;
+mod accounts;
+mod applications;
+
 const PAGE_LEN: usize = 100;
 
 /// Which part of the world is looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Place {
+    by: By,
     organization: String,
     /// `Root/Production`
     unit: String,
-    /// Part of an account's name or number.
+    /// Whose applications are looked at; `none` for those that are in none.
+    wave: String,
+    /// Part of a name, or of an account's number.
     q: String,
     page: usize,
 }
 
+/// What a row is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum By {
+    #[default]
+    Account,
+    Wave,
+    Application,
+}
+
 #[derive(Debug)]
 pub struct Matrix {
+    pub by: By,
+    /// The same part of the world by accounts, by waves and by applications.
+    pub ways: Vec<Way>,
+    /// What a row is called.
+    pub label: &'static str,
     pub count: usize,
     pub columns: Vec<&'static str>,
     pub span: usize,
@@ -44,13 +62,20 @@ pub struct Matrix {
     /// From the whole down to what is shown.
     pub crumbs: Vec<(String, String)>,
     pub query: String,
-    /// Accounts are many enough to be searched.
+    /// There are enough to be searched.
     pub is_large: bool,
-    pub organization: String,
-    pub unit: String,
+    /// Where a search looks: the fields of its form.
+    pub within: Vec<(&'static str, String)>,
     pub range: Option<String>,
     pub previous: Option<String>,
     pub next: Option<String>,
+}
+
+#[derive(Debug)]
+pub struct Way {
+    pub label: &'static str,
+    pub href: String,
+    pub is_current: bool,
 }
 
 #[derive(Debug)]
@@ -81,28 +106,58 @@ pub struct Cell {
     pub label: String,
 }
 
+/// What a row is made of.
+struct Counted {
+    id: String,
+    href: String,
+    name: String,
+    number: Option<String>,
+    note: String,
+    servers: BTreeMap<String, u64>,
+    oldest_lag_basis: Option<i64>,
+    health: Vec<Badge>,
+}
+
 impl Place {
-    fn address(&self) -> String {
-        let mut parts: Vec<_> = [
+    /// All that restricts or orders what is looked at, as an address has it.
+    fn parts(&self) -> Vec<(&'static str, String)> {
+        let by = match self.by {
+            By::Account => "",
+            By::Wave => "wave",
+            By::Application => "application",
+        };
+        [
+            ("by", by),
             ("organization", &self.organization),
             ("unit", &self.unit),
-            ("q", &self.q),
+            ("wave", &self.wave),
         ]
         .into_iter()
         .filter(|(_, value)| !value.is_empty())
-        .map(|(name, value)| format!("{name}={}", encode(value)))
-        .collect();
+        .map(|(name, value)| (name, value.to_owned()))
+        .collect()
+    }
+
+    fn address(&self) -> String {
+        let mut parts = self.parts();
+        if !self.q.is_empty() {
+            parts.push(("q", self.q.clone()));
+        }
         if self.page > 0 {
-            parts.push(format!("page={}", self.page));
+            parts.push(("page", self.page.to_string()));
         }
         if parts.is_empty() {
             return "/".into();
         }
+        let parts: Vec<_> = parts
+            .iter()
+            .map(|(name, value)| format!("{name}={}", encode(value)))
+            .collect();
         format!("/?{}", parts.join("&"))
     }
 
-    fn holds(&self, row: &AccountOverview) -> bool {
-        let account = &row.account;
+    /// Whether an account is in this part of the world.
+    fn covers(&self, account: &account::Model) -> bool {
         let within = self.organization.is_empty() || account.organization.as_str() == self.organization;
         let unit = self.unit.is_empty()
             || account.unit == self.unit
@@ -110,42 +165,76 @@ impl Place {
                 .unit
                 .strip_prefix(&self.unit)
                 .is_some_and(|rest| rest.starts_with('/'));
-        let sought = self.q.trim().to_lowercase();
-        let named = account.name.to_lowercase().contains(&sought) || account.id.as_str().contains(&sought);
-        within && unit && named
+        within && unit
+    }
+
+    fn sought(&self) -> String {
+        self.q.trim().to_lowercase()
+    }
+
+    fn ways(&self) -> Vec<Way> {
+        [
+            (By::Account, t!("Accounts")),
+            (By::Wave, t!("Waves")),
+            (By::Application, t!("Applications")),
+        ]
+        .map(|(by, label)| Way {
+            label,
+            is_current: self.by == by,
+            href: Self {
+                by,
+                organization: self.organization.clone(),
+                unit: self.unit.clone(),
+                ..Self::default()
+            }
+            .address(),
+        })
+        .into()
     }
 }
 
 impl Matrix {
-    pub fn of(
+    pub async fn of(
         place: &Place,
-        organizations: &[organization::Model],
+        store: &Seen,
         all: &[AccountOverview],
         now: i64,
-    ) -> Self {
-        let within: Vec<_> = all.iter().filter(|row| place.holds(row)).collect();
-        let states = shown_states(&within);
-        let sum = |state: &str| {
-            within
-                .iter()
-                .filter_map(|row| row.servers.get(state))
-                .sum::<u64>()
-        };
-        let total = within.iter().flat_map(|row| row.servers.values()).sum();
-        let is_flat = within.len() <= AT_A_GLANCE || !place.q.trim().is_empty();
-        let mut shown = Shown {
-            place,
-            organizations,
-            states: &states,
-            now,
-        };
-        let (groups, rows) = if is_flat {
-            (shown.accounts(&page(&within, place.page)), within.len())
-        } else if place.organization.is_empty() {
-            (shown.organizations(&within), 0)
-        } else {
-            shown.units(&within)
-        };
+    ) -> Result<Self, StoreError> {
+        match place.by {
+            By::Account => {
+                let organizations = store.organization_list().await?;
+                Ok(accounts::matrix(place, &organizations, all, now))
+            }
+            By::Wave | By::Application => applications::matrix(place, store, all, now).await,
+        }
+    }
+
+    /// One without rows, with the sums of what its rows are to count.
+    fn new(place: &Place, servers: &[&BTreeMap<String, u64>], label: &'static str) -> Self {
+        let states = shown_states(servers);
+        let sum = |state: &str| servers.iter().filter_map(|servers| servers.get(state)).sum();
+        Self {
+            by: place.by,
+            ways: place.ways(),
+            label,
+            count: servers.len(),
+            columns: states.iter().map(|state| short(state)).collect(),
+            span: states.len() + 4,
+            groups: Vec::new(),
+            sums: states.iter().map(|state| text::grouped(sum(state))).collect(),
+            sum_total: text::grouped(servers.iter().flat_map(|servers| servers.values()).sum()),
+            crumbs: Vec::new(),
+            query: place.q.clone(),
+            is_large: false,
+            within: place.parts(),
+            range: None,
+            previous: None,
+            next: None,
+        }
+    }
+
+    /// Says which of so many rows these are, and where the others.
+    fn turn(&mut self, place: &Place, rows: usize) {
         let from = place.page.saturating_mul(PAGE_LEN);
         let turned = |page: usize| {
             Place {
@@ -154,321 +243,55 @@ impl Matrix {
             }
             .address()
         };
-        Self {
-            count: within.len(),
-            columns: states.iter().map(|state| short(state)).collect(),
-            span: states.len() + 4,
-            groups,
-            sums: states.iter().map(|state| text::grouped(sum(state))).collect(),
-            sum_total: text::grouped(total),
-            crumbs: crumbs(place, organizations),
-            query: place.q.clone(),
-            is_large: all.len() > AT_A_GLANCE,
-            organization: place.organization.clone(),
-            unit: place.unit.clone(),
-            range: (rows > PAGE_LEN).then(|| {
-                t!(
-                    "{from}–{to} of {total}",
-                    from = text::grouped(from as u64 + 1),
-                    to = text::grouped((from + PAGE_LEN).min(rows) as u64),
-                    total = text::grouped(rows as u64)
-                )
-            }),
-            previous: (place.page > 0).then(|| turned(place.page - 1)),
-            next: (from + PAGE_LEN < rows).then(|| turned(place.page + 1)),
-        }
+        self.range = (rows > PAGE_LEN).then(|| {
+            t!(
+                "{from}–{to} of {total}",
+                from = text::grouped(from as u64 + 1),
+                to = text::grouped((from + PAGE_LEN).min(rows) as u64),
+                total = text::grouped(rows as u64)
+            )
+        });
+        self.previous = (place.page > 0).then(|| turned(place.page - 1));
+        self.next = (from + PAGE_LEN < rows).then(|| turned(place.page + 1));
     }
 }
 
-fn page<'a>(rows: &[&'a AccountOverview], page: usize) -> Vec<&'a AccountOverview> {
-    let from = page.saturating_mul(PAGE_LEN);
-    rows.iter().skip(from).take(PAGE_LEN).copied().collect()
-}
-
-/// The way back up.
-fn crumbs(place: &Place, organizations: &[organization::Model]) -> Vec<(String, String)> {
-    if place.organization.is_empty() {
-        return Vec::new();
-    }
-    let at = |unit: &str| {
-        Place {
-            organization: place.organization.clone(),
-            unit: unit.to_owned(),
-            ..Place::default()
-        }
-        .address()
-    };
-    let organization = organizations
-        .iter()
-        .find(|organization| organization.id.as_str() == place.organization);
-    let name = organization.map_or_else(|| place.organization.clone(), |known| known.name.clone());
-    let mut crumbs = vec![(t!("Overview").to_owned(), "/".to_owned()), (name, at(""))];
-    let mut path = String::new();
-    for unit in place.unit.split('/').filter(|unit| !unit.is_empty()) {
-        if !path.is_empty() {
-            path.push('/');
-        }
-        path.push_str(unit);
-        crumbs.push((unit.to_owned(), at(&path)));
-    }
-    crumbs
-}
-
-struct Shown<'a> {
-    place: &'a Place,
-    organizations: &'a [organization::Model],
-    states: &'a [&'static str],
-    now: i64,
-}
-
-impl Shown<'_> {
-    /// Each account, by organization.
-    fn accounts(&mut self, rows: &[&AccountOverview]) -> Vec<Group> {
-        let mut of: BTreeMap<&str, Vec<Row>> = BTreeMap::new();
-        for row in rows {
-            let row = (row.account.organization.as_str(), self.account(row));
-            of.entry(row.0).or_default().push(row.1);
-        }
-        let is_whole = *self.place == Place::default();
-        self.organizations
-            .iter()
-            .map(|organization| Group {
-                name: organization.name.clone(),
-                reach: badge::reach(organization.reach.0),
-                problem: problem(organization),
-                rows: of.remove(organization.id.as_str()).unwrap_or_default(),
-            })
-            .filter(|group| is_whole || !group.rows.is_empty())
-            .collect()
-    }
-
-    fn organizations(&self, rows: &[&AccountOverview]) -> Vec<Group> {
-        let row = |organization: &organization::Model| {
-            let id = &organization.id;
-            let of: Vec<_> = rows
-                .iter()
-                .filter(|row| row.account.organization == *id)
-                .copied()
-                .collect();
-            let down = Place {
-                organization: id.to_string(),
-                ..Place::default()
-            };
-            let mut row = self.several(id.as_str(), &organization.name, &down, &of);
-            if let Some(problem) = problem(organization) {
-                row.note = format!("{}; {problem}", row.note);
-            }
-            row
-        };
-        vec![Group {
-            name: t!("Organizations").into(),
-            reach: "",
-            problem: None,
-            rows: self.organizations.iter().map(row).collect(),
-        }]
-    }
-
-    /// The units right below, and the accounts that are in none of them; and how many those are.
-    fn units(&self, rows: &[&AccountOverview]) -> (Vec<Group>, usize) {
-        let mut below: BTreeMap<&str, Vec<&AccountOverview>> = BTreeMap::new();
-        let mut here = Vec::new();
-        for row in rows {
-            let rest = row
-                .account
-                .unit
-                .strip_prefix(&self.place.unit)
-                .unwrap_or_default();
-            let next = rest.trim_start_matches('/').split('/').next().unwrap_or_default();
-            if next.is_empty() {
-                here.push(*row);
-            } else {
-                below.entry(next).or_default().push(row);
-            }
-        }
-        let mut groups = Vec::new();
-        if !below.is_empty() && self.place.page == 0 {
-            let row = |(name, rows): (&str, Vec<&AccountOverview>)| {
-                let unit = match self.place.unit.as_str() {
-                    "" => name.to_owned(),
-                    above => format!("{above}/{name}"),
-                };
-                let down = Place {
-                    unit: unit.clone(),
-                    ..self.place.clone()
-                };
-                self.several(&text::hex(unit.as_bytes()), name, &down, &rows)
-            };
-            groups.push(Group {
-                name: t!("Organizational units").into(),
-                reach: "",
-                problem: None,
-                rows: below.into_iter().map(row).collect(),
-            });
-        }
-        if !here.is_empty() {
-            groups.push(Group {
-                name: t!("Accounts").into(),
-                reach: "",
-                problem: None,
-                rows: page(&here, self.place.page)
-                    .into_iter()
-                    .map(|row| self.account(row))
-                    .collect(),
-            });
-        }
-        (groups, here.len())
-    }
-
-    fn account(&self, row: &AccountOverview) -> Row {
-        let id = row.account.id.to_string();
+impl Row {
+    /// `at`: where the servers of a state are.
+    fn new(states: &[&'static str], now: i64, of: Counted, at: impl Fn(&str) -> String) -> Self {
         let cell = |state: &&'static str| {
-            let count = row.servers.get(*state).copied().unwrap_or(0);
-            let label = badge::lifecycle(state).label;
+            let count = of.servers.get(*state).copied().unwrap_or(0);
             Cell {
                 count: text::grouped(count),
-                href: (count > 0).then(|| format!("/servers?account={id}&state={state}")),
-                label: t!(
-                    "{count} {label} in {account}",
-                    count,
-                    label,
-                    account = row.account.name
-                ),
-            }
-        };
-        Row {
-            href: format!("/accounts/{id}"),
-            cells: self.states.iter().map(cell).collect(),
-            total: text::grouped(row.servers.values().sum()),
-            lag: self.lag(row.oldest_lag_basis),
-            health: self.health(&[row]),
-            name: row.account.name.clone(),
-            number: Some(id.clone()),
-            note: row.account.region.clone(),
-            id: format!("account-{id}"),
-        }
-    }
-
-    fn several(&self, id: &str, name: &str, down: &Place, rows: &[&AccountOverview]) -> Row {
-        let sum = |state: &str| rows.iter().filter_map(|row| row.servers.get(state)).sum::<u64>();
-        let cell = |state: &&'static str| {
-            let count = sum(state);
-            Cell {
-                count: text::grouped(count),
-                href: (count > 0).then(|| down.address()),
+                href: (count > 0).then(|| at(state)),
                 label: t!(
                     "{count} {label} in {account}",
                     count,
                     label = badge::lifecycle(state).label,
-                    account = name
+                    account = of.name
                 ),
             }
         };
-        Row {
-            id: format!("part-{id}"),
-            href: down.address(),
-            name: name.to_owned(),
-            number: None,
-            note: crate::n!(rows.len() as u64, "{n} account", "{n} accounts"),
-            cells: self.states.iter().map(cell).collect(),
-            total: text::grouped(rows.iter().flat_map(|row| row.servers.values()).sum()),
-            lag: self.lag(rows.iter().filter_map(|row| row.oldest_lag_basis).min()),
-            health: self.health(rows),
+        Self {
+            cells: states.iter().map(cell).collect(),
+            total: text::grouped(of.servers.values().sum()),
+            lag: of
+                .oldest_lag_basis
+                .map_or_else(|| "–".into(), |basis| text::span(now - basis)),
+            id: of.id,
+            href: of.href,
+            name: of.name,
+            number: of.number,
+            note: of.note,
+            health: of.health,
         }
-    }
-
-    fn lag(&self, basis: Option<i64>) -> String {
-        basis.map_or_else(|| "–".into(), |basis| text::span(self.now - basis))
-    }
-
-    /// What is wrong in the accounts, or that nothing is.
-    fn health(&self, rows: &[&AccountOverview]) -> Vec<Badge> {
-        if let [only] = rows
-            && matches!(only.account.access.0, Access::LeftAlone { .. })
-        {
-            return vec![badge::access(&only.account.access)];
-        }
-        let mut badges = Vec::new();
-        let unreachable: Vec<_> = rows
-            .iter()
-            .map(|row| &row.account.access.0)
-            .filter(|access| {
-                !matches!(access, Access::LeftAlone { .. }) && badge::access_problem(access).is_some()
-            })
-            .collect();
-        match (&unreachable[..], rows.len()) {
-            ([], _) => {}
-            ([only], 1) => badges.push(badge::access(only)),
-            (several, _) => badges.push(badge::counting(
-                several.len() as u64,
-                "NOT_REACHED",
-                t!("not reached"),
-                "bad",
-            )),
-        }
-        let findings = rows.iter().map(|row| row.network_findings).sum();
-        if findings > 0 {
-            badges.push(badge::network_findings(findings));
-        }
-        if let [only] = rows
-            && only.runners.is_empty()
-        {
-            badges.push(badge::no_runner());
-        }
-        let silent = rows
-            .iter()
-            .filter(|row| row.runners.iter().any(|runner| is_silent(runner, self.now)))
-            .count();
-        match (silent, rows.len()) {
-            (0, _) => {}
-            (_, 1) => badges.push(badge::runner(false, false)),
-            (silent, _) => badges.push(badge::counting(
-                silent as u64,
-                "RUNNER_SILENT",
-                t!("with silent runners"),
-                "warn",
-            )),
-        }
-        let of = |state: &str| {
-            rows.iter()
-                .filter_map(|row| row.replication.get(state))
-                .sum::<u64>()
-        };
-        for (count, name, word, class) in [
-            (of("STALLED"), "STALLED", t!("stalled"), "bad"),
-            (of("PAUSED"), "PAUSED", t!("paused"), "warn"),
-            (
-                of("INITIAL_SYNC") + of("INITIATING"),
-                "INITIAL_SYNC",
-                t!("syncing"),
-                "busy",
-            ),
-            (of("STOPPED"), "STOPPED", t!("stopped"), "idle"),
-            (
-                rows.iter().map(|row| row.diverging).sum(),
-                "WILL_NOT_CONVERGE",
-                t!("will not converge"),
-                "warn",
-            ),
-            (
-                rows.iter().map(|row| row.untracked).sum(),
-                "NOT_TRACKED",
-                t!("not tracked"),
-                "warn",
-            ),
-        ] {
-            if count > 0 {
-                badges.push(badge::counting(count, name, word, class));
-            }
-        }
-        if badges.is_empty() {
-            badges.push(badge::healthy(rows.iter().all(|row| row.servers.is_empty())));
-        }
-        badges
     }
 }
 
-fn problem(organization: &organization::Model) -> Option<String> {
-    badge::access_problem(&organization.listing).map(|(what, remedy)| format!("{what}: {remedy}"))
+fn page<T>(rows: impl IntoIterator<Item = T>, page: usize) -> impl Iterator<Item = T> {
+    rows.into_iter()
+        .skip(page.saturating_mul(PAGE_LEN))
+        .take(PAGE_LEN)
 }
 
 /// Column heads say no more than they must.
@@ -488,7 +311,7 @@ fn short(state: &'static str) -> &'static str {
 }
 
 /// The states of the journey, and those beside it while a server is in one.
-fn shown_states(accounts: &[&AccountOverview]) -> Vec<&'static str> {
+fn shown_states(servers: &[&BTreeMap<String, u64>]) -> Vec<&'static str> {
     Lifecycle::NAMES
         .into_iter()
         .filter(|state| {
@@ -496,130 +319,7 @@ fn shown_states(accounts: &[&AccountOverview]) -> Vec<&'static str> {
                 *state,
                 "DISCOVERED" | "PENDING_INSTALLATION" | "STOPPED" | "DISCONNECTED"
             );
-            !beside || accounts.iter().any(|row| row.servers.contains_key(*state))
+            !beside || servers.iter().any(|servers| servers.contains_key(*state))
         })
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use domain::{
-        account::Reach,
-        ids::{AccountId, OrganizationId},
-    };
-
-    use super::*;
-    use crate::entities::{Doc, Word, account};
-
-    fn organization(number: u128) -> organization::Model {
-        organization::Model {
-            id: Word(OrganizationId::from_entropy(number)),
-            name: format!("organization {number}"),
-            reach: Word(Reach::Roster),
-            region: "eu-central-1".into(),
-            route: Doc::default(),
-            listing: Doc(Access::Ok),
-            listed_at: None,
-            created_at: 0,
-        }
-    }
-
-    fn account(number: u64, organization: u128, unit: &str) -> AccountOverview {
-        let id: AccountId = format!("{number:012}").parse().unwrap();
-        AccountOverview {
-            account: account::Model {
-                id: Word(id),
-                organization: Word(OrganizationId::from_entropy(organization)),
-                name: format!("account-{number}"),
-                unit: unit.into(),
-                region: "eu-central-1".into(),
-                access: Doc(Access::Ok),
-                checked_at: None,
-                suspended: false,
-                created_at: 0,
-            },
-            servers: BTreeMap::from([("READY_FOR_TEST".to_owned(), 2), ("CUTOVER".to_owned(), 1)]),
-            replication: BTreeMap::from([("STALLED".to_owned(), 1)]),
-            diverging: 0,
-            untracked: 0,
-            oldest_lag_basis: Some(0),
-            in_jobs: 0,
-            runners: Vec::new(),
-            network_findings: 0,
-            replicated_bytes: 0,
-        }
-    }
-
-    fn looked(place: &Place, all: &[AccountOverview]) -> (Vec<(String, String)>, Matrix) {
-        let matrix = Matrix::of(place, &[organization(1), organization(2)], all, 1000);
-        let rows = matrix.groups.iter().flat_map(|group| &group.rows);
-        (
-            rows.map(|row| (row.name.clone(), row.total.clone())).collect(),
-            matrix,
-        )
-    }
-
-    #[test]
-    fn a_few_accounts_are_all_there_and_many_by_what_they_belong_to() {
-        let few: Vec<_> = (0..5).map(|number| account(number, 1, "Root")).collect();
-        assert_eq!(looked(&Place::default(), &few).0.len(), 5);
-        let many: Vec<_> = (0..400)
-            .map(|number| {
-                account(
-                    number,
-                    1,
-                    if number < 150 {
-                        "Root/Test"
-                    } else {
-                        "Root/Production"
-                    },
-                )
-            })
-            .chain((400..450).map(|number| account(number, 2, "")))
-            .collect();
-        let (rows, matrix) = looked(&Place::default(), &many);
-        assert_eq!(
-            rows,
-            [
-                ("organization 1".to_owned(), "1\u{202f}200".to_owned()),
-                ("organization 2".to_owned(), "150".to_owned())
-            ]
-        );
-        assert_eq!(matrix.sum_total, "1\u{202f}350");
-        let within = |unit: &str, page| Place {
-            organization: OrganizationId::from_entropy(1).to_string(),
-            unit: unit.into(),
-            page,
-            ..Place::default()
-        };
-        let (rows, _) = looked(&within("Root", 0), &many);
-        assert_eq!(
-            rows,
-            [
-                ("Production".to_owned(), "750".to_owned()),
-                ("Test".to_owned(), "450".to_owned())
-            ]
-        );
-        let (rows, matrix) = looked(&within("Root/Test", 0), &many);
-        assert_eq!(
-            (rows.len(), matrix.next.is_some(), matrix.previous.is_some()),
-            (100, true, false)
-        );
-        let (rows, matrix) = looked(&within("Root/Test", 1), &many);
-        assert_eq!(
-            (rows.len(), matrix.next.is_some(), matrix.previous.is_some()),
-            (50, false, true)
-        );
-        let names: Vec<_> = matrix.crumbs.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["Overview", "organization 1", "Root", "Test"]);
-        let sought = Place {
-            q: "Account-44".into(),
-            ..Place::default()
-        };
-        assert_eq!(looked(&sought, &many).0.len(), 11);
-        assert!(
-            looked(&within("Roo", 0), &many).0.is_empty(),
-            "no unit begins like that"
-        );
-    }
 }

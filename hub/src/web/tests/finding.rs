@@ -155,3 +155,45 @@ async fn a_filter_is_kept_found_and_removed() {
         .await;
     assert!(!console.get(&ada, "/servers").await.body.contains(link));
 }
+
+#[tokio::test]
+async fn the_overview_goes_down_by_wave_and_application() {
+    let console = console().await;
+    let ada = console.sign_in("viewer").await;
+    let down = |wave: &str| format!("href=\"/?by=application&#38;wave={wave}\"");
+    let waves = console.get(&ada, "/?by=wave").await.body;
+    for said in [
+        down(wave_id(0).as_str()),
+        down(wave_id(1).as_str()),
+        "In no application".into(),
+    ] {
+        assert!(waves.contains(&said), "{said}: {waves}");
+    }
+    let sums = |body: &str| body[body.find("<tfoot>").unwrap()..].to_owned();
+    let all = console.get(&ada, "/").await.body;
+    assert_eq!(sums(&waves).lines().next(), sums(&all).lines().next());
+
+    let one = console
+        .get(&ada, &format!("/?by=application&wave={}", wave_id(0)))
+        .await
+        .body;
+    let application = |index| format!("href=\"/applications/{}\"", application_id(index));
+    assert!(
+        one.contains(&application(0)) && !one.contains(&application(1)),
+        "{one}"
+    );
+    assert!(one.contains(&format!("href=\"/waves/{}\"", wave_id(0))));
+    let sought = console.get(&ada, "/?by=application&q=prod-data").await.body;
+    assert!(sought.contains(&application(1)) && !sought.contains(&application(0)));
+    let none = console.get(&ada, "/?by=application&wave=none").await.body;
+    assert!(none.contains("No applications here"), "{none}");
+    let organization = console.hub.store.organization_list().await.unwrap();
+    let elsewhere = organization.last().unwrap();
+    let within = console
+        .get(&ada, &format!("/?by=wave&organization={}", elsewhere.id))
+        .await
+        .body;
+    assert!(!within.contains(&down(wave_id(0).as_str())), "{within}");
+    let unknown = console.get(&ada, "/?by=colour").await;
+    assert_eq!(unknown.status, StatusCode::BAD_REQUEST);
+}

@@ -150,6 +150,8 @@ fn pages() -> Vec<(String, &'static str)> {
     let server = |number| format!("/servers/{}", server_id(number));
     let mut pages: Vec<(String, &'static str)> = [
         "/",
+        "/?by=wave",
+        "/?by=application",
         "/servers",
         "/servers?q=none",
         "/search",
