@@ -88,6 +88,8 @@ mod tests {
             .await
             .unwrap();
         tx.commit().await.unwrap();
+        // On a busy machine, what was counted before may have taken long enough to be kept.
+        hub.overviews.0.lock().await.as_mut().unwrap().took = Duration::ZERO;
         let after = hub.account_overview(&ada).await.unwrap();
         assert_eq!(after[0].servers.values().sum::<u64>(), 1);
         let elsewhere = Grant {

@@ -270,7 +270,15 @@ test('the identity provider says who somebody is and what that one may do', { ti
   assert.equal(await page.locator('.who-name').textContent(), 'carol@example.comoperator');
   await page.goto(`${address}/profile/password`);
   await page.getByText('signs in at the identity provider').waitFor();
-  await page.context().clearCookies();
+
+  // Who signs out at the provider, too, is asked for a password there the next time.
+  await page.goto(`${address}/profile`);
+  await page.getByRole('button', { name: 'Sign out' }).click();
+  await page.getByText('You are signed out.').waitFor();
+  await look(page, 'people-left');
+  await page.getByRole('link', { name: 'Sign out at Example ID, too' }).click();
+  await page.getByRole('button', { name: /yes, sign me out/i }).click();
+  await page.waitForURL(`${address}/sign-in?left=true`);
 
   await enter('mallory');
   await page.getByText('mallory@example.com may do nothing here').waitFor();

@@ -12,7 +12,7 @@ export async function startProvider({ clientId, secret, redirect }) {
   const port = await freePort();
   const issuer = `http://127.0.0.1:${port}`;
   const provider = new Provider(issuer, {
-    clients: [{ client_id: clientId, client_secret: secret, redirect_uris: [redirect], response_types: ['code'], grant_types: ['authorization_code'] }],
+    clients: [{ client_id: clientId, client_secret: secret, redirect_uris: [redirect], post_logout_redirect_uris: [new URL('/sign-in?left=true', redirect).href], response_types: ['code'], grant_types: ['authorization_code'] }],
     claims: { openid: ['sub'], profile: ['preferred_username', 'groups'], email: ['email'] },
     // Without it, what was asked for by scope is told elsewhere.
     conformIdTokenClaims: false,

@@ -12,12 +12,13 @@ use std::{collections::BTreeMap, path::PathBuf, pin::Pin, time::Duration};
 
 use openidconnect::{
     AdditionalClaims, AsyncHttpClient, AuthorizationCode, Client, ClientId, ClientSecret, CsrfToken,
-    EmptyExtraTokenFields, HttpRequest, HttpResponse, IdTokenFields, IssuerUrl, Nonce, PkceCodeChallenge,
-    PkceCodeVerifier, RedirectUrl, Scope, StandardErrorResponse, StandardTokenResponse, TokenResponse,
+    EmptyExtraTokenFields, EndSessionUrl, HttpRequest, HttpResponse, IdTokenFields, IssuerUrl, LogoutRequest,
+    Nonce, PkceCodeChallenge, PkceCodeVerifier, PostLogoutRedirectUrl, ProviderMetadataWithLogout,
+    RedirectUrl, Scope, StandardErrorResponse, StandardTokenResponse, TokenResponse,
     core::{
         CoreAuthDisplay, CoreAuthPrompt, CoreAuthenticationFlow, CoreErrorResponseType, CoreGenderClaim,
-        CoreJsonWebKey, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm, CoreProviderMetadata,
-        CoreRevocableToken, CoreRevocationErrorResponse, CoreTokenIntrospectionResponse, CoreTokenType,
+        CoreJsonWebKey, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm, CoreRevocableToken,
+        CoreRevocationErrorResponse, CoreTokenIntrospectionResponse, CoreTokenType,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,9 @@ use crate::{
 /// Where the provider sends browsers back to.
 pub const RETURN: &str = "/sign-in/oidc";
 
+/// Where it sends them once they are signed out there, too.
+const LEFT: &str = "/sign-in?left=true";
+
 /// For typing a password there, and looking for the telephone.
 const VISIT: Duration = Duration::from_mins(15);
 
@@ -57,6 +61,8 @@ pub enum OidcError {
     Certificates(PathBuf, #[source] reqwest::Error),
     #[error("the identity provider at {issuer} does not answer as one: {why}")]
     Provider { issuer: String, why: String },
+    #[error("the identity provider ends no session at the wish of others: sign out at its own page")]
+    NoEnd,
     #[error("the identity provider refused: {0}")]
     Refused(String),
     #[error("the sign-in took too long, or was begun in another browser: begin again")]
@@ -156,6 +162,7 @@ struct Provider<'a> {
     settings: &'a Oidc,
     http: Http,
     client: Discovered,
+    end_session: Option<EndSessionUrl>,
 }
 
 impl<'a> Provider<'a> {
@@ -166,7 +173,7 @@ impl<'a> Provider<'a> {
             why,
         };
         let issuer = IssuerUrl::new(settings.issuer.clone()).map_err(|error| failed(error.to_string()))?;
-        let found = CoreProviderMetadata::discover_async(issuer, &http)
+        let found = ProviderMetadataWithLogout::discover_async(issuer, &http)
             .await
             .map_err(|error| failed(chain(&error)))?;
         let secret = match &settings.client_secret_file {
@@ -179,12 +186,14 @@ impl<'a> Provider<'a> {
         };
         let back = format!("{}{RETURN}", settings.console.trim_end_matches('/'));
         let back = RedirectUrl::new(back).map_err(|error| failed(error.to_string()))?;
+        let end_session = found.additional_metadata().end_session_endpoint.clone();
         let client = Client::from_provider_metadata(found, ClientId::new(settings.client_id.clone()), secret)
             .set_redirect_uri(back);
         Ok(Self {
             settings,
             http,
             client,
+            end_session,
         })
     }
 
@@ -284,6 +293,19 @@ impl Hub {
             url: url.into(),
             cookie,
         })
+    }
+
+    /// Where a browser ends its session at the provider, and is sent back from; as RP-Initiated Logout 1.0 has it. The
+    /// provider asks whoever is there: no token is kept here that could tell it.
+    pub async fn oidc_end(&self) -> Result<String, OidcError> {
+        let settings = self.settings.oidc.as_ref().ok_or(OidcError::None)?;
+        let end_session = Provider::find(settings).await?.end_session;
+        let back = format!("{}{LEFT}", settings.console.trim_end_matches('/'));
+        let back = PostLogoutRedirectUrl::new(back).map_err(|error| OidcError::Refused(error.to_string()))?;
+        let request = LogoutRequest::from(end_session.ok_or(OidcError::NoEnd)?)
+            .set_client_id(ClientId::new(settings.client_id.clone()))
+            .set_post_logout_redirect_uri(back);
+        Ok(request.http_get_url().into())
     }
 
     /// Takes a browser back. Returns the value of its session's cookie, and where to go.

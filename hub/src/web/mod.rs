@@ -155,6 +155,7 @@ pub fn router(hub: Arc<Hub>) -> Router {
         )
         .route("/sign-in/oidc", get(sign_in::from_provider))
         .route("/sign-in/oidc/begin", get(sign_in::to_provider))
+        .route("/sign-in/oidc/leave", get(sign_in::leave_provider))
         .route("/sign-out", post(sign_in::sign_out))
         .route("/static/{*path}", get(assets::serve))
         .fallback(async || visit::PageError::NotFound(crate::t!("This address").into()).into_response())

@@ -37,6 +37,8 @@ struct SignInPage {
     local: bool,
     /// The label and the address of the identity provider's button.
     provider: Option<(String, String)>,
+    /// Whether to offer to sign out there, too.
+    leaves: bool,
 }
 
 #[derive(Debug, Template)]
@@ -54,6 +56,9 @@ pub struct Asked {
     next: String,
     #[serde(default)]
     left: bool,
+    /// A session at the identity provider goes on.
+    #[serde(default)]
+    provider: bool,
     /// For the break-glass account, where nobody else has a password.
     #[serde(default)]
     local: bool,
@@ -91,6 +96,7 @@ impl SignInPage {
             notice: None,
             local: settings.sign_in.local,
             provider,
+            leaves: false,
         }
     }
 
@@ -116,6 +122,7 @@ pub async fn page(
     let page = SignInPage {
         notice: query.left.then_some(t!("You are signed out.")),
         local: page.local || query.local,
+        leaves: query.provider,
         ..page
     };
     Ok(Html(page.render()?).into_response())
@@ -275,9 +282,17 @@ pub async fn from_provider(
     }
 }
 
+/// Sends the browser to where its session at the identity provider ends.
+pub async fn leave_provider(State(web): State<Web>) -> Result<Response, PageError> {
+    match web.hub.oidc_end().await {
+        Ok(url) => Ok(Redirect::to(&url).into_response()),
+        Err(error) => provider_failed(&web, "/".into(), &error),
+    }
+}
+
 fn provider_failed(web: &Web, next: String, error: &OidcError) -> Result<Response, PageError> {
     let said = std::error::Error::source(error).map(|source| format!(": {source}"));
-    warn!(%error, source = said, "a sign-in at the identity provider failed");
+    warn!(%error, source = said, "the identity provider was asked in vain");
     let page = SignInPage::new(web, next);
     page.refuse(StatusCode::UNAUTHORIZED, sentence(error))
 }
@@ -302,7 +317,13 @@ pub async fn sign_out(
     };
     web.hub.sign_out(&session.actor, &session.row).await?;
     let gone = Carries::Session.none(is_secure(&extensions, &headers));
-    Ok((jar.add(gone), Redirect::to("/sign-in?left=true")).into_response())
+    // A form may not lead to another site: that takes a click of its own.
+    let left = if session.user.subject.is_some() {
+        "/sign-in?left=true&provider=true"
+    } else {
+        "/sign-in?left=true"
+    };
+    Ok((jar.add(gone), Redirect::to(left)).into_response())
 }
 
 /// Where to go after signing in: a page of ours, whatever the address says.

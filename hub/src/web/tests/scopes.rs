@@ -139,6 +139,7 @@ const PAGES: &[Route] = &[
     ("POST", "/sign-in/further", "", Everybody),
     ("GET", "/sign-in/oidc", "", Everybody),
     ("GET", "/sign-in/oidc/begin", "", Everybody),
+    ("GET", "/sign-in/oidc/leave", "", Everybody),
     ("POST", "/sign-out", "none", Everybody),
     ("GET", "/profile", "", Everybody),
     ("POST", "/profile", "language=", Everybody),
